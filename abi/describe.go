@@ -1,8 +1,9 @@
 package abi
 
 import (
-	"sort"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Keep says which state of an activation outlives it.
@@ -49,11 +50,11 @@ type KindDescription struct {
 
 // Method finds a method by name.
 func (k *KindDescription) Method(name string) (*Method, bool) {
-	i := sort.Search(len(k.Methods), func(i int) bool { return k.Methods[i].Name >= name })
-	if i < len(k.Methods) && k.Methods[i].Name == name {
-		return &k.Methods[i], true
+	i, ok := slices.BinarySearchFunc(k.Methods, name, func(m Method, name string) int { return strings.Compare(m.Name, name) })
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	return &k.Methods[i], true
 }
 
 // Handles reports whether the kind declared the event.
@@ -134,7 +135,7 @@ func orDefault[S ~string](v, def S) S {
 	return v
 }
 
-// textPairs reads the pairs of a map with text keys; unknown keys are skipped, a key given twice is refused.
+// textPairs reads the pairs of a map with text keys; unknown keys are skipped, a known key given twice is refused.
 func (r *Reader) textPairs(field func(key string) bool) {
 	n := r.Map()
 	seen := make([]string, 0, 8)
@@ -148,18 +149,21 @@ func (r *Reader) textPairs(field func(key string) bool) {
 				return
 			}
 		}
-		if len(seen) < 32 {
-			seen = append(seen, k)
+		if r.err != nil {
+			return
 		}
-		if r.err == nil && !field(k) {
+		if field(k) {
+			seen = append(seen, k) // known keys are few: the search above stays short
+		} else {
 			r.Skip()
 		}
 	}
 }
 
 // DecodeDescription reads a description and checks it: valid and distinct kind and method names, known states, at least
-// one event a kind, every limit. It does not judge the version (see [Description.CheckVersion]). Event names that this
-// host does not know are dropped, since it never sends them.
+// one event a kind, every limit. It does not judge the version (see [Description.CheckVersion]), unless the rest cannot
+// be read and another version explains it. Event names that this host does not know are dropped, since it never sends
+// them.
 func DecodeDescription(b []byte) (*Description, error) {
 	if len(b) > MaxDescription {
 		return nil, &DecodeError{Reason: "a description of more than " + strconv.Itoa(MaxDescription) + " bytes"}
@@ -174,9 +178,10 @@ func DecodeDescription(b []byte) (*Description, error) {
 				r.Fail("abi is [major, minor]")
 				return true
 			}
-			d.Major, d.Minor, hasVersion = r.Uint32(), r.Uint32(), true
+			d.Major, d.Minor = r.Uint32(), r.Uint32()
+			hasVersion = r.err == nil
 		case "sdk":
-			d.SDK = cut(r.Text(), 127)
+			d.SDK = string(cut(r.TextBytes(), 127))
 		case "kinds":
 			n := r.Array()
 			if n > MaxKindsPerModule {
@@ -192,6 +197,12 @@ func DecodeDescription(b []byte) (*Description, error) {
 	})
 	r.End()
 	if err := r.Err(); err != nil {
+		// What another version added may be what could not be read: then the version is the thing to tell.
+		if hasVersion {
+			if other := d.CheckVersion(); other != nil {
+				return nil, other
+			}
+		}
 		return nil, err
 	}
 	if !hasVersion {
@@ -200,7 +211,7 @@ func DecodeDescription(b []byte) (*Description, error) {
 	if len(d.Kinds) == 0 {
 		return nil, &DecodeError{Reason: "the description names no kinds"}
 	}
-	sort.Slice(d.Kinds, func(i, j int) bool { return d.Kinds[i].Name < d.Kinds[j].Name })
+	slices.SortFunc(d.Kinds, func(a, b KindDescription) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(d.Kinds); i++ {
 		if d.Kinds[i].Name == d.Kinds[i-1].Name {
 			return nil, &DecodeError{Reason: "kind " + quote(d.Kinds[i].Name) + " is described twice"}
@@ -253,7 +264,7 @@ func (r *Reader) kind() KindDescription {
 	if len(k.Events) == 0 {
 		return fail("kind " + quote(k.Name) + " declares no event that this host knows")
 	}
-	sort.Slice(k.Methods, func(i, j int) bool { return k.Methods[i].Name < k.Methods[j].Name })
+	slices.SortFunc(k.Methods, func(a, b Method) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(k.Methods); i++ {
 		if k.Methods[i].Name == k.Methods[i-1].Name {
 			return fail("method " + quote(k.Methods[i].Name) + " of kind " + quote(k.Name) + " is described twice")

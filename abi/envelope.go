@@ -129,9 +129,9 @@ func DecodeEnvelope(b []byte, v *Envelope, now time.Time) error {
 		case keyCaller:
 			v.Caller = r.identity()
 		case keyTraceParent:
-			v.TraceParent = cut(r.Text(), MaxTraceLen)
+			v.TraceParent = string(cut(r.TextBytes(), MaxTraceLen))
 		case keyTraceState:
-			v.TraceState = cut(r.Text(), MaxTraceLen)
+			v.TraceState = string(cut(r.TextBytes(), MaxTraceLen))
 		case keyIdempotency:
 			v.IdempotencyKey = r.Text()
 		case keyChain:

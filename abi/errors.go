@@ -179,8 +179,11 @@ func AsError(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := err.(*Error); ok {
+	switch e := err.(type) {
+	case *Error:
 		return e
+	case Code:
+		return &Error{Code: e, Message: e.Info().Title}
 	}
 	out := &Error{Code: CodeOf(err), Message: err.Error()}
 	var inner *Error

@@ -110,17 +110,15 @@ func AppendEvent(b []byte, e *Event) []byte {
 	return f.end()
 }
 
-// DecodeEvent reads what [AppendEvent] wrote into e, which it overwrites. Payload and details alias b. The error is a
-// [*DecodeError].
+// DecodeEvent reads what [AppendEvent] wrote into e, which it overwrites. The payload aliases b. A tag that this
+// version does not know is kept (one above 255 reads as 255). The error is a [*DecodeError].
 func DecodeEvent(b []byte, e *Event) error {
 	*e = Event{}
 	r := NewReader(b)
 	r.pairs(func(k uint64) bool {
 		switch k {
 		case keyTag:
-			if v := r.Uint(); v < 256 {
-				e.Tag = EventTag(v)
-			}
+			e.Tag = EventTag(min(r.Uint(), 255))
 		case keyMethod:
 			e.Method = r.Text()
 		case keyPayload:

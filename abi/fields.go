@@ -2,7 +2,9 @@ package abi
 
 import (
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Keys of the maps that cross between host and guest and between nodes. One table serves events, effects, requests and
@@ -73,9 +75,14 @@ func (f *fields) uint(k, v uint64) {
 	}
 }
 
+// text writes v with whatever is not UTF-8 in it replaced: one stray byte of a header or of an error's text would
+// otherwise make the whole map unreadable at the other end. The replacement is never longer than what it replaces.
 func (f *fields) text(k uint64, v string) {
 	if v != "" {
 		f.key(k)
+		if !utf8.ValidString(v) {
+			v = strings.ToValidUTF8(v, "?")
+		}
 		f.b = AppendText(f.b, v)
 	}
 }
@@ -148,13 +155,10 @@ func (r *Reader) identity() Identity {
 	return id
 }
 
-// millis turns a count of milliseconds from outside into a duration; what would overflow is a very long time.
+// millis turns a count of milliseconds from outside into a duration. What is longer than [MaxDuration] reads as that,
+// so that a duration may be added to any time of this century and still be told in nanoseconds.
 func millis(v uint64) time.Duration {
-	const most = uint64(1<<63-1) / uint64(time.Millisecond)
-	if v > most {
-		v = most
-	}
-	return time.Duration(v) * time.Millisecond
+	return time.Duration(min(v, uint64(MaxDuration/time.Millisecond))) * time.Millisecond
 }
 
 // toMillis rounds up, so that a time that is left never reads as none.
@@ -162,7 +166,11 @@ func toMillis(d time.Duration) uint64 {
 	if d <= 0 {
 		return 0
 	}
-	return uint64((d + time.Millisecond - 1) / time.Millisecond)
+	ms := uint64(d / time.Millisecond)
+	if d%time.Millisecond != 0 {
+		ms++
+	}
+	return ms
 }
 
 // pairs reads the pairs of a map: each key is handed to field, which reads its value; unknown keys and keys that are no
@@ -200,17 +208,20 @@ const (
 	errKeyDetails = 3
 )
 
-// AppendError appends e as a map; overlong texts are cut.
+// AppendError appends e as a map; overlong texts are cut, overlong details left out.
 func AppendError(b []byte, e *Error) []byte {
 	f := beginFields(b)
 	f.uint(errKeyCode, uint64(e.Code))
 	f.text(errKeyApp, cut(e.App, MaxErrorCodeLen))
 	f.text(errKeyMessage, cut(e.Message, MaxErrorMessageLen))
-	f.bytes(errKeyDetails, e.Details)
+	if len(e.Details) <= MaxErrorDetailsLen {
+		f.bytes(errKeyDetails, e.Details)
+	}
 	return f.end()
 }
 
-// Error reads an error map. A code that is absent is the actor's own error.
+// Error reads an error map, cut like [AppendError] cuts; nothing of it aliases the buffer. A code that is absent is the
+// actor's own error.
 func (r *Reader) Error() *Error {
 	e := &Error{}
 	r.pairs(func(k uint64) bool {
@@ -222,11 +233,13 @@ func (r *Reader) Error() *Error {
 				e.Code = ErrInternal
 			}
 		case errKeyApp:
-			e.App = cut(r.Text(), MaxErrorCodeLen)
+			e.App = string(cut(r.TextBytes(), MaxErrorCodeLen))
 		case errKeyMessage:
-			e.Message = cut(r.Text(), MaxErrorMessageLen)
+			e.Message = string(cut(r.TextBytes(), MaxErrorMessageLen))
 		case errKeyDetails:
-			e.Details = clone(r.Bytes())
+			if d := r.Bytes(); len(d) <= MaxErrorDetailsLen {
+				e.Details = clone(d)
+			}
 		default:
 			return false
 		}
@@ -239,7 +252,7 @@ func (r *Reader) Error() *Error {
 }
 
 // cut shortens s to at most n bytes without splitting a character.
-func cut(s string, n int) string {
+func cut[S ~string | ~[]byte](s S, n int) S {
 	if len(s) <= n {
 		return s
 	}

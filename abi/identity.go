@@ -23,7 +23,7 @@ var (
 
 // IdentityError says which input is no identity, and why.
 type IdentityError struct {
-	Input  string // as given, cut to something printable
+	Input  string // as given: not fit for printing, which Error sees to
 	Reason error  // one of the errors above
 }
 

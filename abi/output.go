@@ -117,6 +117,9 @@ func DecodeOutput(b []byte, o *Output) error {
 		o.Err = r.Error()
 	case OutEffects:
 		n := r.Array()
+		if n > MaxEffects {
+			r.Fail("more than " + strconv.Itoa(MaxEffects) + " effects")
+		}
 		if n > 0 {
 			o.Effects = make([]Effect, 0, min(n, 64))
 		}
@@ -136,9 +139,7 @@ func (r *Reader) effect() Effect {
 	r.pairs(func(k uint64) bool {
 		switch k {
 		case keyTag:
-			if v := r.Uint(); v < 256 {
-				e.Tag = EffectTag(v)
-			}
+			e.Tag = EffectTag(min(r.Uint(), 255))
 		case keyMethod:
 			e.Method = r.Text()
 		case keyPayload:

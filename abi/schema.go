@@ -116,6 +116,9 @@ func (r *Reader) schema(depth int) *Schema {
 		return s
 	case "record":
 		s := &Schema{Type: TypeRecord}
+		if n > 1+MaxFieldsPerRecord {
+			r.Fail("a record of more than " + strconv.Itoa(MaxFieldsPerRecord) + " fields")
+		}
 		for n--; n > 0 && r.err == nil; n-- {
 			at = r.off
 			if r.Array() != 3 {
@@ -124,6 +127,10 @@ func (r *Reader) schema(depth int) *Schema {
 				return nil
 			}
 			f := Field{Name: r.Text(), Schema: r.schema(depth + 1), Optional: r.Bool()}
+			if _, twice := s.Field(f.Name); twice && r.err == nil {
+				r.off = at
+				r.Fail("field " + quote(f.Name) + " stands twice")
+			}
 			s.Fields = append(s.Fields, f)
 		}
 		return s

@@ -388,7 +388,8 @@ func (r *Reader) Peek() (byte, bool) {
 	return r.buf[r.off], true
 }
 
-// Item reads one item of any type and returns its bytes, which alias the buffer. Nesting is bounded by [MaxDepth].
+// Item reads one item of any type and returns its bytes, which alias the buffer. At most [MaxDepth] arrays, maps and
+// tags may stand inside one another. Duplicate map keys and the meaning of tags are not looked at.
 func (r *Reader) Item() []byte {
 	at := r.off
 	r.skip(0)
@@ -401,14 +402,16 @@ func (r *Reader) Item() []byte {
 // Skip reads one item of any type and drops it.
 func (r *Reader) Skip() { r.skip(0) }
 
+// skip reads one item that stands inside depth others.
 func (r *Reader) skip(depth int) {
-	if depth > MaxDepth {
-		r.Fail("nested deeper than " + strconv.Itoa(MaxDepth))
-		return
-	}
 	at := r.off
 	major, v, info := r.head()
 	if r.err != nil {
+		return
+	}
+	if depth == MaxDepth && major >= majorArray && major <= majorTag {
+		r.off = at
+		r.Fail("nested deeper than " + strconv.Itoa(MaxDepth))
 		return
 	}
 	switch major {

@@ -1,0 +1,129 @@
+package core
+
+import "github.com/wasilo/wasilo/abi"
+
+// InputType says what happened.
+type InputType uint8
+
+// The inputs of a [Machine]. Which fields they use is said beside each.
+const (
+	// Start lets resolves through. Before it they are refused with [RefusedNotStarted].
+	Start InputType = 1 + iota
+	// TopologyChanged brings a snapshot (Topology). One with the hash of the last changes nothing.
+	TopologyChanged
+	// StreamEnded says that no snapshots come for the time being (Reason); the last one stays in force.
+	StreamEnded
+	// Resubscribed says that they come again.
+	Resubscribed
+	// SetKinds says which kinds a node has (Node, Kinds), all of them each time. For this node they are registered too, and
+	// in client mode registered only.
+	SetKinds
+	// Block puts a node on the block list, Unblock takes it off (Node).
+	Block
+	Unblock
+	// Resolve asks where an actor's messages go (Identity, Existing, Refused). Exactly one effect answers it, from
+	// [Use] to [Refuse].
+	Resolve
+	// Activated says that the activation request of [Activate] returned well (Lease, Handle).
+	Activated
+	// Failed says that it did not, or that the instance could not start later (Lease, Code, Reason).
+	Failed
+	// Started, Releasing and Terminated report an activation's progress (Lease; Terminated: Reason).
+	Started
+	Releasing
+	Terminated
+	// Shutdown begins a graceful shutdown: no new leases from here on.
+	Shutdown
+	// ReleaseAll releases what the shutdown left in the ledger, after the silo has drained.
+	ReleaseAll
+)
+
+// Input is one thing that happened.
+type Input struct {
+	Type     InputType
+	Topology *Topology
+	Node     NodeID
+	Kinds    []string // kept by the machine, which sorts them
+	Identity Identity
+	Existing bool      // only an actor that is active
+	Refused  abi.Epoch // of a lease whose target has just refused the caller as gone; zero: none has
+	Lease    Lease
+	Handle   any // how the adapter finds the activation; never nil; the machine only gives it back
+	Code     abi.Code
+	Reason   string
+}
+
+// EffectType says what is to be done.
+type EffectType uint8
+
+// The effects of a [Machine]. The first five answer a [Resolve].
+const (
+	// Use: send to the activation behind Handle, and remember it in the PID cache.
+	Use EffectType = 1 + iota
+	// Activate: request an activation under Lease on this node (Member), then tell [Activated] or [Failed].
+	Activate
+	// Forward: the actor's messages go to another node (Member).
+	Forward
+	// Wait: ask again when [Wake] names the identity. With Refused set also after a back-off: the ledger does not know yet
+	// why the lease's target refused.
+	Wait
+	// Refuse: it cannot be resolved now (Refusal).
+	Refuse
+
+	// Admit: enter Handle into the PID cache; answers Activated. Without it the activation is not to be used.
+	Admit
+	// Invalidate: drop the identity's PID if it is of the lease's epoch (Lease).
+	Invalidate
+	// Recheck: drop every PID that the new view does not keep.
+	Recheck
+	// Revoke: tell the silo to discard the activation behind Handle (Lease).
+	Revoke
+	// Wake: whoever waits for the identity asks again (Identity).
+	Wake
+	// Empty: shutting down, and no lease is left.
+	Empty
+)
+
+// Effect is one thing to be done.
+type Effect struct {
+	Type     EffectType
+	Refusal  Refusal
+	Refused  bool
+	Identity Identity
+	Lease    Lease
+	Handle   any
+	Member   *Member
+}
+
+// Refusal says why a resolve was refused.
+type Refusal uint8
+
+// The refusals.
+const (
+	RefusedNotStarted   Refusal = 1 + iota
+	RefusedShuttingDown         // this node is leaving
+	RefusedUnknownKind          // the kind is neither registered here nor hosted anywhere
+	RefusedNoMember             // nobody hosts it at present
+	RefusedBlocked              // everybody who hosts it is blocked
+	RefusedNotActive            // only an active one was wanted
+)
+
+// Code returns what the refusal is on the wire.
+func (r Refusal) Code() abi.Code {
+	switch r {
+	case RefusedNotStarted, RefusedNoMember:
+		return abi.ErrNotReady
+	case RefusedShuttingDown:
+		return abi.ErrShuttingDown
+	case RefusedUnknownKind:
+		return abi.ErrUnknownKind
+	case RefusedBlocked:
+		return abi.ErrBlocked
+	case RefusedNotActive:
+		return abi.ErrNotActive
+	}
+	return abi.ErrInternal
+}
+
+// Passing reports whether asking again in a moment may succeed.
+func (r Refusal) Passing() bool { return r == RefusedNoMember || r == RefusedBlocked }

@@ -1,0 +1,214 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// Mode is what a node is to its cluster.
+type Mode uint8
+
+const (
+	// Member hosts actors. The zero value.
+	MemberMode Mode = iota
+	// Client only calls: the kinds it registers are those it may name.
+	ClientMode
+)
+
+// String returns "member" or "client".
+func (m Mode) String() string {
+	if m == ClientMode {
+		return "client"
+	}
+	return "member"
+}
+
+// Phase is how far a machine's life has come.
+type Phase uint8
+
+// The phases, in order; there is no way back.
+const (
+	PhaseNew Phase = iota
+	PhaseRunning
+	PhaseShuttingDown
+	PhaseStopped
+)
+
+// Config is what a [Machine] has to know from the start.
+type Config struct {
+	Self     NodeID
+	Mode     Mode
+	Strategy Strategy // nil is [Rendezvous]
+}
+
+// Machine is the cluster layer of one node as a pure state machine. See the package's comment for its promises.
+type Machine struct {
+	cfg     Config
+	phase   Phase
+	hosting hosting
+	view    *View
+	ledger  Ledger
+	epoch   uint64 // of the last lease
+	queue   queue
+	effects []Effect
+}
+
+// NewMachine returns a machine that knows no members yet.
+func NewMachine(cfg Config) *Machine {
+	if cfg.Strategy == nil {
+		cfg.Strategy = Rendezvous{}
+	}
+	m := &Machine{cfg: cfg}
+	m.hosting.hosted = make(map[NodeID][]string)
+	m.hosting.blocked = make(map[NodeID]struct{})
+	m.view = newView(nil, nil, &m.hosting, cfg.Strategy)
+	return m
+}
+
+// Step takes one input at the time now, counted from any fixed moment on a monotonic clock, and returns what is to be done, in
+// order. The slice is valid until the next Step. in is not kept.
+func (m *Machine) Step(in *Input, now time.Duration) []Effect {
+	clear(m.effects)
+	m.effects = m.effects[:0]
+	switch in.Type {
+	case Resolve:
+		m.resolve(in)
+	case Activated:
+		m.activated(in)
+	case Failed:
+		m.failed(in, now)
+	case Started:
+		m.started(in, now)
+	case Releasing:
+		m.releasing(in)
+	case Terminated:
+		m.terminated(in, now)
+	case Start:
+		if m.phase == PhaseNew {
+			m.phase = PhaseRunning
+		}
+	case TopologyChanged:
+		m.topologyChanged(in.Topology, now)
+	case StreamEnded:
+		m.queue.push(now, Event{Type: TopologyStreamEnded, Reason: in.Reason})
+	case Resubscribed:
+		m.queue.push(now, Event{Type: TopologyResubscribed})
+	case SetKinds:
+		m.setKinds(in.Node, in.Kinds, now)
+	case Block:
+		m.block(in.Node, now)
+	case Unblock:
+		m.unblock(in.Node, now)
+	case Shutdown:
+		m.shutdown(now)
+	case ReleaseAll:
+		m.releaseAll(now)
+	}
+	return m.effects
+}
+
+// View returns who owns what at present.
+func (m *Machine) View() *View { return m.view }
+
+// Phase returns how far the machine's life has come.
+func (m *Machine) Phase() Phase { return m.phase }
+
+// Ledger returns the leases, to be read until the next Step.
+func (m *Machine) Ledger() *Ledger { return &m.ledger }
+
+// Queued reports whether there are events to take.
+func (m *Machine) Queued() bool { return len(m.queue.events) > 0 }
+
+// TakeEvents empties the queue of events: each is returned once, in order. The machine reuses spare's memory.
+func (m *Machine) TakeEvents(spare []Event) []Event { return m.queue.take(spare) }
+
+// Registered reports whether this node has registered a kind, as its host or as its client.
+func (m *Machine) Registered(kind string) bool {
+	_, ok := slices.BinarySearch(m.hosting.registered, kind)
+	return ok
+}
+
+// Blocked returns the block list, sorted.
+func (m *Machine) Blocked() []NodeID {
+	nodes := make([]NodeID, 0, len(m.hosting.blocked))
+	for id := range m.hosting.blocked {
+		nodes = append(nodes, id)
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+func (m *Machine) do(e Effect) { m.effects = append(m.effects, e) }
+
+// wake tells those who wait for e that it has changed.
+func (m *Machine) wake(e *entry) {
+	if e.waited {
+		e.waited = false
+		m.do(Effect{Type: Wake, Identity: e.lease.Identity})
+	}
+}
+
+func (m *Machine) resolve(in *Input) {
+	refuse := func(r Refusal) { m.do(Effect{Type: Refuse, Refusal: r}) }
+	switch m.phase {
+	case PhaseNew:
+		refuse(RefusedNotStarted)
+		return
+	case PhaseShuttingDown, PhaseStopped:
+		refuse(RefusedShuttingDown)
+		return
+	}
+	id := in.Identity
+	p := PartitionOf(id)
+	owner, placing := m.view.Owner(id.Kind(), p)
+	switch placing {
+	case UnknownKind:
+		refuse(RefusedUnknownKind)
+		return
+	case NoMember:
+		refuse(RefusedNoMember)
+		return
+	case AllBlocked:
+		refuse(RefusedBlocked)
+		return
+	}
+	if owner.ID != m.cfg.Self {
+		m.do(Effect{Type: Forward, Member: owner})
+		return
+	}
+
+	e := m.ledger.byIdentity[id]
+	if e == nil {
+		if in.Existing {
+			refuse(RefusedNotActive)
+			return
+		}
+		m.epoch++
+		e, err := m.ledger.issue(Lease{Identity: id, Epoch: abi.Epoch{Index: m.epoch}, Owner: m.cfg.Self}, p)
+		if err != nil { // there is no entry, so there is nothing it could collide with
+			panic("cluster/core: " + err.Error())
+		}
+		m.do(Effect{Type: Activate, Lease: e.lease, Member: owner})
+		return
+	}
+	switch {
+	case e.lease.State != LeaseActive:
+		if in.Existing {
+			refuse(RefusedNotActive)
+			return
+		}
+		e.waited = true
+		m.do(Effect{Type: Wait, Identity: id})
+	case e.pending():
+		e.waited = true
+		m.do(Effect{Type: Wait, Identity: id})
+	case e.lease.Epoch == in.Refused:
+		// Its target says it is gone; the report of its end must be on its way. Handing it out again would only spin.
+		e.waited = true
+		m.do(Effect{Type: Wait, Identity: id, Refused: true})
+	default:
+		m.do(Effect{Type: Use, Lease: e.lease, Handle: e.handle, Member: owner})
+	}
+}

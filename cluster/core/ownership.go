@@ -1,0 +1,76 @@
+package core
+
+import (
+	"slices"
+	"time"
+)
+
+func (m *Machine) topologyChanged(t *Topology, now time.Duration) {
+	last := m.view.topology
+	if t == nil || last != nil && last.Hash() == t.Hash() {
+		return
+	}
+	if last != nil {
+		for _, old := range last.members {
+			if _, still := t.Member(old.ID); !still && old.ID != m.cfg.Self {
+				delete(m.hosting.hosted, old.ID) // it says anew what it hosts when it comes back
+			}
+		}
+	}
+	m.queue.push(now, Event{Type: TopologyApplied, Hash: t.Hash(), Count: t.Len()})
+	m.replan(t, now)
+}
+
+func (m *Machine) setKinds(node NodeID, kinds []string, now time.Duration) {
+	slices.Sort(kinds)
+	kinds = slices.Compact(kinds)
+	self := node == m.cfg.Self
+	if self {
+		if slices.Equal(m.hosting.registered, kinds) {
+			return
+		}
+		m.hosting.registered = kinds
+	} else if slices.Equal(m.hosting.hosted[node], kinds) {
+		return
+	}
+	if !self || m.cfg.Mode == MemberMode {
+		m.hosting.hosted[node] = kinds
+	}
+	m.queue.push(now, Event{Type: KindsChanged, Node: node, Count: len(kinds)})
+	m.replan(m.view.topology, now)
+}
+
+func (m *Machine) block(node NodeID, now time.Duration) {
+	if _, already := m.hosting.blocked[node]; already {
+		return
+	}
+	m.hosting.blocked[node] = struct{}{}
+	lost := m.replan(m.view.topology, now)
+	m.queue.push(now, Event{Type: BlockListApplied, Node: node, Count: lost})
+}
+
+func (m *Machine) unblock(node NodeID, now time.Duration) {
+	if _, blocked := m.hosting.blocked[node]; blocked {
+		delete(m.hosting.blocked, node)
+		m.queue.push(now, Event{Type: NodeUnblocked, Node: node})
+		m.replan(m.view.topology, now)
+	}
+}
+
+// replan computes the view anew and revokes the leases of what this node no longer owns, before any other lease can be
+// issued. It returns how many those were.
+func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
+	m.view = newView(m.view, t, &m.hosting, m.cfg.Strategy)
+	m.ledger.each(func(e *entry) {
+		if e.lease.State == LeaseRevoked {
+			return
+		}
+		owner, _ := m.view.Owner(e.lease.Identity.Kind(), e.partition)
+		if owner == nil || owner.ID != m.cfg.Self {
+			m.revoke(e, now)
+			lost++
+		}
+	})
+	m.do(Effect{Type: Recheck})
+	return lost
+}

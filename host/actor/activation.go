@@ -1,0 +1,306 @@
+package actor
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// Instance is what runs an actor's turns: a wasm guest, a native Go actor, or a test's own. One goroutine uses it at a
+// time; Close never comes while Turn runs.
+type Instance interface {
+	// Turn runs one turn and fills out, which is zeroed or stale before. It ends by deadline. An error means that the
+	// instance is broken and must be closed; a failure that the actor survives is an Output of kind OutError.
+	Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error
+	Close() error
+}
+
+// Outbox takes an actor's messages to other actors.
+type Outbox interface {
+	// Send delivers env and waits for the reply, until env.Deadline at the latest.
+	Send(ctx context.Context, env *abi.Envelope) ([]byte, error)
+	// Post delivers env without waiting. When it returns nil, done (nil for a one-way message) is called once.
+	Post(env *abi.Envelope, done func(payload []byte, err error)) error
+}
+
+// Owner is told how an activation fares, on the goroutine of the turn, with no lock held.
+type Owner interface {
+	// Started is called when the instance stands, before its first turn.
+	Started(a *Activation)
+	// Ended is called once, when the instance is gone for good and the activation refuses messages.
+	Ended(a *Activation, end End)
+}
+
+// End says why an activation ended and what it leaves behind.
+type End struct {
+	Reason   string // "idle", "shutdown", "evicted", "trap", "start", "revoked"
+	Err      error  // of a start that failed (Failed) or a turn that broke
+	Failed   bool   // the instance never stood
+	Released bool   // by revocation or shutdown: nobody here should start a successor
+	Backlog  Backlog
+}
+
+// Counters count what activations of one kind did. All fields may be read at any time.
+type Counters struct {
+	Turns, Inline, Traps, Limits, Deadlocks, MailboxFull, Expired, StartFailures atomic.Uint64
+}
+
+// Limits bound one activation. Every field must be positive.
+type Limits struct {
+	Mailbox     int           // messages waiting
+	Turn        time.Duration // a turn, its waiting included
+	Request     time.Duration // a request that names no time
+	MaxMessage  int           // bytes of a payload
+	MaxOutgoing int           // requests, calls and tells of one turn; calls outstanding
+	MaxTimers   int
+}
+
+// Config is what an activation needs; all fields but Log are required.
+type Config struct {
+	Identity abi.Identity
+	Epoch    abi.Epoch
+	Desc     *abi.KindDescription
+	Reason   string // why it is activated, told to the guest
+	Start    func(h *Host) (Instance, error)
+	Outbox   Outbox
+	Owner    Owner
+	Waits    *Waits
+	Limits   Limits
+	Counters *Counters
+	// Context bounds every outgoing request; it ends when the node gives up waiting for turns.
+	Context context.Context
+	// Spawn starts a goroutine that the node waits for.
+	Spawn func(func())
+	Log   *slog.Logger // nil discards
+}
+
+type state uint8
+
+const (
+	open    state = iota // takes messages
+	closing              // takes messages for its successor, runs its last turn
+	ended                // refuses
+)
+
+// Activation is one activation of an actor. Its methods may be called from any goroutine.
+type Activation struct {
+	cfg  Config
+	run  func() // a.drain, bound once
+	host Host
+
+	lastUsed atomic.Int64 // unix nanoseconds of the last message's start
+
+	mu       sync.Mutex
+	state    state
+	running  bool // some goroutine owns the fields below
+	revoked  bool
+	closeFor string // reason of a passivation that waits for its turn
+	queue    mailbox
+	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
+	calls    map[uint64]*pending  // effects `call` outstanding, by handle
+	timers   map[string]*timer
+
+	// Owned by whoever set running.
+	inst      Instance
+	nextToken uint64
+	told      bool // self was delivered
+	ev        abi.Event
+	out       abi.Output
+}
+
+// New returns an activation that takes messages at once. now is the time that idleness is counted from.
+func New(cfg Config, now time.Time) *Activation {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &Activation{cfg: cfg}
+	a.run = a.drain
+	a.host.a = a
+	a.lastUsed.Store(now.UnixNano())
+	return a
+}
+
+// Identity names the actor.
+func (a *Activation) Identity() abi.Identity { return a.cfg.Identity }
+
+// Epoch is that of the lease under which the actor runs.
+func (a *Activation) Epoch() abi.Epoch { return a.cfg.Epoch }
+
+// LastUsed returns when the last message started.
+func (a *Activation) LastUsed() time.Time { return time.Unix(0, a.lastUsed.Load()) }
+
+// Status is a glimpse of an activation for listings.
+type Status struct {
+	Busy     bool
+	Queued   int
+	Deferred int
+	Calls    int
+	Timers   int
+	Closing  bool
+}
+
+// Status returns a glimpse of the activation.
+func (a *Activation) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Status{Busy: a.running, Queued: a.queue.len(), Deferred: len(a.deferred), Calls: len(a.calls),
+		Timers: len(a.timers), Closing: a.state != open || a.closeFor != ""}
+}
+
+// gone is what an activation that has ended answers; whoever resolves again finds its successor.
+var gone = abi.NewError(abi.ErrOwnershipChanged, "the activation has ended")
+
+// Passivate ends the activation if it is idle: no turn, no message, nothing it waits for, no timer. It reports whether it
+// will. The last turn runs on a goroutine of its own.
+func (a *Activation) Passivate(reason string) bool {
+	a.mu.Lock()
+	if a.state != open || a.running || a.queue.len() > 0 || len(a.deferred)+len(a.calls)+len(a.timers) > 0 {
+		a.mu.Unlock()
+		return false
+	}
+	a.running, a.state, a.closeFor = true, closing, reason
+	a.mu.Unlock()
+	a.cfg.Spawn(func() { a.passivate() })
+	return true
+}
+
+// Stop ends the activation once the messages that wait have had their turns, deferred replies were given and calls have
+// their outcome, all of which their deadlines bound. Timers are given up. Whoever stops an activation sees to it that
+// no new messages come, or it may never end; [Activation.Revoke] hurries it.
+func (a *Activation) Stop(reason string) {
+	a.mu.Lock()
+	if a.state != open || a.closeFor != "" {
+		a.mu.Unlock()
+		return
+	}
+	a.closeFor = reason
+	if a.running {
+		a.mu.Unlock()
+		return
+	}
+	a.running = true
+	a.mu.Unlock()
+	a.cfg.Spawn(a.run)
+}
+
+// Revoke ends the activation after the turn that runs, without a last turn: the node has lost the actor. Whoever waits
+// is answered ownership_changed.
+func (a *Activation) Revoke() {
+	a.mu.Lock()
+	if a.state == ended || a.revoked {
+		a.mu.Unlock()
+		return
+	}
+	a.revoked = true
+	if a.running {
+		a.mu.Unlock()
+		return
+	}
+	a.running = true
+	a.mu.Unlock()
+	a.cfg.Spawn(a.run)
+}
+
+// passivate runs the last turn and ends the activation. The caller owns running, and state is closing.
+func (a *Activation) passivate() {
+	a.mu.Lock()
+	reason, revoked := a.closeFor, a.revoked
+	a.mu.Unlock()
+	var broke error
+	if a.inst != nil && !revoked && a.cfg.Desc.Handles(abi.EventPassivate) {
+		a.ev = abi.Event{Tag: abi.EventPassivate, Reason: reason}
+		broke = a.exec(nil, time.Now())
+		if broke == nil {
+			broke = a.finishEvent()
+		}
+		if broke != nil {
+			a.cfg.Log.Warn("the last turn failed", "actor", a.cfg.Identity, "err", broke)
+		}
+	}
+	a.end(End{Reason: reason, Err: broke})
+}
+
+// end closes the instance, refuses messages from here on, and tells the owner. The caller owns running and keeps it.
+func (a *Activation) end(e End) {
+	if a.inst != nil {
+		if err := a.inst.Close(); err != nil {
+			a.cfg.Log.Error("closing an instance", "actor", a.cfg.Identity, "err", err)
+		}
+		a.inst = nil
+	}
+	a.mu.Lock()
+	a.state = ended
+	if a.revoked {
+		e.Reason, e.Released = "revoked", true
+	}
+	rest := a.queue.take()
+	deferred, calls, timers := a.deferred, a.calls, a.timers
+	a.deferred, a.calls, a.timers = nil, nil, nil
+	a.mu.Unlock()
+
+	for _, t := range timers {
+		t.stop()
+	}
+	for _, c := range calls {
+		c.expiry.Stop()
+	}
+	for _, d := range deferred {
+		d.expiry.Stop()
+		d.answer(nil, abi.NewError(abi.ErrTrap, "the actor ended ("+e.Reason+") before it gave its deferred reply"))
+	}
+	backlog := Backlog{}
+	for i := range rest {
+		m := &rest[i]
+		switch {
+		case m.tag != abi.EventCall && m.tag != abi.EventMessage: // completions and timers are of this activation alone
+		case e.Failed:
+			m.fail(startError(e.Err))
+		case e.Released:
+			m.fail(gone)
+		default:
+			backlog.msgs = append(backlog.msgs, *m)
+		}
+	}
+	e.Backlog = backlog
+	a.cfg.Owner.Ended(a, e)
+}
+
+func startError(err error) error {
+	out := *abi.AsError(err)
+	if out.Code == abi.ErrInternal || out.Code == abi.ErrTrap || out.Code == abi.ErrLimitExceeded {
+		out.Code = abi.ErrActivationFailed
+	}
+	return &out
+}
+
+// Backlog is what waited in the mailbox of an activation that ended.
+type Backlog struct{ msgs []message }
+
+// Len returns how many messages wait.
+func (b Backlog) Len() int { return len(b.msgs) }
+
+// Fail answers every message with err.
+func (b Backlog) Fail(err error) {
+	for i := range b.msgs {
+		b.msgs[i].fail(err)
+	}
+}
+
+// Adopt puts a predecessor's backlog at the head of a new activation's mailbox and starts draining it. It must come
+// before the activation is shown to anybody.
+func (a *Activation) Adopt(b Backlog) {
+	if b.Len() == 0 {
+		return
+	}
+	a.mu.Lock()
+	for i := range b.msgs {
+		a.queue.push(b.msgs[i])
+	}
+	a.running = true
+	a.mu.Unlock()
+	a.cfg.Spawn(a.run)
+}

@@ -1,0 +1,233 @@
+package actor
+
+import (
+	"context"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// turnsBeforeYield is how many turns a runner drains before it lets other goroutines go first.
+const turnsBeforeYield = 64
+
+// Deliver hands env to the actor and waits for the reply, until env.Deadline (required) or ctx ends. A one-way message
+// returns when the mailbox has it. The payload belongs to the caller. Errors are coded; ownership_changed means that the
+// activation has ended and that nothing was done.
+func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {
+	if env.Flags&abi.OneWay != 0 {
+		return nil, a.Post(env, nil)
+	}
+	if err := a.accepts(abi.EventCall, env); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	left := env.Deadline.Sub(now)
+	if left <= 0 {
+		return nil, errExpired
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, abi.NewError(abi.CodeOf(err), "the caller stopped waiting before the message was sent")
+	}
+	a.mu.Lock()
+	if a.state == open && !a.running && a.queue.n == 0 && left >= a.cfg.Limits.Turn && !a.revoked {
+		a.running = true
+		a.mu.Unlock()
+		return a.deliverInline(ctx, env, now)
+	}
+	w := a.cfg.Waits.waiter()
+	if err := a.enqueueLocked(message{tag: abi.EventCall, env: env, to: w}, w); err != nil {
+		w.release()
+		return nil, err
+	}
+	return w.wait(ctx, env.Deadline)
+}
+
+// deliverInline runs the turn on the caller's goroutine, which has set running.
+func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now time.Time) ([]byte, error) {
+	a.cfg.Counters.Inline.Add(1)
+	m := message{tag: abi.EventCall, env: env, inline: true}
+	reply, err, answered, w := a.call(&m, now)
+	a.release()
+	if !answered {
+		return w.wait(ctx, env.Deadline)
+	}
+	return reply, err
+}
+
+// Post hands env to the actor without waiting: the turn runs on a runner's goroutine. When it returns nil, done (nil for
+// a one-way message) is called once, on any goroutine, and must not block. It may never be called later than the
+// deadline plus one turn.
+func (a *Activation) Post(env *abi.Envelope, done func(payload []byte, err error)) error {
+	m := message{tag: abi.EventCall, env: env}
+	if env.Flags&abi.OneWay != 0 {
+		m.tag = abi.EventMessage
+	} else if done != nil {
+		m.to = doneFunc(done)
+	}
+	if err := a.accepts(m.tag, env); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	return a.enqueueLocked(m, nil)
+}
+
+// accepts refuses what this actor can never take.
+func (a *Activation) accepts(tag abi.EventTag, env *abi.Envelope) error {
+	if len(env.Payload) > a.cfg.Limits.MaxMessage {
+		return abi.NewError(abi.ErrPayloadTooLarge, "a payload of "+strconv.Itoa(len(env.Payload))+
+			" bytes; the limit is "+strconv.Itoa(a.cfg.Limits.MaxMessage))
+	}
+	if len(a.cfg.Desc.Methods) > 0 {
+		if _, ok := a.cfg.Desc.Method(env.Method); !ok {
+			return abi.NewError(abi.ErrUnknownMethod, "kind "+a.cfg.Desc.Name+" has no method "+strconv.Quote(env.Method))
+		}
+	}
+	if !a.cfg.Desc.Handles(tag) {
+		return abi.NewError(abi.ErrUnsupported, "kind "+a.cfg.Desc.Name+" takes no `"+tag.String()+"`")
+	}
+	if err := inChain(env.Chain, a.cfg.Identity); err != nil && tag == abi.EventCall {
+		a.cfg.Counters.Deadlocks.Add(1)
+		return err
+	}
+	if len(env.Chain) >= abi.MaxChain {
+		return abi.NewError(abi.ErrLimitExceeded, "a call chain of more than "+strconv.Itoa(abi.MaxChain)+" actors")
+	}
+	return nil
+}
+
+// enqueueLocked puts a message of somebody else into the mailbox and sees to it that it is drained; w is the
+// waiter behind it, if there is one. It unlocks a.mu.
+func (a *Activation) enqueueLocked(m message, w *waiter) error {
+	if a.state == ended || a.revoked {
+		a.mu.Unlock()
+		return gone
+	}
+	if a.queue.n >= a.cfg.Limits.Mailbox {
+		a.mu.Unlock()
+		a.cfg.Counters.MailboxFull.Add(1)
+		return abi.NewError(abi.ErrMailboxFull, strconv.Itoa(a.cfg.Limits.Mailbox)+" messages wait at "+a.cfg.Identity.Key())
+	}
+	if m.tag == abi.EventCall && len(m.env.Chain) > 0 {
+		// Under a.mu, so that the edge stands before the message can be popped and answered.
+		e, cycle := a.cfg.Waits.add(m.env.Chain, a.cfg.Identity)
+		if cycle != nil {
+			a.mu.Unlock()
+			a.cfg.Counters.Deadlocks.Add(1)
+			return deadlock(cycle)
+		}
+		if m.edge = e; w != nil {
+			w.edge = e
+		}
+	}
+	a.pushLocked(m)
+	return nil
+}
+
+// pushLocked queues m and starts a runner if none is at work. It unlocks a.mu.
+func (a *Activation) pushLocked(m message) {
+	a.queue.push(m)
+	start := !a.running
+	if start {
+		a.running = true
+	}
+	a.mu.Unlock()
+	if start {
+		a.cfg.Spawn(a.run)
+	}
+}
+
+// internal queues a completion or timer: never refused, since what it answers was counted when it was asked for.
+func (a *Activation) internal(m message) {
+	a.mu.Lock()
+	if a.state != open {
+		a.mu.Unlock()
+		return
+	}
+	a.pushLocked(m)
+}
+
+// release gives up running after an inline turn, or hands what has come meanwhile to a runner.
+func (a *Activation) release() {
+	a.mu.Lock()
+	if a.state == ended {
+		a.mu.Unlock()
+		return
+	}
+	if a.queue.n > 0 || a.closeFor != "" || a.revoked {
+		a.mu.Unlock()
+		a.cfg.Spawn(a.run)
+		return
+	}
+	a.forget()
+	a.running = false
+	a.mu.Unlock()
+}
+
+// forget drops what the last turn read and wrote, so that an idle actor does not hold its messages.
+func (a *Activation) forget() {
+	a.ev.Payload, a.ev.Err, a.ev.Self = nil, nil, nil
+	a.out.Payload, a.out.Err = nil, nil
+}
+
+// drain is the runner: it owns running from its start to its end.
+func (a *Activation) drain() {
+	for n := 1; ; n++ {
+		a.mu.Lock()
+		if a.state == ended {
+			a.mu.Unlock()
+			return
+		}
+		if a.revoked {
+			a.state = closing
+			a.mu.Unlock()
+			a.end(End{Reason: "revoked"})
+			return
+		}
+		m, ok := a.queue.pop()
+		if !ok {
+			if a.closeFor != "" && len(a.deferred)+len(a.calls) == 0 {
+				a.state = closing
+				a.mu.Unlock()
+				a.passivate()
+				return
+			}
+			a.forget()
+			a.running = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		a.handle(&m)
+		if n%turnsBeforeYield == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// handle runs one queued message's turn.
+func (a *Activation) handle(m *message) {
+	now := time.Now()
+	switch m.tag {
+	case abi.EventCall:
+		if m.env.Deadline.Before(now) {
+			a.cfg.Counters.Expired.Add(1)
+			m.fail(errExpired)
+			return
+		}
+		if reply, err, answered, _ := a.call(m, now); answered {
+			m.answer(reply, err)
+		}
+	case abi.EventMessage:
+		a.message(m.env, now)
+	case abi.EventCompletion:
+		a.ev = abi.Event{Tag: abi.EventCompletion, Handle: m.handle, Method: m.method, Payload: m.payload, Err: m.err}
+		a.event(now)
+	case abi.EventTimer:
+		if a.takeTimer(m) {
+			a.ev = abi.Event{Tag: abi.EventTimer, Timer: m.name, Payload: m.payload}
+			a.event(now)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package actor
+
+import (
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// minEvery is the shortest interval of a repeating timer; a timer has at most one event in the mailbox however slow its
+// actor is.
+const minEvery = time.Millisecond
+
+// timer is a volatile timer: it dies with the activation, and keeps it from being passivated as idle.
+type timer struct {
+	gen     uint64
+	next    time.Time
+	every   time.Duration
+	payload []byte
+	clock   *time.Timer
+}
+
+func (t *timer) stop() {
+	if t.clock != nil {
+		t.clock.Stop()
+	}
+}
+
+// setTimer sets the timer of a name, in place of one that it may have.
+func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.timers == nil {
+		a.timers = make(map[string]*timer)
+	}
+	var gen uint64
+	if old := a.timers[e.Name]; old != nil {
+		old.stop()
+		gen = old.gen + 1
+	}
+	t := &timer{gen: gen, next: now.Add(e.After), every: e.Every, payload: e.Payload}
+	if t.every > 0 {
+		t.every = max(t.every, minEvery)
+	}
+	a.timers[e.Name] = t
+	a.arm(e.Name, t, now)
+}
+
+// arm starts t's clock. The caller holds a.mu.
+func (a *Activation) arm(name string, t *timer, now time.Time) {
+	t.clock = time.AfterFunc(t.next.Sub(now), func() {
+		a.internal(message{tag: abi.EventTimer, name: name, gen: t.gen, payload: t.payload})
+	})
+}
+
+func (a *Activation) dropTimer(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.timers[name]; t != nil {
+		t.stop()
+		delete(a.timers, name)
+	}
+}
+
+// takeTimer reports whether a timer's event still counts, and sets the next one of a repeating timer: its rhythm is kept,
+// ticks that passed meanwhile are skipped.
+func (a *Activation) takeTimer(m *message) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.timers[m.name]
+	if t == nil || t.gen != m.gen {
+		return false
+	}
+	if t.every == 0 {
+		delete(a.timers, m.name)
+		return true
+	}
+	now := time.Now()
+	t.next = t.next.Add(t.every)
+	if late := now.Sub(t.next); late > 0 {
+		t.next = t.next.Add(late.Truncate(t.every) + t.every)
+	}
+	a.arm(m.name, t, now)
+	return true
+}

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/time/rate"
+)
+
+// Bounds of what one instance writes to the node's log.
+const (
+	maxLine     = 4 << 10 // bytes; the rest of a longer line is dropped
+	linesBurst  = 200     // lines at once
+	linesSecond = 50      // lines a second in the long run; those beyond are counted and dropped
+	maxWords    = 512     // bytes of a guest's last words that go into an error
+)
+
+// console takes what a guest writes: stdout, stderr and the import `log`. It is used on the turn's goroutine.
+type console struct {
+	inst     *Instance
+	stdout   lineWriter
+	stderr   lineWriter
+	limiter  *rate.Limiter // made with the first line
+	dropped  int
+	panicked string // the line of this turn that looks like a panic, and what follows it
+	follow   int    // how many further lines belong to it
+	last     string // the last line of this turn on stderr, or logged as an error
+}
+
+// init ties the console to its instance.
+func (c *console) init(i *Instance) {
+	c.inst = i
+	c.stdout = lineWriter{c: c, stream: "stdout"}
+	c.stderr = lineWriter{c: c, stream: "stderr"}
+}
+
+// lineWriter cuts a stream into lines.
+type lineWriter struct {
+	c      *console
+	stream string
+	buf    []byte
+	cut    bool // the line was too long
+}
+
+// Write never keeps p. Its error ends the guest's fd_write once the deadline has passed: a single write may hold
+// millions of lines.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	total := len(p)
+	for lines := 0; len(p) > 0; lines++ {
+		if lines%64 == 0 && w.c.inst.guard.fired.Load() {
+			return 0, errDeadline
+		}
+		end := bytes.IndexByte(p, '\n')
+		part := p
+		if end >= 0 {
+			part, p = p[:end], p[end+1:]
+		} else {
+			p = nil
+		}
+		if room := maxLine - len(w.buf); len(part) > room {
+			part, w.cut = part[:room], true
+		}
+		w.buf = append(w.buf, part...)
+		if end >= 0 {
+			w.flush()
+		}
+	}
+	return total, nil
+}
+
+// flush writes the line that was begun.
+func (w *lineWriter) flush() {
+	line := clean(w.buf)
+	if w.stream == "stderr" {
+		w.c.note(line)
+	}
+	if w.cut {
+		line += "…"
+	}
+	w.buf, w.cut = w.buf[:0], false
+	if line != "" && w.c.allow() {
+		w.c.inst.log.Info(line, "stream", w.stream)
+	}
+}
+
+// log takes a line from the import `log`.
+func (c *console) log(level slog.Level, msg []byte) {
+	line, more := msg, ""
+	if len(line) > maxLine {
+		line, more = line[:maxLine], "…"
+	}
+	text := clean(line)
+	if level >= slog.LevelError {
+		c.note(text)
+	}
+	if c.allow() {
+		c.inst.host.Log(level, text+more)
+	}
+}
+
+// clean makes text of what a guest wrote; a character that was cut at the end is dropped.
+func clean(b []byte) string {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if tail := b[len(b)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				b = b[:len(b)-n]
+			}
+			break
+		}
+	}
+	return strings.TrimRight(strings.ToValidUTF8(string(b), "\uFFFD"), " \t\r")
+}
+
+// allow counts a line against the rate, and tells of those that were dropped before it.
+func (c *console) allow() bool {
+	if c.limiter == nil {
+		c.limiter = rate.NewLimiter(linesSecond, linesBurst)
+	}
+	if !c.limiter.Allow() {
+		c.dropped++
+		return false
+	}
+	c.reportDropped()
+	return true
+}
+
+func (c *console) reportDropped() {
+	if c.dropped > 0 {
+		c.inst.log.Warn("the guest writes more than is logged", "dropped_lines", c.dropped, "lines_per_second", linesSecond)
+		c.dropped = 0
+	}
+}
+
+// note remembers what may be a guest's last words.
+func (c *console) note(line string) {
+	switch {
+	case c.follow > 0 && line != "":
+		c.panicked += " " + strings.TrimSpace(line)
+		c.follow--
+	case c.follow > 0:
+		c.follow = 0
+	case c.panicked == "" && looksFatal(line):
+		c.panicked, c.follow = line, 2
+	}
+	if line != "" {
+		c.last = line
+	}
+}
+
+// looksFatal knows how Go, Rust and AssemblyScript begin to say that they are done for.
+func looksFatal(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") ||
+		strings.Contains(line, "panicked at ") || strings.HasPrefix(line, "abort: ")
+}
+
+// lastWords returns what the guest said of its end in this turn, or "".
+func (c *console) lastWords() string {
+	words := c.panicked
+	if words == "" {
+		words = c.last
+	}
+	if len(words) > maxWords {
+		words = clean([]byte(words[:maxWords])) + "…"
+	}
+	return words
+}
+
+// begin forgets the last turn's words.
+func (c *console) begin() { c.panicked, c.last, c.follow = "", "", 0 }
+
+// end writes out the lines that were begun and the count of those dropped: the instance is done.
+func (c *console) end() {
+	for _, w := range []*lineWriter{&c.stdout, &c.stderr} {
+		if len(w.buf) > 0 {
+			w.flush()
+		}
+	}
+	c.reportDropped()
+}
+
+// logLevel maps the levels of the import `log`; what is beyond the highest is an error.
+func logLevel(n uint32) slog.Level {
+	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	return levels[min(int(n), len(levels)-1)]
+}

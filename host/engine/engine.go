@@ -1,0 +1,148 @@
+// Package engine runs guests: it turns a .wasm file into a [Module], a module into any number of [Instance]s, and runs
+// their turns. It is the only package that knows wazero.
+//
+// [Engine.Load] validates a file, compiles it (with a cache on disk), runs the guest's wasilo_describe once with every
+// host function refused, and checks what it says. Whatever the file is, Load returns a [LoadError] that says what to do;
+// it is slow (a stock Go guest compiles for seconds the first time) and belongs on no request's path.
+//
+// [Module.Instantiate] starts an instance with a memory of its own. [Instance.Turn] writes an event into the guest's
+// memory, calls it, and copies its output out. An instance is used by one goroutine at a time, and what it asks of its
+// host it asks on that goroutine. A turn that traps, overruns its deadline or breaks the ABI ends that instance and
+// nothing else.
+//
+// # Who keeps what alive
+//
+// A module is counted: it lives until it and all its instances are closed, so a newer version of a file can take over
+// while the old one's instances finish. Closing an instance whose turn runs would take the whole process down, so
+// [Instance.Close] refuses.
+//
+// # What this cannot stop yet
+//
+// Deadlines rest on wazero's own check, which sits in loops: a call tree without a loop runs to its end, and a guest's
+// native code holds up the garbage collector while it runs. Metering by rewriting replaces it.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// pageSize is that of WebAssembly.
+const pageSize = 64 << 10
+
+// maxMemory is what a 32-bit memory can address.
+const maxMemory = 1 << 32
+
+// DefaultDescribe bounds the start of an instance and the describing of a module.
+const DefaultDescribe = 5 * time.Second
+
+// Config is what an engine needs. The zero value is usable: no cache on disk, the defaults of the ABI.
+type Config struct {
+	// CacheDir keeps compiled modules between runs of the process; "" compiles anew each time. It is created when
+	// missing. A directory that cannot be written or whose content is damaged costs a warning, never a failure.
+	// Whoever can write to it can run native code in this process.
+	CacheDir string
+	// Memory is how many bytes of linear memory a guest may have if [Options] does not say; 0 is abi.DefaultMemory.
+	Memory uint64
+	// MaxMessage bounds the payload of an event and of a plain reply, in bytes; 0 is abi.DefaultMaxMessage.
+	MaxMessage int
+	// Describe bounds wasilo_describe, and the start of an instance; 0 is [DefaultDescribe].
+	Describe time.Duration
+	// Log takes warnings of the engine's own; nil discards them.
+	Log *slog.Logger
+}
+
+// Engine loads modules. Its methods may be called from any goroutine.
+type Engine struct {
+	cfg   Config
+	cache *diskCache // nil: none
+	// wasi has the signature of each WASI function by name. They are the same for every module.
+	wasi map[string]string
+	// open counts modules that are not released; closed refuses further ones.
+	open   atomic.Int64
+	closed atomic.Bool
+}
+
+// New returns an engine, or an error for a Config that cannot be.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = abi.DefaultMemory
+	}
+	if cfg.MaxMessage == 0 {
+		cfg.MaxMessage = abi.DefaultMaxMessage
+	}
+	if cfg.Describe == 0 {
+		cfg.Describe = DefaultDescribe
+	}
+	switch {
+	case cfg.Memory < pageSize || cfg.Memory > maxMemory:
+		return nil, fmt.Errorf("engine: guest memory of %d bytes; it must be between 64 KiB and 4 GiB", cfg.Memory)
+	case cfg.MaxMessage < 0 || cfg.MaxMessage > 1<<30:
+		return nil, fmt.Errorf("engine: messages of %d bytes; the limit must be between 1 byte and 1 GiB", cfg.MaxMessage)
+	case cfg.Describe < 0:
+		return nil, fmt.Errorf("engine: a describe time of %v", cfg.Describe)
+	}
+	e := &Engine{cfg: cfg}
+	if cfg.CacheDir != "" {
+		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
+	}
+	var err error
+	if e.wasi, err = wasiSignatures(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Close refuses further loads. It fails while modules or instances are open: they keep working, and the memory they run
+// in is released by closing them.
+func (e *Engine) Close() error {
+	e.closed.Store(true)
+	if n := e.open.Load(); n > 0 {
+		return fmt.Errorf("engine: closed while %d modules are still in use", n)
+	}
+	return nil
+}
+
+// newRuntime returns a runtime with every host function. Each module gets one of its own: it costs 0.3 ms, its cache can
+// be checked before it is trusted, closing it frees all that belongs to the module, and modules share no lock.
+func newRuntime(ctx context.Context, cache wazero.CompilationCache) (wazero.Runtime, error) {
+	cfg := wazero.NewRuntimeConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
+	if cache != nil {
+		cfg = cfg.WithCompilationCache(cache)
+	}
+	rt := wazero.NewRuntimeWithConfig(ctx, cfg)
+	_, err := wasi_snapshot_preview1.Instantiate(ctx, rt)
+	if err == nil {
+		err = provideImports(ctx, rt)
+	}
+	if err != nil {
+		rt.Close(ctx)
+		return nil, fmt.Errorf("engine: providing host functions: %w", err)
+	}
+	return rt, nil
+}
+
+func wasiSignatures() (map[string]string, error) {
+	ctx := context.Background()
+	rt, err := newRuntime(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer rt.Close(ctx)
+	out := make(map[string]string)
+	for name, def := range rt.Module(wasi_snapshot_preview1.ModuleName).ExportedFunctionDefinitions() {
+		out[name] = signature(def)
+	}
+	return out, nil
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// breach is the panic of a host function that the guest called wrongly; wazero turns it into the error of the call.
+type breach struct{ reason string }
+
+func (b *breach) Error() string { return b.reason }
+
+// errDeadline is the panic of a host function that finds the deadline gone.
+var errDeadline = errors.New("the deadline has passed")
+
+// maxFrames is how many frames of a wasm backtrace an error names.
+const maxFrames = 6
+
+// failure turns the end of a call into the guest into the error that callers see. what is the subject of the sentence:
+// "the turn". err may be nil when only the deadline came.
+func (i *Instance) failure(what string, err error) *abi.Error {
+	var exit *sys.ExitError
+	exited := errors.As(err, &exit)
+	if i.guard.fired.Load() && (err == nil || exited || errors.Is(err, errDeadline)) {
+		if i.canceled != nil {
+			return abi.NewError(abi.CodeOf(i.canceled), what+" was given up: "+i.canceled.Error())
+		}
+		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit))
+	}
+	code, reason := abi.ErrTrap, ""
+	var b *breach
+	var host runtime.Error
+	switch {
+	case errors.As(err, &b):
+		reason = b.reason
+	case exited:
+		reason = fmt.Sprintf("the guest exited with code %d", exit.ExitCode())
+	case errors.As(err, &host):
+		i.log.Error("a host function panicked", "err", err)
+		reason = "a host function failed: " + host.Error()
+	default:
+		reason = wasmReason(err)
+	}
+	if i.memory.refused {
+		code = abi.ErrLimitExceeded
+		reason = "out of memory (limit " + byteSize(i.memory.limit) + "): " + reason
+	}
+	if words := i.console.lastWords(); words != "" {
+		reason += ": " + words
+	}
+	if frames := backtrace(err); frames != "" {
+		reason += "; at " + frames
+	}
+	return abi.NewError(code, reason)
+}
+
+// wasmReason is the first line of a wazero error in few words.
+func wasmReason(err error) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	first = strings.TrimSuffix(first, " (recovered by wazero)")
+	if _, trap, ok := strings.Cut(first, "wasm error: "); ok {
+		return "wasm " + trap
+	}
+	if first == "stack overflow" {
+		return "wasm stack overflow"
+	}
+	return first
+}
+
+// backtrace joins the named frames of a wazero error, the innermost first.
+func backtrace(err error) string {
+	if err == nil {
+		return ""
+	}
+	_, trace, ok := strings.Cut(err.Error(), "wasm stack trace:\n")
+	if !ok {
+		return ""
+	}
+	var frames []string
+	for line := range strings.Lines(trace) {
+		name := strings.TrimPrefix(strings.TrimSpace(line), ".")
+		if name == "" {
+			break // a stack of Go's may follow
+		}
+		if p := strings.LastIndexByte(name, '('); p > 0 {
+			name = name[:p]
+		}
+		if strings.HasPrefix(name, "$") || strings.HasPrefix(name, "..") || strings.HasPrefix(name, abi.ImportModule+".") ||
+			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") {
+			continue // without a name, no frame at all, or the host's
+		}
+		if len(frames) == maxFrames {
+			frames = append(frames, "…")
+			break
+		}
+		frames = append(frames, name)
+	}
+	return strings.Join(frames, " < ")
+}
+
+// duration writes a limit without the noise of the nanoseconds that went by while it was taken.
+func duration(d time.Duration) string {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second).String()
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond).String()
+	}
+	return max(d, 0).String()
+}
+
+// canceledBy returns why ctx ended, if it was not its own deadline.
+func canceledBy(ctx context.Context) error {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/abi/cbor"
+)
+
+// bodyTimeout bounds how long a body may take to arrive, so that slow senders hold no goroutine for long.
+const bodyTimeout = 30 * time.Second
+
+// call answers POST /v1/actors/{kind}/{id}/{method}; rest is the path after "/v1/actors/".
+//
+// Checks go from cheap to dear: the path, the headers, whether the method exists, and only then the body.
+func (g *Gateway) call(w http.ResponseWriter, r *http.Request, rest string) (int, error) {
+	path, err := splitActorPath(rest)
+	if err != nil {
+		return 0, err
+	}
+	target, err := path.target()
+	if err != nil {
+		return 0, err
+	}
+	in, err := bodyFormat(r.Header)
+	if err != nil {
+		return 0, err
+	}
+	out, err := replyFormat(r.Header, in)
+	if err != nil {
+		return 0, err
+	}
+	opt, err := parseOptions(r.Header)
+	if err != nil {
+		return 0, err
+	}
+	method, err := g.node.Method(target.Kind(), path.method)
+	if err != nil {
+		return 0, err
+	}
+	var params, result *abi.Schema
+	if method != nil {
+		params, result = method.Params, method.Result
+		if method.ReadOnly {
+			opt.flags |= abi.Idempotent // nothing happens twice, so a lost call may be sent again
+		}
+	}
+	payload, err := g.payload(w, r, in, params)
+	if err != nil {
+		return 0, err
+	}
+	if opt.timeout == 0 {
+		opt.timeout = g.defaultTimeout
+	}
+	env := abi.Envelope{
+		Target: target, Method: path.method, Payload: payload, Flags: opt.flags,
+		IdempotencyKey: opt.idempotency, Deadline: time.Now().Add(min(opt.timeout, g.maxTimeout)),
+	}
+	env.TraceParent, env.TraceState = traceContext(r.Header)
+	reply, err := g.node.Send(r.Context(), &env)
+	if err != nil {
+		return 0, err
+	}
+	if opt.flags&abi.OneWay != 0 {
+		w.WriteHeader(http.StatusAccepted)
+		return http.StatusAccepted, nil
+	}
+	return g.reply(w, reply, out, result)
+}
+
+// reply writes what the actor answered.
+func (g *Gateway) reply(w http.ResponseWriter, reply []byte, out format, result *abi.Schema) (int, error) {
+	if len(reply) == 0 {
+		reply = cborNull
+	}
+	if out == formatJSON {
+		js, err := cbor.ToJSON(reply, result)
+		if err != nil {
+			return 0, abi.NewError(abi.ErrTrap, "the actor's reply cannot be written as JSON: "+err.Error())
+		}
+		writeBody(w, http.StatusOK, jsonHeader, js)
+		return http.StatusOK, nil
+	}
+	if err := cbor.Wellformed(reply); err != nil {
+		return 0, abi.NewError(abi.ErrTrap, "the actor's reply is not CBOR: "+err.Error())
+	}
+	writeBody(w, http.StatusOK, cborHeader, reply)
+	return http.StatusOK, nil
+}
+
+var (
+	cborNull  = []byte{0xf6}
+	emptyJSON = []byte("{}")
+)
+
+// payload reads the body and returns it as CBOR, which nothing else refers to: an actor may keep it.
+func (g *Gateway) payload(w http.ResponseWriter, r *http.Request, in format, params *abi.Schema) ([]byte, error) {
+	if in == formatCBOR {
+		body, err := readBody(w, r, nil, g.maxMessage)
+		if err != nil {
+			return nil, err
+		}
+		if len(body) == 0 {
+			return []byte{0xa0}, nil // the empty map
+		}
+		if err := cbor.Wellformed(body); err != nil {
+			return nil, invalidBody("the body is not CBOR: ", err)
+		}
+		return body, nil
+	}
+	if r.ContentLength == 0 {
+		return g.fromJSON(emptyJSON, params)
+	}
+	buf := bodyPool.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= maxPooled {
+			bodyPool.Put(buf)
+		}
+	}()
+	body, err := readBody(w, r, (*buf)[:0], 2*g.maxMessage)
+	if err != nil {
+		return nil, err
+	}
+	*buf = body
+	if len(body) == 0 {
+		body = emptyJSON
+	}
+	return g.fromJSON(body, params)
+}
+
+func (g *Gateway) fromJSON(body []byte, params *abi.Schema) ([]byte, error) {
+	payload, err := cbor.FromJSON(body, params)
+	if err != nil {
+		return nil, invalidBody("the body: ", err)
+	}
+	if len(payload) > g.maxMessage {
+		return nil, tooLarge(g.maxMessage)
+	}
+	return payload, nil
+}
+
+// invalidBody says what is wrong with a body, as the caller's mistake.
+func invalidBody(what string, err error) error {
+	code := abi.CodeOf(err)
+	if code == abi.ErrInternal { // an error without a code comes from a codec, and there the input is to blame
+		code = abi.ErrInvalidArgument
+	}
+	return abi.NewError(code, what+err.Error())
+}
+
+func tooLarge(limit int) error {
+	return abi.NewError(abi.ErrPayloadTooLarge, "the message is over the limit of "+strconv.Itoa(limit)+
+		" bytes (limits.max_message)")
+}
+
+// JSON bodies are read into pooled buffers, since the codec copies what it keeps. Rare large ones are not kept.
+const maxPooled = 64 << 10
+
+var bodyPool = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// readBody appends the whole body to buf, at most limit bytes of it.
+func readBody(w http.ResponseWriter, r *http.Request, buf []byte, limit int) ([]byte, error) {
+	n := r.ContentLength
+	if n == 0 || r.Body == nil || r.Body == http.NoBody {
+		return buf, nil
+	}
+	if n > int64(limit) {
+		// The connection is not worth keeping: its rest would have to be read first.
+		w.Header().Set("Connection", "close")
+		return nil, tooLarge(limit)
+	}
+	conn := http.NewResponseController(w)
+	// Not every ResponseWriter has deadlines; those of net/http do, and others have no connection to guard.
+	if conn.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
+	}
+	if n > 0 {
+		if cap(buf) < int(n) {
+			buf = make([]byte, n)
+		}
+		buf = buf[:n]
+		if _, err := io.ReadFull(r.Body, buf); err != nil {
+			return nil, bodyError(w, err)
+		}
+		return buf, nil
+	}
+	body := http.MaxBytesReader(w, r.Body, int64(limit))
+	for {
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), max(512, 2*cap(buf)))
+			copy(grown, buf)
+			buf = grown
+		}
+		m, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+m]
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, bodyError(w, err)
+		}
+	}
+}
+
+func bodyError(w http.ResponseWriter, err error) error {
+	var over *http.MaxBytesError
+	if errors.As(err, &over) {
+		return tooLarge(int(over.Limit))
+	}
+	w.Header().Set("Connection", "close")
+	return abi.NewError(abi.ErrInvalidArgument, "the body ended early: "+err.Error())
+}

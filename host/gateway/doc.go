@@ -1,0 +1,36 @@
+// Package gateway is a node's HTTP side: actors for clients, a view of the node for operators.
+//
+//	POST /v1/actors/{kind}/{id}/{method}   one call, JSON or CBOR
+//	GET  /v1/actors?kind=&after=&limit=    which actors are active, page by page
+//	GET  /v1/kinds                         what the node serves, and which module files failed
+//	GET  /livez, /readyz[?verbose]         probes
+//	GET  /metrics                          Prometheus
+//	GET  /                                 what to type next
+//
+// The identity is one percent-escaped path segment. Nothing here cleans paths, so "a%2Fb", "%2E%2E" and any other UTF-8
+// without control characters reach the actor of just that identity.
+//
+// A body is JSON or CBOR by its Content-Type; without one it is JSON, and an empty body is the empty map. The reply is
+// what Accept prefers, and what the request was on a tie. JSON becomes CBOR by the schema that the method declares, so
+// guests read CBOR alone. Every error is an RFC 9457 problem with a code of the table in package abi and whether trying
+// again may help; a retryable one carries Retry-After.
+//
+// Headers of a call, beside W3C traceparent and tracestate (which are dropped when malformed, as that document asks):
+//
+//	Wasilo-Timeout: 2s | 2000       how long the caller waits (a Go duration, or milliseconds), at most Config.MaxTimeout
+//	Wasilo-If: active | exists      do not activate; do not create
+//	Wasilo-One-Way: true            answer 202 as soon as the actor's mailbox took the message
+//	Idempotency-Key: KEY            travels to the actor with the message
+//
+// # Who may call
+//
+// Nobody authenticates yet, so the gateway serves this machine alone: [Listen] refuses every address that is not
+// loopback. Browsers on this machine are the remaining way in for others. A request whose Host header is not loopback is
+// refused (DNS rebinding), and so is one that a page from elsewhere sends (its Origin). There is no CORS.
+//
+// # Promises
+//
+// A [Gateway] may serve any number of requests at once. A request goes to the node on the goroutine of its connection;
+// the gateway itself starts none but those of net/http, which [Gateway.Shutdown] ends. A panic under a request becomes a
+// problem and a log record; the node stays up. No body is read beyond its bound.
+package gateway

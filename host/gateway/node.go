@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// Node is what the gateway needs of the node behind it. All of it is called from many goroutines at once.
+type Node interface {
+	// Send delivers one message and waits for the reply, at most until env.Deadline or the end of ctx. A one-way
+	// message is over when it is accepted. The payload of env is the node's from here on. Errors carry a code.
+	Send(ctx context.Context, env *abi.Envelope) ([]byte, error)
+	// Method finds what a kind says of a method. A nil method without an error belongs to a kind that lists none and
+	// decides by itself. Errors carry unknown_kind, unknown_method or not_ready.
+	Method(kind, method string) (*abi.Method, error)
+	// Kinds lists what the node serves, sorted by name.
+	Kinds() []KindInfo
+	// Files lists the module files that the node knows of, sorted by path.
+	Files() []FileInfo
+	// Actors lists active actors in order of their key.
+	Actors(q ActorQuery) ActorPage
+	// Ready reports whether the node can serve, and what it is waiting for.
+	Ready() Readiness
+}
+
+// KindInfo is one kind as clients see it. [DescribeKind] fills it from a description.
+type KindInfo struct {
+	Name    string       `json:"name"`
+	Doc     string       `json:"doc,omitempty"`
+	File    string       `json:"file,omitempty"`    // of the module; none for a native kind
+	Version string       `json:"version,omitempty"` // sha256 of the module, hex
+	State   StateInfo    `json:"state"`
+	Events  []string     `json:"events"`
+	Methods []MethodInfo `json:"methods"`
+}
+
+// StateInfo is what a kind declares of its state.
+type StateInfo struct {
+	Keep    string `json:"keep"`
+	Level   string `json:"level"`
+	Version uint32 `json:"version,omitempty"`
+}
+
+// MethodInfo is one method as clients see it.
+type MethodInfo struct {
+	Name     string `json:"name"`
+	Doc      string `json:"doc,omitempty"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+	Params   string `json:"params"`  // for people: {by: int, note?: text}
+	Result   string `json:"result"`  // likewise
+	Example  string `json:"example"` // JSON that the method takes
+}
+
+// States of a [FileInfo].
+const (
+	FileLoaded = "loaded"          // what is on disk serves
+	FileFailed = "failed"          // nothing of it serves
+	FileKept   = "superseded-kept" // what is on disk was refused; the version before it still serves
+)
+
+// FileInfo is one module file as operators see it.
+type FileInfo struct {
+	Path   string   `json:"path"`
+	SHA256 string   `json:"sha256,omitempty"`
+	Kinds  []string `json:"kinds,omitempty"`
+	State  string   `json:"state"`
+	Error  string   `json:"error,omitempty"`
+}
+
+// ActorQuery asks for one page of active actors.
+type ActorQuery struct {
+	Kind  string       // "": all kinds
+	After abi.Identity // only actors whose key is greater; the zero identity: from the start
+	Limit int          // at least 1
+}
+
+// ActorPage is the answer to an [ActorQuery].
+type ActorPage struct {
+	Actors []ActorInfo // in order of the key
+	More   bool        // further ones follow the last of these
+}
+
+// States of an [ActorInfo].
+const (
+	ActorIdle    = "idle"
+	ActorRunning = "running" // a turn
+	ActorClosing = "closing"
+)
+
+// ActorInfo is one active actor as operators see it.
+type ActorInfo struct {
+	Kind    string    `json:"kind"`
+	ID      string    `json:"id"`
+	State   string    `json:"state"`
+	Version string    `json:"version,omitempty"` // sha256 of its module, hex
+	Since   time.Time `json:"since"`             // activated then
+	Last    time.Time `json:"last,omitzero"`     // last used then
+	Waiting int       `json:"waiting"`           // messages in its mailbox
+	Calls   int       `json:"calls"`             // to others, not answered yet
+	Timers  int       `json:"timers"`
+}
+
+// Readiness is whether a node can serve, and why not.
+type Readiness struct {
+	Ready  bool    `json:"ready"`
+	Checks []Check `json:"checks,omitempty"`
+}
+
+// Check is one condition of readiness.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// DescribeKind turns what a module says of a kind into what clients are shown. File and version may be empty.
+func DescribeKind(d *abi.KindDescription, file, version string) KindInfo {
+	k := KindInfo{
+		Name: d.Name, Doc: d.Doc, File: file, Version: version,
+		State:   StateInfo{Keep: string(d.State.Keep), Level: string(d.State.Level), Version: d.State.Version},
+		Events:  make([]string, 0, len(d.Events)),
+		Methods: make([]MethodInfo, 0, len(d.Methods)),
+	}
+	if k.State.Keep == "" {
+		k.State.Keep = string(abi.KeepNone)
+	}
+	if k.State.Level == "" {
+		k.State.Level = string(abi.LevelVolatile)
+	}
+	for _, e := range d.Events {
+		k.Events = append(k.Events, e.String())
+	}
+	for i := range d.Methods {
+		m := &d.Methods[i]
+		k.Methods = append(k.Methods, MethodInfo{
+			Name: m.Name, Doc: m.Doc, ReadOnly: m.ReadOnly,
+			Params: m.Params.String(), Result: m.Result.String(), Example: ExampleJSON(m.Params),
+		})
+	}
+	return k
+}

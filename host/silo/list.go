@@ -1,0 +1,67 @@
+package silo
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/actor"
+)
+
+// Info describes one activation.
+type Info struct {
+	Identity abi.Identity
+	Epoch    abi.Epoch
+	Version  string
+	Since    time.Time
+	LastUsed time.Time
+	Status   actor.Status
+}
+
+// List returns up to limit activations whose key is greater than after, in order of key, of one kind or of all (""), and
+// whether there are more. It looks at every activation: a listing is for people, not for programs that poll.
+func (s *Silo) List(kind, after string, limit int) (page []Info, more bool) {
+	type row struct {
+		key string
+		e   *entry
+	}
+	var rows []row
+	order := func(a, b row) int { return strings.Compare(a.key, b.key) }
+	s.each(func(e *entry) {
+		id := e.act.Identity()
+		if kind != "" && id.Kind() != kind {
+			return
+		}
+		if key := id.Key(); key > after {
+			rows = append(rows, row{key, e})
+		}
+		if len(rows) >= 4*(limit+1) { // keep what may make the page
+			slices.SortFunc(rows, order)
+			clear(rows[limit+1:])
+			rows = rows[:limit+1]
+		}
+	})
+	slices.SortFunc(rows, order)
+	if len(rows) > limit {
+		rows, more = rows[:limit], true
+	}
+	for _, r := range rows {
+		page = append(page, Info{Identity: r.e.act.Identity(), Epoch: r.e.act.Epoch(), Version: r.e.kind.Version,
+			Since: r.e.since, LastUsed: r.e.act.LastUsed(), Status: r.e.act.Status()})
+	}
+	return page, more
+}
+
+// Stats are figures of the whole silo.
+type Stats struct {
+	Activations int64
+	Bytes       int64 // expected, by the kinds' costs
+	Evictions   uint64
+	Waiting     int // actors that wait for others in their mailboxes
+}
+
+// Stats returns figures of the whole silo.
+func (s *Silo) Stats() Stats {
+	return Stats{Activations: s.count.Load(), Bytes: s.bytes.Load(), Evictions: s.evictions.Load(), Waiting: s.waits.Len()}
+}

@@ -1,0 +1,276 @@
+// Package silo keeps this node's activations: it admits them, finds them, passivates idle ones, makes room when there is
+// none, and hands the mailbox of one that broke to its successor.
+//
+// It implements [cluster.PlacementActor]: the cluster decides that an actor lives here and under which lease, the silo
+// makes it so and reports each step to the lease's observer. An activation is a [cluster.Target] itself, so a request
+// on a cached identity goes from the PID cache straight to the mailbox and never through the silo's table.
+package silo
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/actor"
+)
+
+// Kind is what the silo needs to run actors of a kind. It is pinned for the life of an activation: a new version of a
+// module counts for activations that begin after it.
+type Kind struct {
+	Desc     *abi.KindDescription
+	Version  string        // sha256 of the module, or "native"
+	Limits   actor.Limits  // of each activation
+	Idle     time.Duration // without a message, then passivated
+	Cost     int64         // bytes that an activation is expected to take
+	Start    func(h *actor.Host) (actor.Instance, error)
+	Counters *actor.Counters
+}
+
+// Config is what a silo needs; all fields but those that say otherwise are required.
+type Config struct {
+	// Kind finds a kind as it is now; the error is coded (unknown_kind, not_ready).
+	Kind func(name string) (*Kind, error)
+	// MaxActors bounds the activations, and MaxBytes the sum of their costs; 0 is no bound. A full silo passivates
+	// actors that have been idle longest, at least [minIdle], and refuses with overloaded where there are none.
+	MaxActors int
+	MaxBytes  int64
+	// Sweep is how often idle actors are looked for; 0 is 1 s.
+	Sweep time.Duration
+	Log   *slog.Logger // nil discards
+}
+
+const (
+	shards  = 64
+	minIdle = 100 * time.Millisecond
+)
+
+// API is what the silo uses of the cluster: messages of its actors go out by it, and a backlog finds its actor's
+// successor by it.
+type API interface {
+	actor.Outbox
+	Get(ctx context.Context, id abi.Identity) (cluster.ActorRef, error)
+}
+
+// Silo is a node's activations. Its methods may be called from any goroutine.
+type Silo struct {
+	cfg    Config
+	api    API
+	waits  *actor.Waits
+	shards [shards]shard
+
+	count     atomic.Int64
+	bytes     atomic.Int64
+	evictions atomic.Uint64
+	hand      atomic.Uint32 // the shard that eviction looks at next
+
+	ctx    context.Context // of outgoing requests
+	cancel context.CancelFunc
+	work   sync.WaitGroup // every goroutine of the silo and its activations
+	quit   chan struct{}
+
+	mu       sync.Mutex
+	draining bool
+	empty    chan struct{} // closed when draining and the last activation has ended
+}
+
+type shard struct {
+	mu      sync.Mutex
+	entries map[abi.Identity]*entry
+	orphans map[abi.Identity]actor.Backlog // of activations that broke, until their successor comes
+}
+
+// entry is one activation and what the silo must know to end it. It owns the activation's callbacks.
+type entry struct {
+	silo     *Silo
+	act      *actor.Activation
+	kind     *Kind
+	lease    cluster.Lease
+	observer cluster.Observer
+	since    time.Time
+}
+
+var (
+	_ cluster.PlacementActor = (*Silo)(nil)
+	_ cluster.Target         = (*actor.Activation)(nil)
+	_ actor.Owner            = (*entry)(nil)
+)
+
+// New returns a silo; [Silo.Open] must come before the first activation.
+func New(cfg Config) *Silo {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Sweep <= 0 {
+		cfg.Sweep = time.Second
+	}
+	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for i := range s.shards {
+		s.shards[i].entries = make(map[abi.Identity]*entry)
+		s.shards[i].orphans = make(map[abi.Identity]actor.Backlog)
+	}
+	return s
+}
+
+// Open gives the silo its way to other actors and starts looking for idle ones. [Silo.Close] ends it.
+func (s *Silo) Open(api API) {
+	s.api = api
+	s.work.Go(s.sweep)
+}
+
+func (s *Silo) shard(id abi.Identity) *shard {
+	return &s.shards[(xxhash.Sum64String(id.ID())^uint64(len(id.Kind())))%shards]
+}
+
+// Activate admits an actor under a lease. It never blocks: the instance starts with the first turn, and the lease's
+// observer hears of it. An actor that is here already under the same lease is returned as it is.
+func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
+	id := req.Lease.Identity
+	kind, err := s.cfg.Kind(id.Kind())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.admit(kind); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now}
+	e.act = actor.New(actor.Config{
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Outbox: s.api, Owner: e,
+		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.work.Go, Log: s.cfg.Log,
+	}, now)
+
+	sh := s.shard(id)
+	sh.mu.Lock()
+	if old := sh.entries[id]; old != nil {
+		sh.mu.Unlock()
+		s.retire(kind)
+		if old.lease.Epoch == req.Lease.Epoch {
+			return old.act, nil
+		}
+		return nil, abi.NewError(abi.ErrOwnershipChanged, "an earlier activation of "+id.Key()+" has not ended yet")
+	}
+	sh.entries[id] = e
+	backlog := sh.orphans[id]
+	delete(sh.orphans, id)
+	e.act.Adopt(backlog)
+	sh.mu.Unlock()
+	return e.act, nil
+}
+
+// Revoke ends the activation of a lease after the turn that runs; whoever waits is answered ownership_changed.
+func (s *Silo) Revoke(lease cluster.Lease) {
+	sh := s.shard(lease.Identity)
+	sh.mu.Lock()
+	e := sh.entries[lease.Identity]
+	sh.mu.Unlock()
+	if e != nil && e.lease.Epoch == lease.Epoch {
+		e.act.Revoke()
+	}
+}
+
+// Drain ends every activation gracefully: what waits has its turns, then comes the last turn. When ctx ends first, the
+// rest is revoked. It returns when all have ended, with ctx's error if that took revoking.
+func (s *Silo) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		if s.count.Load() == 0 {
+			close(s.empty)
+		}
+	}
+	s.mu.Unlock()
+	s.each(func(e *entry) { e.act.Stop("shutdown") })
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	s.each(func(e *entry) { e.act.Revoke() })
+	s.cancel()
+	<-s.empty // a turn that still runs is bounded by its limit
+	return ctx.Err()
+}
+
+// Close ends whatever still runs and waits for it.
+func (s *Silo) Close() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Drain(ctx) // the error only says that it was in a hurry
+	s.cancel()
+	close(s.quit)
+	s.work.Wait()
+}
+
+func (s *Silo) each(f func(*entry)) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		all := make([]*entry, 0, len(sh.entries))
+		for _, e := range sh.entries {
+			all = append(all, e)
+		}
+		sh.mu.Unlock()
+		for _, e := range all {
+			f(e)
+		}
+	}
+}
+
+// Started passes on that the instance stands.
+func (e *entry) Started(*actor.Activation) { e.observer.Started(e.lease) }
+
+// Ended takes the activation out of the table, tells the lease's observer, and sees to what waited in the mailbox.
+func (e *entry) Ended(a *actor.Activation, end actor.End) {
+	s, id := e.silo, a.Identity()
+	s.mu.Lock()
+	draining := s.draining
+	s.mu.Unlock()
+	successor := end.Backlog.Len() > 0 && !draining && !end.Released
+
+	sh := s.shard(id)
+	sh.mu.Lock()
+	if sh.entries[id] == e {
+		delete(sh.entries, id)
+	}
+	if successor { // before the lease ends: whoever resolves next brings the successor, and must find this
+		sh.orphans[id] = end.Backlog
+	}
+	sh.mu.Unlock()
+
+	if end.Failed {
+		e.observer.Failed(e.lease, end.Err)
+	} else {
+		e.observer.Terminated(e.lease, end.Reason)
+	}
+	switch {
+	case successor:
+		s.work.Go(func() { s.succeed(id) })
+	case end.Backlog.Len() > 0:
+		end.Backlog.Fail(abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
+	}
+	s.retire(e.kind)
+}
+
+// succeed brings the successor of an activation that left a backlog.
+func (s *Silo) succeed(id abi.Identity) {
+	ctx, cancel := context.WithTimeout(s.ctx, abi.DefaultRequest)
+	defer cancel()
+	_, err := s.api.Get(ctx, id)
+	sh := s.shard(id)
+	sh.mu.Lock()
+	backlog, left := sh.orphans[id]
+	if err != nil {
+		delete(sh.orphans, id)
+	}
+	sh.mu.Unlock()
+	if left && err != nil {
+		backlog.Fail(abi.AsError(err))
+	}
+}

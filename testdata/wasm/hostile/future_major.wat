@@ -1,0 +1,7 @@
+;; Describes itself with ABI 2.0.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\02\00\65kinds\81\a2\64name\74hostile_future_major\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 55))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const 4096))
+  (func (export "wasilo_turn") (param i32) (result i64) (i64.const 0)))

@@ -1,0 +1,7 @@
+;; Its inbox lies outside of the memory.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\01\00\65kinds\81\a2\64name\75hostile_inbox_outside\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 56))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const -16))
+  (func (export "wasilo_turn") (param i32) (result i64) (i64.const 0)))

@@ -1,0 +1,9 @@
+;; _initialize calls the host.
+(module
+  (import "wasilo_1" "now" (func $now (result i64)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\01\00\65kinds\81\a2\64name\77hostile_init_calls_host\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 58))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const 4096))
+  (func (export "wasilo_turn") (param i32) (result i64) (i64.const 0))
+  (func $init (export "_initialize") (drop (call $now))))
