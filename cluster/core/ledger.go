@@ -123,7 +123,8 @@ func (l *Ledger) Leases(p Partition, yield func(Lease) bool) {
 
 // each calls f for every entry, by partition. f may end the entry.
 func (l *Ledger) each(f func(*entry)) {
-	for _, e := range l.heads {
+	for p := range l.heads {
+		e := l.heads[p]
 		for e != nil {
 			next := e.next
 			f(e)

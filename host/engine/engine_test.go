@@ -86,10 +86,12 @@ type noHost struct{}
 func (noHost) Request(*abi.Request) abi.Result {
 	return abi.Result{Err: abi.NewError(abi.ErrInternal, "no host")}
 }
-func (noHost) Start(*abi.Request) (uint32, abi.Code)                  { return 0, abi.ErrInternal }
-func (noHost) Wait([]uint32, int, time.Duration) (int, abi.Code)      { return 0, abi.ErrInternal }
-func (noHost) Take(uint32) (res abi.Result, ready bool, code abi.Code) { return res, false, abi.ErrInternal }
-func (noHost) Log(slog.Level, string)                                 {}
+func (noHost) Start(*abi.Request) (uint32, abi.Code)             { return 0, abi.ErrInternal }
+func (noHost) Wait([]uint32, int, time.Duration) (int, abi.Code) { return 0, abi.ErrInternal }
+func (noHost) Take(uint32) (res abi.Result, ready bool, code abi.Code) {
+	return res, false, abi.ErrInternal
+}
+func (noHost) Log(slog.Level, string) {}
 
 // logBook collects what is logged.
 type logBook struct {

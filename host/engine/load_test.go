@@ -148,6 +148,11 @@ func bodies(n int, body []byte) []byte {
 		section(3, leb(n), make([]byte, n)), section(10, leb(n), bytes.Repeat(fn, n))}, nil)
 }
 
+// section0 is a module of one section.
+func section0(id byte, content []byte) []byte {
+	return append([]byte("\x00asm\x01\x00\x00\x00"), section(id, content)...)
+}
+
 func nested(depth int) []byte {
 	return bytes.Join([][]byte{{0}, bytes.Repeat([]byte{0x02, 0x40}, depth), bytes.Repeat([]byte{0x0b}, depth+1)}, nil)
 }
@@ -169,6 +174,13 @@ func TestPrecheckStopsBombs(t *testing.T) {
 		{"tail call", "instruction 0x12 is not part of WebAssembly 2.0", bodies(1, []byte{0, 0x12, 0, 0x0b})},
 		{"endless body", "the input ends early", bodies(1, []byte{0, 0x01})},
 		{"long body", "bytes follow the end", bodies(1, []byte{0, 0x0b, 0x0b})},
+		{"parameters", "entries, but only 2 bytes are left", section0(1, []byte("\x01\x60\xff\xff\xff\xff\x0f\x00\x00"))},
+		{"element", "entries, but only 1 bytes are left", section0(9, []byte("\x01\x00\x41\x00\x0b\xff\xff\xff\x7f\x00"))},
+		{"data", "entries, but only 1 bytes are left", section0(11, []byte("\x01\x00\x41\x00\x0b\xff\xff\xff\x7f\x00"))},
+		{"export", "entries, but only 2 bytes are left", section0(7, []byte("\x01\xff\xff\xff\x7f\x00\x00"))},
+		{"names", "entries, but only 1 bytes are left", section0(0, []byte("\x04name\x01\x06\xff\xff\xff\xff\x0f\x00"))},
+		{"names that do not fill their place", "bytes follow the names", section0(0, []byte("\x04name\x01\x03\x00\xff\xff"))},
+		{"custom", "entries, but only 0 bytes are left", section0(0, []byte("\xff\xff\xff\xff\x0f"))},
 		{"number", "a number of more than 32 bits", append([]byte("\x00asm\x01\x00\x00\x00\x01"), bytes.Repeat([]byte{0xff}, 9)...)},
 	}
 	e := newEngine(t, Config{})

@@ -39,7 +39,7 @@ func (s *scan) code(r *reader) {
 			r.leb(5)
 			r.leb(5)
 		case op == 0x1c: // select with types
-			r.skip(int(r.u32()))
+			r.skip(r.count())
 		case op == 0x3f, op == 0x40, op == 0xd0: // memory.size, memory.grow, ref.null
 			r.skip(1)
 		case op == 0x42: // i64.const

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // MaxModule is the size of a .wasm file that [Engine.Load] accepts, in bytes.
@@ -20,13 +19,19 @@ const (
 	maxLocals     = 5000     // of one function
 	maxBrTable    = 65520    // targets of one br_table
 	maxTable      = 1 << 20  // entries of a table: 8 bytes each, and a heap object each
-	maxElements   = 8 << 20  // bytes of the element section
+)
+
+// Bounds on what wazero decodes, which takes up to 50 times the memory of its bytes.
+const (
+	maxParams   = 1000    // of a function type; as many results
+	maxElements = 2 << 20 // bytes of the element section
+	maxNames    = 8 << 20 // bytes of the name section
 )
 
 // maxEntries bounds how many entries each section has.
 var maxEntries = [...]uint32{sectionType: 20_000, sectionImport: 1_000, sectionFunction: 200_000, sectionTable: 16,
 	sectionMemory: 1, sectionGlobal: 100_000, sectionExport: 100_000, sectionElement: 100_000, sectionCode: 200_000,
-	sectionData: 1_000_000}
+	sectionData: 200_000}
 
 const (
 	sectionCustom = iota
@@ -96,9 +101,10 @@ func hexBytes(b []byte) string {
 	return s + " (" + strconv.Quote(string(b)) + ")"
 }
 
-// precheck walks a module once, in linear time, and refuses what would make compiling or instantiating it take time or
-// memory out of proportion. It is no validator: wazero's comes after it. It returns the imports, which wazero does not
-// list in full.
+// precheck walks a module once, in linear time, and refuses what would make decoding, compiling or instantiating it take
+// time or memory out of proportion: wazero allocates what a count asks for before it looks whether the file holds it, so
+// that 20 bytes could take 4 GiB. It is no validator: wazero's comes after it. It returns the imports, which wazero does
+// not list in full.
 func precheck(wasm []byte) (imports []importRef, err error) {
 	r := reader{b: wasm, off: 8}
 	s := scan{}
@@ -145,30 +151,41 @@ type scan struct {
 }
 
 func (s *scan) section(id byte, size uint32, r *reader) {
-	if id == sectionCustom || id == sectionStart || int(id) >= len(maxEntries) {
+	switch {
+	case id == sectionCustom:
+		r.custom(size)
+		return
+	case id == sectionStart || int(id) >= len(maxEntries):
+		return
+	case id == sectionElement && size > maxElements:
+		r.fail("%d bytes, at most %d are accepted", size, maxElements)
 		return
 	}
-	n := r.u32()
-	if most := maxEntries[id]; n > most {
+	n := r.count()
+	if most := maxEntries[id]; uint32(n) > most {
 		r.fail("%d entries, at most %d are accepted", n, most)
 		return
 	}
-	switch id {
-	case sectionImport:
-		for ; n > 0 && r.err == ""; n-- {
+	for i := 0; i < n && r.err == ""; i++ {
+		switch id {
+		case sectionType:
+			r.funcType()
+		case sectionImport:
 			s.imports = append(s.imports, s.importEntry(r))
-		}
-	case sectionTable:
-		for ; n > 0 && r.err == ""; n-- {
+		case sectionTable:
 			s.table(r)
-		}
-	case sectionElement:
-		if size > maxElements {
-			r.fail("%d bytes, at most %d are accepted", size, maxElements)
-		}
-	case sectionCode:
-		for i := uint32(0); i < n && r.err == ""; i++ {
+		case sectionExport:
+			r.name()
+			r.skip(1)
+			r.u32()
+		case sectionElement:
+			r.element()
+		case sectionCode:
 			s.function(r, i)
+		case sectionData:
+			r.data()
+		default: // functions, memories and globals take little
+			return
 		}
 	}
 }
@@ -202,7 +219,7 @@ func (s *scan) table(r *reader) {
 }
 
 // function walks the body of the i-th function that the module defines.
-func (s *scan) function(r *reader, i uint32) {
+func (s *scan) function(r *reader, i int) {
 	size := r.u32()
 	switch {
 	case r.err != "":
@@ -229,80 +246,4 @@ func (s *scan) function(r *reader, i uint32) {
 		r.off = body.off
 		r.fail("function %d: %s", i, body.err)
 	}
-}
-
-// reader reads the primitives of the binary format; the first failure sticks.
-type reader struct {
-	b   []byte
-	off int
-	err string
-}
-
-func (r *reader) fail(format string, args ...any) {
-	if r.err == "" {
-		r.err = fmt.Sprintf(format, args...)
-	}
-}
-
-func (r *reader) byte() byte {
-	if r.off >= len(r.b) {
-		r.fail("the input ends early")
-		return 0
-	}
-	r.off++
-	return r.b[r.off-1]
-}
-
-func (r *reader) skip(n int) {
-	if n > len(r.b)-r.off {
-		r.fail("the input ends early")
-		return
-	}
-	r.off += n
-}
-
-// u32 reads an unsigned LEB128 number.
-func (r *reader) u32() uint32 {
-	var v uint64
-	for shift := 0; shift < 35; shift += 7 {
-		c := r.byte()
-		v |= uint64(c&0x7f) << shift
-		if c < 0x80 {
-			if v > 1<<32-1 {
-				break
-			}
-			return uint32(v)
-		}
-	}
-	r.fail("a number of more than 32 bits")
-	return 0
-}
-
-// leb skips a LEB128 number of at most n bytes.
-func (r *reader) leb(n int) {
-	for ; n > 0; n-- {
-		if r.byte() < 0x80 {
-			return
-		}
-	}
-	r.fail("a number with too many bytes")
-}
-
-func (r *reader) name() string {
-	n := int(r.u32())
-	if r.err != "" || n > len(r.b)-r.off {
-		r.fail("the input ends inside a name")
-		return ""
-	}
-	r.off += n
-	return strings.ToValidUTF8(string(r.b[r.off-n:r.off]), "\uFFFD")
-}
-
-func (r *reader) limits() (least, most uint32, bounded bool) {
-	bounded = r.byte()&1 != 0
-	least = r.u32()
-	if bounded {
-		most = r.u32()
-	}
-	return least, most, bounded
 }

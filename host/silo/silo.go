@@ -93,6 +93,7 @@ type entry struct {
 	lease    cluster.Lease
 	observer cluster.Observer
 	since    time.Time
+	gone     chan struct{} // closed when nothing of it is left
 }
 
 var (
@@ -140,7 +141,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		return nil, err
 	}
 	now := time.Now()
-	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now}
+	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{})}
 	e.act = actor.New(actor.Config{
 		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Outbox: s.api, Owner: e,
 		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.work.Go, Log: s.cfg.Log,
@@ -256,6 +257,7 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 		end.Backlog.Fail(abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}
 	s.retire(e.kind)
+	close(e.gone)
 }
 
 // succeed brings the successor of an activation that left a backlog.
@@ -273,4 +275,23 @@ func (s *Silo) succeed(id abi.Identity) {
 	if left && err != nil {
 		backlog.Fail(abi.AsError(err))
 	}
+}
+
+// PassivateIdle passivates every actor that is idle now, whenever it was last used, and returns when those are gone or
+// ctx ends.
+func (s *Silo) PassivateIdle(ctx context.Context) error {
+	var going []*entry
+	s.each(func(e *entry) {
+		if e.act.Passivate("evicted") {
+			going = append(going, e)
+		}
+	})
+	for _, e := range going {
+		select {
+		case <-e.gone:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }

@@ -58,10 +58,11 @@ var Table = []Row{
 		Third:   map[string]string{"github.com/prometheus/client_golang": "metrics for operators"},
 	},
 	{Package: "host/gateway", Ours: []string{"cluster", "abi"}},
-	{Package: "host/gateway/client", Ours: []string{"abi"}},
+	{Package: "host/gateway/client", Ours: []string{"host/gateway", "abi"}}, // paths, headers and JSON types of the API
 	{
 		Package: "host/silo",
 		Ours:    []string{"cluster", "host/actor", "host/engine", "host/module", "host/store", "abi"},
+		Third:   map[string]string{"github.com/cespare/xxhash/v2": "spreads activations over the shards of the table"},
 		Never:   map[string]string{"net": noSockets},
 	},
 	{
@@ -75,6 +76,7 @@ var Table = []Row{
 		Third: map[string]string{
 			"github.com/tetratelabs/wazero": "the WebAssembly runtime",
 			"golang.org/x/time/rate":        "bounds what a guest may write to the log",
+			"github.com/cespare/xxhash/v2":  "checks compiled code on disk before it is run",
 		},
 		Never: map[string]string{"net": noSockets},
 	},

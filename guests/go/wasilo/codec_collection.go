@@ -178,12 +178,6 @@ func (comp compiler) mapping(c *codec) error {
 		case reflect.TypeFor[int64]():
 			direct[int64](c, ec)
 			return nil
-		case reflect.TypeFor[float64]():
-			direct[float64](c, ec)
-			return nil
-		case reflect.TypeFor[bool]():
-			direct[bool](c, ec)
-			return nil
 		}
 	}
 	reflected(c, ec)

@@ -1,0 +1,166 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// What a caller can meet while ownership is in motion. They are codes of package abi, so errors.Is works with either name.
+const (
+	ErrShuttingDown     = abi.ErrShuttingDown
+	ErrOwnershipChanged = abi.ErrOwnershipChanged
+	ErrBlocked          = abi.ErrBlocked
+	ErrTimeout          = abi.ErrTimeout
+)
+
+// BootstrapErrorKind sorts the ways in which the extension cannot be brought up.
+type BootstrapErrorKind string
+
+// The kinds of [BootstrapError].
+const (
+	InvalidConfig       BootstrapErrorKind = "invalid configuration"
+	TopologyUnavailable BootstrapErrorKind = "topology unavailable"
+	BridgeFailed        BootstrapErrorKind = "partition bridge failed"
+	StatusStoreFailed   BootstrapErrorKind = "status store failed"
+	// EarlierFailure: the status store remembers a failure that nobody has cleared.
+	EarlierFailure BootstrapErrorKind = "an earlier start failed"
+)
+
+// BootstrapError says why the extension was not brought up; nothing of it exists then.
+type BootstrapError struct {
+	Kind BootstrapErrorKind
+	Err  error
+}
+
+func (e *BootstrapError) Error() string { return "cluster: " + string(e.Kind) + ": " + e.Err.Error() }
+func (e *BootstrapError) Unwrap() error { return e.Err }
+
+// WireCode returns invalid_argument for a wrong configuration, else not_ready.
+func (e *BootstrapError) WireCode() abi.Code {
+	if e.Kind == InvalidConfig {
+		return abi.ErrInvalidArgument
+	}
+	return abi.ErrNotReady
+}
+
+// ErrNotInstalled is the reason of every [APIError].
+var ErrNotInstalled = errors.New("the cluster extension is not installed: call cluster.Install before System.Start, and leave Config.Disabled off")
+
+// APIError says that a system has no cluster API.
+type APIError struct{ Reason error }
+
+func (e *APIError) Error() string { return "cluster: no API: " + e.Reason.Error() }
+func (e *APIError) Unwrap() error { return e.Reason }
+
+// WireCode returns unsupported.
+func (e *APIError) WireCode() abi.Code { return abi.ErrUnsupported }
+
+// Why an actor was not resolved. Beside these a [ResolveError] has [ErrShuttingDown], [ErrBlocked], [ErrTimeout],
+// abi.ErrCanceled, abi.ErrNotActive, abi.ErrDeadlock, abi.ErrInvalidArgument and [ErrMalformedPID] as its reason.
+var (
+	ErrClusterNotStarted = errors.New("the cluster has not started")
+	ErrKindNotRegistered = errors.New("the kind is not registered")
+	ErrLookupFailed      = errors.New("the lookup failed")
+	ErrNotResolvable     = errors.New("the reference cannot be resolved")
+)
+
+// ResolveError says which actor was not resolved, and why.
+type ResolveError struct {
+	Identity Identity // zero for a PID that is none
+	Reason   error    // to branch on: one of the sentinels above
+	Err      error    // what it came from, or nil
+	Code     abi.Code // on the wire
+}
+
+func (e *ResolveError) Error() string {
+	s := "resolve " + strconv.Quote(e.Identity.String()) + ": " + reasonText(e.Reason)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the reason and what it came from.
+func (e *ResolveError) Unwrap() []error { return both(e.Reason, e.Err) }
+
+// WireCode returns the code.
+func (e *ResolveError) WireCode() abi.Code { return e.Code }
+
+// Is makes errors.Is work with the code.
+func (e *ResolveError) Is(target error) bool { return isCode(target, e.Code) }
+
+// Why a request failed. Beside these a [RequestError] has [ErrTimeout], abi.ErrCanceled, or the code that the actor's side
+// answered as its reason.
+var (
+	ErrResolutionFailed = errors.New("the actor could not be resolved; nothing was sent")
+	ErrSendFailed       = errors.New("sending failed")
+)
+
+// RequestError says which request failed, and why.
+type RequestError struct {
+	Identity Identity
+	Method   string
+	Reason   error // to branch on: one of the sentinels above, or a code
+	Attempts int   // how often it was tried
+	Err      error // the last real cause; never nil
+}
+
+func (e *RequestError) Error() string {
+	s := "request " + strconv.Quote(e.Identity.String()) + " " + e.Method + ": "
+	switch code, ok := e.Reason.(abi.Code); {
+	case !ok:
+		s += e.Reason.Error() + ": "
+	case code == abi.ErrTimeout, code == abi.ErrCanceled:
+		s += code.String()
+		if e.Attempts > 1 {
+			s += " after " + strconv.Itoa(e.Attempts) + " attempts"
+		}
+		s += ": "
+	}
+	return s + e.Err.Error()
+}
+
+// Unwrap returns the reason and the cause.
+func (e *RequestError) Unwrap() []error { return both(e.Reason, e.Err) }
+
+// WireCode returns timeout for a time-out, else the code of the cause.
+func (e *RequestError) WireCode() abi.Code {
+	if code, ok := e.Reason.(abi.Code); ok {
+		return code
+	}
+	return abi.CodeOf(e.Err)
+}
+
+// Is makes errors.Is work with the code.
+func (e *RequestError) Is(target error) bool { return isCode(target, e.WireCode()) }
+
+func isCode(target error, code abi.Code) bool {
+	c, ok := target.(abi.Code)
+	return ok && c == code
+}
+
+func both(reason, err error) []error {
+	if err == nil {
+		return []error{reason}
+	}
+	return []error{reason, err}
+}
+
+// reasonText leaves out the sentence of a bare code where a cause follows in the text.
+func reasonText(reason error) string {
+	if c, ok := reason.(abi.Code); ok {
+		return c.String()
+	}
+	return reason.Error()
+}
+
+// ended turns the end of a wait into its reason: a deadline into [ErrTimeout], a cancellation into abi.ErrCanceled.
+func ended(err error) abi.Code {
+	if errors.Is(err, context.Canceled) {
+		return abi.ErrCanceled
+	}
+	return abi.ErrTimeout
+}

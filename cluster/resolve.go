@@ -1,0 +1,184 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster/core"
+)
+
+// query is one resolve on its way, over as many rounds as it takes.
+type query struct {
+	id       Identity
+	reason   string // of an activation that it brings about
+	existing bool   // only an actor that is active
+	refused  abi.Epoch
+	chain    []abi.Identity // who waits for this, itself perhaps included
+}
+
+// answer is what one round of a resolve came to: an entry, something to wait for, or neither with an error.
+type answer struct {
+	entry *pidEntry
+	wait  <-chan struct{} // closed when the identity may have changed
+	// backoff: wait no longer than a back-off.
+	backoff bool
+}
+
+// resolveOnce does one round. It never blocks.
+func (r *Runtime) resolveOnce(q *query) (answer, error) {
+	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused}
+	for {
+		r.mu.Lock()
+		effect := r.machine.Step(&in, r.now())[0]
+		switch effect.Type {
+		case core.Use:
+			e := effect.Handle.(*pidEntry)
+			if *e.route.Member != *effect.Member { // this node's address has changed since
+				moved := *e
+				moved.route.Member = effect.Member
+				e = &moved
+			}
+			r.cache.put(e)
+			r.mu.Unlock()
+			return answer{entry: e}, nil
+		case core.Wait:
+			ch := r.waitLocked(q.id)
+			r.mu.Unlock()
+			return answer{wait: ch, backoff: effect.Refused}, nil
+		case core.Refuse:
+			r.mu.Unlock()
+			return answer{}, r.refusal(q.id, effect.Refusal)
+		case core.Forward:
+			view := r.machine.View()
+			r.mu.Unlock()
+			e, err := r.forward(q.id, effect.Member, view)
+			return answer{entry: e}, err
+		}
+		r.mu.Unlock() // core.Activate
+		e, err := r.activate(effect.Lease, effect.Member, q.reason)
+		if e != nil || err != nil {
+			return answer{entry: e}, err
+		}
+		// The activation has ended already, or lost its lease: ask again. It cannot go on for ever, since each round is a
+		// full activation that somebody else ended.
+	}
+}
+
+// waitLocked returns a channel that is closed when the core wakes those who wait for id. r.mu is held.
+func (r *Runtime) waitLocked(id Identity) <-chan struct{} {
+	ch := r.waits[id]
+	if ch == nil {
+		ch = make(chan struct{})
+		r.waits[id] = ch
+	}
+	return ch
+}
+
+// activate requests an activation under a fresh lease. Both results are nil if the lease did not outlive the request.
+func (r *Runtime) activate(lease Lease, self *Node, reason string) (*pidEntry, error) {
+	bridge := r.bridges.Primary()
+	returned := false
+	defer func() {
+		if !returned { // the silo panicked: its defect, but the lease must not stay
+			r.step(failedInput(lease, abi.NewError(abi.ErrInternal, "the activation request panicked")))
+		}
+	}()
+	target, err := bridge.Activate(ActivationRequest{Lease: lease, Props: Props{Kind: lease.Identity.Kind()}, Reason: reason,
+		Observer: (*observer)(r)})
+	returned = true
+	if err == nil && target == nil {
+		err = abi.NewError(abi.ErrInternal, "the partition bridge "+bridge.Name()+" returned no target")
+	}
+	if err != nil {
+		r.step(failedInput(lease, err))
+		return nil, &ResolveError{Identity: lease.Identity, Reason: ErrLookupFailed, Err: err, Code: abi.CodeOf(err)}
+	}
+	e := &pidEntry{hash: r.cache.hash(lease.Identity), id: lease.Identity, target: target, bridge: bridge,
+		route: core.Route{Member: self, Epoch: lease.Epoch, Partition: core.PartitionOf(lease.Identity)}}
+	r.mu.Lock()
+	effects := r.machine.Step(&core.Input{Type: core.Activated, Lease: lease, Handle: e}, r.now())
+	admitted := len(effects) > 0 && effects[0].Type == core.Admit
+	out := r.applyLocked(effects)
+	r.mu.Unlock()
+	out.run()
+	r.flush()
+	if !admitted {
+		return nil, nil
+	}
+	return e, nil
+}
+
+// forward makes an entry for an actor of another node, and remembers it if the decision still holds.
+func (r *Runtime) forward(id Identity, m *Node, decided *View) (*pidEntry, error) {
+	if r.cfg.Transport == nil {
+		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Code: abi.ErrNotReady,
+			Err: abi.NewError(abi.ErrNotReady, "it lives on node "+string(m.ID)+", and this node has no transport to others")}
+	}
+	target, err := r.cfg.Transport.Target(*m)
+	if err != nil {
+		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Err: err, Code: abi.CodeOf(err)}
+	}
+	e := &pidEntry{hash: r.cache.hash(id), id: id, target: target,
+		route: core.Route{Member: m, Partition: core.PartitionOf(id)}}
+	r.mu.Lock()
+	if r.machine.View() == decided {
+		r.cache.put(e)
+	}
+	r.mu.Unlock()
+	return e, nil
+}
+
+// lookup resolves q, waiting out what is in transition until deadline or the end of ctx. backoff is how long it waits for
+// an activation that refused and has not ended yet.
+func (r *Runtime) lookup(ctx context.Context, q *query, deadline time.Time, backoff time.Duration) (*pidEntry, error) {
+	for {
+		a, err := r.resolveOnce(q)
+		if a.entry != nil || err != nil {
+			return a.entry, err
+		}
+		if err := deadlock(q); err != nil {
+			return nil, err
+		}
+		until := time.Until(deadline)
+		if a.backoff {
+			until = min(until, backoff)
+			q.refused = abi.Epoch{} // after that, what the ledger has is tried again
+		}
+		if err := waitFor(ctx, a.wait, until); err != nil {
+			return nil, &ResolveError{Identity: q.id, Reason: ended(err), Err: err, Code: ended(err)}
+		}
+		if !time.Now().Before(deadline) {
+			return nil, &ResolveError{Identity: q.id, Reason: ErrTimeout, Err: context.DeadlineExceeded, Code: ErrTimeout}
+		}
+	}
+}
+
+// waitFor waits until ch is closed or d has passed; the error is ctx's, if that ends first.
+func waitFor(ctx context.Context, ch <-chan struct{}, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ch:
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// deadlock refuses to wait for the end of an activation whose last turn waits for this very request.
+func deadlock(q *query) error {
+	for i, id := range q.chain {
+		if id != q.id {
+			continue
+		}
+		s := ""
+		for _, id := range q.chain[i:] {
+			s += id.String() + "→"
+		}
+		return &ResolveError{Identity: q.id, Reason: abi.ErrDeadlock, Code: abi.ErrDeadlock,
+			Err: abi.NewError(abi.ErrDeadlock, s+q.id.String())}
+	}
+	return nil
+}

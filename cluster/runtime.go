@@ -1,0 +1,339 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster/core"
+)
+
+// Runtime is the one loop around the core: it serialises its inputs, carries its effects out, and empties its queue of events.
+// Effects on the PID cache are carried out under the lock, so that the cache follows the ledger exactly; everything that calls
+// out is done after it. Its methods may be called from any goroutine.
+type Runtime struct {
+	cfg     Config
+	log     *slog.Logger
+	base    time.Time // the core's now counts from it
+	cache   *pidCache
+	bridges PartitionBridges
+	events  *EventStream
+	metrics *guardedMetrics // nil: nobody wants figures
+	status  StatusStore
+
+	view     atomic.Pointer[View]
+	couriers atomic.Int64 // identities whose posts are carried by a courier
+	dirty    atomic.Bool  // there are events or gauges to flush
+	flushing sync.Mutex
+	flushed  gauges // guarded by flushing
+	batch    []Event
+
+	mu       sync.Mutex
+	machine  *core.Machine
+	gauges   gauges                     // as of the last step
+	waits    map[Identity]chan struct{} // closed when the core says Wake
+	mail     map[Identity]*courier
+	empty    chan struct{} // closed when the core says Empty
+	isEmpty  bool
+	shutting bool
+	closed   bool // no goroutine may be started any more
+
+	topology TopologyStreamHandle // the pump's, once it runs
+	ctx      context.Context      // of the runtime's own goroutines
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+	exports  sync.WaitGroup
+	stopSend context.CancelFunc // ends the exports' context
+	done     chan struct{}      // closed when the shutdown is complete
+	err      error              // set before done is closed
+}
+
+type gauges struct{ leases, actors int }
+
+func newRuntime(cfg Config) *Runtime {
+	r := &Runtime{cfg: cfg, log: cfg.Log, base: time.Now(), cache: newPIDCache(), events: newEventStream(),
+		machine: core.NewMachine(core.Config{Self: cfg.Self.ID, Mode: cfg.Mode, Strategy: cfg.Strategy}),
+		waits:   make(map[Identity]chan struct{}), mail: make(map[Identity]*courier),
+		empty: make(chan struct{}), done: make(chan struct{}), stopSend: func() {}}
+	if cfg.Metrics != nil {
+		r.metrics = &guardedMetrics{sink: cfg.Metrics, log: cfg.Log}
+		r.flushed = gauges{-1, -1} // so that zeros are set too
+		r.dirty.Store(true)
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.view.Store(r.machine.View())
+	names, _ := kindNames(cfg.Kinds) // checked with the configuration
+	r.step(&core.Input{Type: core.SetKinds, Node: cfg.Self.ID, Kinds: names})
+	return r
+}
+
+// now is the core's clock: monotonic, and cheaper than time.Now.
+func (r *Runtime) now() time.Duration { return time.Since(r.base) }
+
+// start waits for the first snapshot of the subscription that Install made, and lets requests through.
+func (r *Runtime) start(ctx context.Context) error {
+	if r.cfg.Telemetry != nil {
+		sub := r.events.Subscribe(0)
+		exportCtx, cancel := context.WithCancel(context.Background())
+		r.stopSend = cancel
+		r.exports.Go(func() { export(exportCtx, sub, r.cfg.Telemetry, r.log) })
+	}
+	first, err := r.topology.Next(ctx)
+	if err == nil && first == nil {
+		err = errors.New("the topology stream began with no snapshot")
+	}
+	if err != nil {
+		<-r.BeginShutdown(ctx)
+		return err
+	}
+	r.HandleTopologyChanged(first)
+	r.step(&core.Input{Type: core.Start})
+	r.spawn(r.pump)
+	r.log.Info("the cluster has started", "cluster", r.cfg.Cluster, "node", r.cfg.Self.ID, "authority", r.cfg.Self.Authority,
+		"mode", r.cfg.Mode, "members", first.Len())
+	return nil
+}
+
+// spawn runs f on a goroutine that the shutdown waits for; false if it is too late for that.
+func (r *Runtime) spawn(f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spawnLocked(f)
+}
+
+func (r *Runtime) spawnLocked(f func()) bool {
+	if r.closed {
+		return false
+	}
+	r.work.Go(f)
+	return true
+}
+
+// step feeds the core one input that asks no answer, and carries out what follows.
+func (r *Runtime) step(in *core.Input) {
+	r.mu.Lock()
+	out := r.applyLocked(r.machine.Step(in, r.now()))
+	r.mu.Unlock()
+	out.run()
+	r.flush()
+}
+
+// calls are effects that leave the runtime, to be made without the lock.
+type calls struct{ revoke []revocation }
+
+type revocation struct {
+	bridge PartitionBridge
+	lease  Lease
+}
+
+func (c calls) run() {
+	for _, v := range c.revoke {
+		v.bridge.Revoke(v.lease)
+	}
+}
+
+// applyLocked carries out what may be done under the lock and returns the rest. r.mu is held.
+func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
+	for i := range effects {
+		switch e := &effects[i]; e.Type {
+		case core.Admit:
+			r.cache.put(e.Handle.(*pidEntry))
+		case core.Invalidate:
+			r.cache.remove(e.Lease.Identity, e.Lease.Epoch)
+		case core.Recheck:
+			v := r.machine.View()
+			r.view.Store(v)
+			r.cache.recheck(v)
+		case core.Revoke:
+			out.revoke = append(out.revoke, revocation{e.Handle.(*pidEntry).bridge, e.Lease})
+		case core.Wake:
+			if ch := r.waits[e.Identity]; ch != nil {
+				delete(r.waits, e.Identity)
+				close(ch)
+			}
+		case core.Empty:
+			if !r.isEmpty {
+				r.isEmpty = true
+				close(r.empty)
+			}
+		}
+	}
+	if now := r.gaugesLocked(); r.machine.Queued() || now != r.gauges {
+		r.gauges = now
+		r.dirty.Store(true)
+	}
+	return out
+}
+
+func (r *Runtime) gaugesLocked() gauges {
+	l := r.machine.Ledger()
+	return gauges{leases: l.InForce(), actors: l.Started()}
+}
+
+// flush is the one adapter between the core's queue and the world. Whoever comes while another flushes leaves it to that
+// one, so events keep their order and gauges end on their last value.
+func (r *Runtime) flush() {
+	for r.dirty.Load() && r.flushing.TryLock() {
+		r.flushLocked()
+		r.flushing.Unlock()
+	}
+}
+
+// flushLocked publishes what is queued. r.flushing is held.
+func (r *Runtime) flushLocked() {
+	r.dirty.Store(false)
+	r.mu.Lock()
+	events := r.machine.TakeEvents(r.batch)
+	now := r.gaugesLocked()
+	r.mu.Unlock()
+
+	if len(events) > 0 {
+		r.events.publish(events)
+	}
+	if r.metrics != nil {
+		for i := range events {
+			if events[i].Type == core.BlockListApplied {
+				r.metrics.RecordBlockList(events[i].Node)
+			}
+		}
+		if now.leases != r.flushed.leases {
+			r.metrics.SetLeases(now.leases)
+		}
+		if now.actors != r.flushed.actors {
+			r.metrics.SetActorCount(now.actors)
+		}
+		r.flushed = now
+	}
+	clear(events) // they hold identities and reasons
+	if r.batch = events; cap(events) > 1024 {
+		r.batch = nil
+	}
+}
+
+// random draws a number in [0, 1) for the core's jitter.
+func random() float64 { return rand.Float64() }
+
+// SetKinds says which kinds this node has: those it hosts, or in client mode those it may call. It replaces what was said
+// before and may be called at any time; actors of a kind that is gone are discarded after their running turn. An invalid
+// name is refused with an [*IdentityError], and nothing changes.
+func (r *Runtime) SetKinds(kinds []Kind) error {
+	names, err := kindNames(kinds)
+	if err != nil {
+		return err
+	}
+	r.step(&core.Input{Type: core.SetKinds, Node: r.cfg.Self.ID, Kinds: names})
+	return nil
+}
+
+// SetPeerKinds says which kinds another node hosts, as it told when its link came up. It is forgotten when the
+// topology no longer has the node.
+func (r *Runtime) SetPeerKinds(node NodeID, kinds []Kind) error {
+	if node == r.cfg.Self.ID {
+		return errors.New("cluster: a peer claims this node's id " + strconv.Quote(string(node)))
+	}
+	names, err := kindNames(kinds)
+	if err != nil {
+		return err
+	}
+	r.step(&core.Input{Type: core.SetKinds, Node: node, Kinds: names})
+	return nil
+}
+
+// IsKindRegistered reports whether this node has registered a kind, as its host or its client.
+func (r *Runtime) IsKindRegistered(kind string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Registered(kind)
+}
+
+// View returns who owns what at present.
+func (r *Runtime) View() *View { return r.view.Load() }
+
+// Lease returns the lease of an identity on this node.
+func (r *Runtime) Lease(id Identity) (Lease, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Ledger().Lease(id)
+}
+
+// Leases returns how many leases of this node are in force.
+func (r *Runtime) Leases() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Ledger().InForce()
+}
+
+// Blocked returns the block list, sorted.
+func (r *Runtime) Blocked() []NodeID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Blocked()
+}
+
+// HandleBlockedNode puts a node on the block list: it owns nothing any more, its leases here are revoked, PIDs on it
+// are forgotten, and BlockListApplied is published. The link layer and the operator call it.
+func (r *Runtime) HandleBlockedNode(node NodeID) {
+	r.step(&core.Input{Type: core.Block, Node: node})
+}
+
+// HandleUnblockedNode takes a node off the block list.
+func (r *Runtime) HandleUnblockedNode(node NodeID) {
+	r.step(&core.Input{Type: core.Unblock, Node: node})
+}
+
+// HandleTopologyChanged brings a snapshot. One with the hash of the last changes nothing; another rebuilds the ownership
+// before any further lease is issued.
+func (r *Runtime) HandleTopologyChanged(t *Topology) {
+	r.step(&core.Input{Type: core.TopologyChanged, Topology: t})
+}
+
+// HandleTopologyStreamStopped says that no snapshots come for the time being: the last one stays in force.
+func (r *Runtime) HandleTopologyStreamStopped(reason error) {
+	r.log.Warn("the topology stream has ended; the last snapshot stays in force", "err", reason)
+	r.step(&core.Input{Type: core.StreamEnded, Reason: reason.Error()})
+}
+
+// refusal turns the core's refusal into an error.
+func (r *Runtime) refusal(id Identity, refusal core.Refusal) *ResolveError {
+	e := &ResolveError{Identity: id, Code: refusal.Code()}
+	switch refusal {
+	case core.RefusedNotStarted:
+		e.Reason = ErrClusterNotStarted
+	case core.RefusedUnknownKind:
+		e.Reason, e.Err = ErrKindNotRegistered, errors.New(r.kindHint(id.Kind()))
+	case core.RefusedNoMember:
+		e.Reason = ErrLookupFailed
+		e.Err = abi.NewError(e.Code, "no member of the cluster hosts the kind "+strconv.Quote(id.Kind())+" at present")
+	case core.RefusedBlocked:
+		e.Reason = ErrBlocked
+		e.Err = errors.New("every node that hosts the kind " + strconv.Quote(id.Kind()) + " is on the block list")
+	case core.RefusedShuttingDown:
+		e.Reason, e.Err = ErrShuttingDown, errors.New("this node is leaving")
+	default:
+		e.Reason = e.Code
+	}
+	return e
+}
+
+// kindHint says which kinds there are, in place of one there is not.
+func (r *Runtime) kindHint(kind string) string {
+	const show = 8
+	kinds := r.View().Kinds()
+	if len(kinds) == 0 {
+		return "no kind is: deploy a module that serves " + strconv.Quote(kind)
+	}
+	s := "there is no " + strconv.Quote(kind) + " among " + strconv.Itoa(len(kinds)) + " (" + kinds[0]
+	for _, k := range kinds[1:min(show, len(kinds))] {
+		s += ", " + k
+	}
+	if len(kinds) > show {
+		s += ", …"
+	}
+	return s + ")"
+}

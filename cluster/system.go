@@ -1,0 +1,98 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+)
+
+// SystemConfig is what a [System] is made from.
+type SystemConfig struct {
+	Log *slog.Logger // nil discards
+}
+
+// System is the frame that a node's parts live in: it is made, extensions are installed into it, it starts, and it shuts down.
+// Its methods may be called from any goroutine.
+type System struct {
+	log    *slog.Logger
+	status MemoryStatus // for installs that bring no store
+
+	extension atomic.Pointer[Extension]
+
+	mu      sync.Mutex
+	started bool
+	stopped bool
+	store   StatusStore // of the last install
+}
+
+// Why a system refuses.
+var (
+	ErrSystemStarted = errors.New("the system has been started already")
+	ErrSystemStopped = errors.New("the system has been shut down")
+	// ErrInstalledTwice: a system has one cluster extension.
+	ErrInstalledTwice = errors.New("the cluster extension is installed already")
+)
+
+// NewSystem returns a system without extensions.
+func NewSystem(cfg SystemConfig) *System {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &System{log: cfg.Log}
+}
+
+// Start starts what is installed. It returns once requests can be made, or with the reason why not, a [*BootstrapError], after
+// which nothing runs. ctx bounds the start, not the system's life.
+func (s *System) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopped:
+		return ErrSystemStopped
+	case s.started:
+		return ErrSystemStarted
+	}
+	if x := s.extension.Load(); x != nil {
+		if err := x.start(ctx); err != nil {
+			s.stopped = true
+			return err
+		}
+	}
+	s.started = true
+	return nil
+}
+
+// Shutdown ends what is installed in good order (see [Runtime.BeginShutdown]) and returns when it has ended. ctx bounds how
+// long activations may take to finish; what is left then is discarded, and the error says how much it was. Further calls wait for the first.
+func (s *System) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	x := s.extension.Load()
+	if x == nil {
+		return nil
+	}
+	<-x.runtime.BeginShutdown(ctx)
+	return x.Err()
+}
+
+// Status returns the readiness recorded by the store of the last install: unknown before the first.
+func (s *System) Status() (Status, error) {
+	s.mu.Lock()
+	store := s.store
+	s.mu.Unlock()
+	if store == nil {
+		return Status{}, nil
+	}
+	return store.Load()
+}
+
+// APIOf returns the cluster API of a system, the same one each time. Without the extension the error is an [*APIError].
+func APIOf(sys *System) (*API, error) {
+	if x := sys.extension.Load(); x != nil {
+		return x.api, nil
+	}
+	return nil, &APIError{Reason: ErrNotInstalled}
+}

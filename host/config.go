@@ -1,0 +1,136 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/actor"
+)
+
+// Config says what a node is. The zero value is a node without gateway, modules or disk: native actors alone.
+type Config struct {
+	ID        string // names the node; "" is "node"
+	Cluster   string // names the cluster; "" is "wasilo"
+	HTTP      string // host:port of the gateway, loopback only, port 0 is any; "" is no gateway
+	ActorsDir string // of .wasm files, read flat; "" is none
+	DataDir   string // for what the node keeps (compiled modules); "" keeps nothing on disk
+	Watch     bool   // follow ActorsDir while running
+	Limits    Limits
+	Kinds     map[string]KindLimits // what differs for a kind, by its name
+	Native    []NativeKind
+	Version   string       // of the binary, for people
+	Log       *slog.Logger // nil discards
+}
+
+// Limits bound the node and each of its actors. Zero is the default beside each.
+type Limits struct {
+	MaxMessage int           // bytes of a payload: abi.DefaultMaxMessage
+	Mailbox    int           // messages waiting at an actor: abi.DefaultMailbox
+	Turn       time.Duration // one turn, its waiting included: abi.DefaultTurn
+	Request    time.Duration // a request that names no time: abi.DefaultRequest
+	Idle       time.Duration // without a message, then passivated: abi.DefaultIdle
+	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
+	MaxActors  int           // activations on the node: 100,000
+	MaxBytes   int64         // bytes that activations may take together, estimated: half of what the machine or its cgroup has
+}
+
+// KindLimits are a kind's own; zero is what the node has.
+type KindLimits struct {
+	Mailbox int
+	Turn    time.Duration
+	Idle    time.Duration
+	Memory  uint64
+}
+
+// NativeKind is a kind whose actors are Go code of this process: trusted, and not sandboxed.
+type NativeKind struct {
+	Desc abi.KindDescription
+	// New returns the instance of one activation. The host is for its turns alone.
+	New func(h *actor.Host) (actor.Instance, error)
+}
+
+const (
+	defaultMaxActors = 100_000
+	minTurn          = time.Millisecond
+	minMemory        = 64 << 10
+)
+
+// withDefaults checks c and fills in what is zero. The error names the field, and joins all that is wrong.
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.ID, c.Cluster = or(c.ID, "node"), or(c.Cluster, "wasilo")
+	for name, v := range map[string]string{"id": c.ID, "cluster": c.Cluster} {
+		if abi.CheckKind(v) != nil {
+			bad("%s %q: 1 to 63 of a-z, 0-9, '_' and '-', a letter first", name, v)
+		}
+	}
+	l := &c.Limits
+	for name, v := range map[string]int64{"max_message": int64(l.MaxMessage), "mailbox": int64(l.Mailbox), "turn": int64(l.Turn),
+		"request": int64(l.Request), "idle": int64(l.Idle), "max_actors": int64(l.MaxActors), "max_bytes": l.MaxBytes} {
+		if v < 0 {
+			bad("limits.%s must not be negative", name)
+		}
+	}
+	l.MaxMessage, l.Mailbox = or(l.MaxMessage, abi.DefaultMaxMessage), or(l.Mailbox, abi.DefaultMailbox)
+	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
+	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
+	l.MaxBytes = or(l.MaxBytes, int64(machineMemory()/2))
+	if l.MaxMessage > 1<<30 {
+		bad("limits.max_message must be at most 1GiB")
+	}
+	kind := func(where string, turn time.Duration, memory uint64) {
+		if turn < minTurn {
+			bad("%s.turn must be at least %v", where, minTurn)
+		}
+		if memory < minMemory || memory > 4<<30 {
+			bad("%s.memory must be from 64KiB to 4GiB", where)
+		}
+	}
+	kind("limits", l.Turn, l.Memory)
+	for name, k := range c.Kinds {
+		if err := abi.CheckKind(name); err != nil {
+			bad("kinds.%s: %v", name, err)
+		}
+		if k.Mailbox < 0 || k.Idle < 0 {
+			bad("kinds.%s: a limit must not be negative", name)
+		}
+		kind("kinds."+name, or(k.Turn, l.Turn), or(k.Memory, l.Memory))
+	}
+	seen := map[string]bool{}
+	for _, n := range c.Native {
+		switch {
+		case abi.CheckKind(n.Desc.Name) != nil:
+			bad("native kind: %v", abi.CheckKind(n.Desc.Name))
+		case n.New == nil || len(n.Desc.Events) == 0:
+			bad("native kind %s: New and at least one event are required", n.Desc.Name)
+		case seen[n.Desc.Name]:
+			bad("native kind %s is given twice", n.Desc.Name)
+		}
+		seen[n.Desc.Name] = true
+	}
+	return c, errors.Join(errs...)
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// limits returns those of one activation of a kind.
+func (c *Config) limits(kind string) (l actor.Limits, idle time.Duration, memory uint64) {
+	k := c.Kinds[kind]
+	return actor.Limits{
+		Mailbox: or(k.Mailbox, c.Limits.Mailbox), Turn: or(k.Turn, c.Limits.Turn), Request: c.Limits.Request,
+		MaxMessage: c.Limits.MaxMessage, MaxOutgoing: abi.DefaultMaxOutgoing, MaxTimers: abi.DefaultMaxTimers,
+	}, or(k.Idle, c.Limits.Idle), or(k.Memory, c.Limits.Memory)
+}

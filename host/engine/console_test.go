@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// iovec is a WASI vector of one range.
+func iovec(ptr, n int) []byte {
+	return []byte{byte(ptr), byte(ptr >> 8), byte(ptr >> 16), 0, byte(n), byte(n >> 8), byte(n >> 16), 0}
+}
+
+// write makes the guest write text to a file descriptor.
+func write(t *testing.T, i *Instance, fd int64, text string) {
+	t.Helper()
+	d := append(iovec(int(data(1))+8, len(text)), text...)
+	want(t, results(run(t, i, d, record{opWrite, fd, data(1), 1, scratch}), 1), 0)
+}
+
+func TestStreamsBecomeLogLines(t *testing.T) {
+	var book logBook
+	i := instance(t, "hostcalls.wasm", &bookHost{}, Options{Log: book.logger()})
+	write(t, i, 1, "first\nsec")
+	write(t, i, 2, "other stream\r\n\n")
+	write(t, i, 1, "ond\nlast, unfinished \xff")
+	i.Close()
+	want := strings.Join([]string{
+		`level=INFO msg=first stream=stdout`,
+		`level=INFO msg="other stream" stream=stderr`,
+		`level=INFO msg=second stream=stdout`,
+		"level=INFO msg=\"last, unfinished \uFFFD\" stream=stdout",
+	}, "\n")
+	if got := book.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestLongLinesAreCut(t *testing.T) {
+	var book logBook
+	i := instance(t, "hostcalls.wasm", &bookHost{}, Options{Log: book.logger()})
+	write(t, i, 1, strings.Repeat("ü", 5000)+"\nnext\n")
+	lines := strings.Split(book.String(), "\n")
+	if len(lines) != 2 || len(lines[0]) > maxLine+100 || !strings.Contains(lines[0], "ü… stream") || !strings.Contains(lines[1], "next") {
+		t.Errorf("%d lines, the first of %d bytes", len(lines), len(lines[0]))
+	}
+}
+
+func TestFloodIsDroppedAndCounted(t *testing.T) {
+	var book logBook
+	h := &bookHost{}
+	i := instance(t, "hostcalls.wasm", h, Options{Log: book.logger()})
+	write(t, i, 1, strings.Repeat("x\n", 5000))
+	run(t, i, []byte("logged"), record{opLog, 1, data(1), 6, 0})
+	i.Close()
+	got := book.String()
+	if n := strings.Count(got, "msg=x"); n < linesBurst || n > linesBurst+2*linesSecond {
+		t.Errorf("%d lines", n)
+	}
+	if !strings.Contains(got, "the guest writes more than is logged") {
+		t.Errorf("nobody is told: %s", got[len(got)-200:])
+	}
+}
+
+// TestLastWordsOfALoggedError: guests without WASI say through `log` why they die.
+func TestLastWordsOfALoggedError(t *testing.T) {
+	i := instance(t, "hostcalls.wasm", &bookHost{}, Options{})
+	_, err := turn(i, script(t, []byte("index 7 out of range"), record{opLog, 3, data(2), 20, 0}, record{31, 0, 0, 0, 0}))
+	if abi.CodeOf(err) != abi.ErrTrap || !strings.Contains(err.Error(), "wasm unreachable: index 7 out of range; at run") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestLastWordsAreOfTheTurn: what an earlier turn said explains nothing.
+func TestLastWordsAreOfTheTurn(t *testing.T) {
+	i := instance(t, "hostcalls.wasm", &bookHost{}, Options{})
+	run(t, i, []byte("old news"), record{opLog, 3, data(1), 8, 0})
+	_, err := turn(i, script(t, nil, record{31, 0, 0, 0, 0}))
+	if abi.CodeOf(err) != abi.ErrTrap || strings.Contains(err.Error(), "old news") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestSleepWithinATurn: poll_oneoff sleeps, and wakes.
+func TestSleepWithinATurn(t *testing.T) {
+	i := instance(t, "hostcalls.wasm", &bookHost{}, Options{})
+	sub := make([]byte, 48)
+	ns := uint64(20 * time.Millisecond)
+	for n := range 8 {
+		sub[24+n] = byte(ns >> (8 * n))
+	}
+	start := time.Now()
+	want(t, results(run(t, i, sub, record{opPoll, data(1), scratch, 1, scratch + 512}), 1), 0)
+	if d := time.Since(start); d < 20*time.Millisecond {
+		t.Errorf("it slept %v", d)
+	}
+}

@@ -1,0 +1,156 @@
+package host
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/engine"
+	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/host/module"
+	"github.com/wasilo/wasilo/host/silo"
+)
+
+// kinds is what the node serves at a moment: immutable, found through an atomic pointer.
+type kinds struct {
+	ready  bool // the directory was read
+	byName map[string]*kind
+	sorted []*kind
+}
+
+type kind struct {
+	silo.Kind
+	file string
+}
+
+// counters are kept a kind for the node's life, however often its module changes.
+type counters struct {
+	mu     sync.Mutex
+	byKind map[string]*actor.Counters
+}
+
+func (c *counters) of(kind string) *actor.Counters {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.byKind[kind]
+	if k == nil {
+		k = &actor.Counters{}
+		c.byKind[kind] = k
+	}
+	return k
+}
+
+// rebuild makes a new view of the kinds from the native ones and the catalog, and tells the cluster. A module's kind that
+// a native one has already is left out: the catalog does not know of those.
+func (n *Node) rebuild() {
+	n.rebuilding.Lock()
+	defer n.rebuilding.Unlock()
+	v := &kinds{byName: make(map[string]*kind), ready: n.loaded.Load()}
+	for _, native := range n.cfg.Native {
+		k := &kind{Kind: n.siloKind(&native.Desc, "native")}
+		k.Start = native.New
+		v.byName[native.Desc.Name] = k
+	}
+	if n.catalog != nil {
+		for _, m := range n.catalog.Kinds() {
+			if _, taken := v.byName[m.Name]; taken {
+				n.log.Error("a native kind of the node stands in the way of a module's", "kind", m.Name, "file", m.File)
+				continue
+			}
+			v.byName[m.Name] = n.wasmKind(m)
+		}
+	}
+	names := make([]cluster.Kind, 0, len(v.byName))
+	for name, k := range v.byName {
+		v.sorted = append(v.sorted, k)
+		names = append(names, cluster.Kind{Name: name})
+	}
+	slices.SortFunc(v.sorted, func(a, b *kind) int { return strings.Compare(a.Desc.Name, b.Desc.Name) })
+	slices.SortFunc(names, func(a, b cluster.Kind) int { return strings.Compare(a.Name, b.Name) })
+	n.kinds.Store(v)
+	n.runtime.SetKinds(names)
+}
+
+func (n *Node) siloKind(desc *abi.KindDescription, version string) silo.Kind {
+	limits, idle, _ := n.cfg.limits(desc.Name)
+	return silo.Kind{Desc: desc, Version: version, Limits: limits, Idle: idle, Cost: 8 << 10, Counters: n.counters.of(desc.Name)}
+}
+
+func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
+	k := &kind{Kind: n.siloKind(m.Desc, m.Version), file: m.File}
+	program, log := m.Program, n.log
+	_, _, memory := n.cfg.limits(m.Name)
+	k.Cost = program.Footprint()
+	k.Start = func(h *actor.Host) (actor.Instance, error) {
+		return program.Instantiate(context.Background(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
+	}
+	return k
+}
+
+// find returns a kind as it is now.
+func (n *Node) find(name string) (*kind, error) {
+	v := n.kinds.Load()
+	if k := v.byName[name]; k != nil {
+		return k, nil
+	}
+	if !v.ready {
+		return nil, abi.NewError(abi.ErrNotReady, "the node is still loading its modules")
+	}
+	if err := abi.CheckKind(name); err != nil {
+		return nil, err
+	}
+	have := make([]string, 0, len(v.sorted))
+	for _, k := range v.sorted {
+		have = append(have, k.Desc.Name)
+	}
+	if len(have) == 0 {
+		return nil, abi.NewError(abi.ErrUnknownKind, "no kind "+name+": the node serves none; put .wasm files into its actors directory")
+	}
+	return nil, abi.NewError(abi.ErrUnknownKind, "no kind "+name+" on this node, which serves "+strings.Join(have, ", "))
+}
+
+// Method finds what a kind says of a method; see [gateway.Node].
+func (n *Node) Method(kindName, method string) (*abi.Method, error) {
+	k, err := n.find(kindName)
+	if err != nil {
+		return nil, err
+	}
+	if len(k.Desc.Methods) == 0 {
+		return nil, nil
+	}
+	if m, ok := k.Desc.Method(method); ok {
+		return m, nil
+	}
+	have := make([]string, 0, len(k.Desc.Methods))
+	for _, m := range k.Desc.Methods {
+		have = append(have, m.Name)
+	}
+	return nil, abi.NewError(abi.ErrUnknownMethod, "kind "+kindName+" has no method "+method+", it has "+strings.Join(have, ", "))
+}
+
+// Kinds lists what the node serves, by name.
+func (n *Node) Kinds() []gateway.KindInfo {
+	v := n.kinds.Load()
+	out := make([]gateway.KindInfo, 0, len(v.sorted))
+	for _, k := range v.sorted {
+		out = append(out, gateway.DescribeKind(k.Desc, k.file, k.Version))
+	}
+	return out
+}
+
+// Files lists the module files that the node knows of, by path.
+func (n *Node) Files() []gateway.FileInfo {
+	if n.catalog == nil {
+		return nil
+	}
+	files := n.catalog.Files()
+	out := make([]gateway.FileInfo, 0, len(files))
+	for _, f := range files {
+		out = append(out, gateway.FileInfo{Path: f.Path, SHA256: f.SHA256, Kinds: f.Kinds, State: string(f.State), Error: f.Error})
+	}
+	return out
+}

@@ -1,0 +1,144 @@
+package telemetry
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// Snapshot is what a node counts by itself, at one moment. Counters only grow for a kind, whatever becomes of its module.
+type Snapshot struct {
+	Version   string // of the binary
+	Kinds     []KindCounts
+	Bytes     int64          // that the activations are expected to take
+	Evictions uint64         // activations passivated to make room
+	Waiting   int            // actors that wait for others
+	Modules   map[string]int // module files by state
+}
+
+// KindCounts is what activations of one kind did since the node started.
+type KindCounts struct {
+	Kind          string
+	Turns         uint64
+	Inline        uint64 // turns on the caller's goroutine
+	Traps         uint64 // turns that broke their instance
+	Limits        uint64 // turns that exceeded a limit
+	Deadlocks     uint64 // messages refused since the turn would have waited for itself
+	MailboxFull   uint64 // messages refused since too many waited
+	Expired       uint64 // messages whose deadline passed while they waited
+	StartFailures uint64 // instances that could not be started
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("wasilo_"+name, help, labels, nil)
+}
+
+var (
+	descRequests  = desc("request_duration_seconds", "Time of requests that succeeded, retries included.", "kind")
+	descResolves  = desc("resolve_duration_seconds", "Time of resolves that missed the PID cache and succeeded.", "kind")
+	descRetried   = desc("retried_requests_total", "Requests that took more than one attempt, by how they ended.", "kind", "outcome")
+	descAttempts  = desc("retry_attempts_total", "Attempts beyond a request's first.", "kind")
+	descBlocked   = desc("block_list_applied_total", "Nodes put on the block list.")
+	descActors    = desc("actors", "Activations on this node that have started and not ended.")
+	descLeases    = desc("leases", "Leases in force on this node.")
+	descTurns     = desc("turns_total", "Turns of actors.", "kind")
+	descInline    = desc("turns_inline_total", "Turns that ran on their caller's goroutine.", "kind")
+	descErrors    = desc("actor_errors_total", "Turns that broke, messages that were refused, instances that did not start.", "kind", "code")
+	descBytes     = desc("activation_bytes", "Bytes that the activations are expected to take.")
+	descEvictions = desc("evictions_total", "Activations passivated to make room.")
+	descWaiting   = desc("waiting_actors", "Actors that wait for other actors.")
+	descModules   = desc("module_files", "Module files in the directory of actors, by state.", "state")
+	descBuild     = desc("build_info", "1, labelled by the versions of the binary.", "version", "goversion")
+)
+
+// Describe implements [prometheus.Collector].
+func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range [...]*prometheus.Desc{descRequests, descResolves, descRetried, descAttempts, descBlocked, descActors, descLeases,
+		descTurns, descInline, descErrors, descBytes, descEvictions, descWaiting, descModules, descBuild} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (t *Telemetry) Collect(ch chan<- prometheus.Metric) {
+	ch <- gauge(descActors, float64(t.actors.Load()))
+	ch <- gauge(descLeases, float64(t.leases.Load()))
+	ch <- counter(descBlocked, t.blocked.Load())
+	for name, k := range *t.kinds.Load() {
+		k.collect(ch, name)
+	}
+	t.other.collect(ch, otherKind)
+	if source := t.source.Load(); source != nil {
+		s := (*source)()
+		s.collect(ch)
+	}
+}
+
+func (k *kind) collect(ch chan<- prometheus.Metric, name string) {
+	if m := k.requests.metric(descRequests, name); m != nil {
+		ch <- m
+	}
+	if m := k.resolves.metric(descResolves, name); m != nil {
+		ch <- m
+	}
+	if n := k.attempts.Load(); n > 0 {
+		ch <- counter(descAttempts, n, name)
+	}
+	for i := range k.retried {
+		if n := k.retried[i].Load(); n > 0 {
+			ch <- counter(descRetried, n, name, outcomes[i].String())
+		}
+	}
+}
+
+func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
+	ch <- gauge(descBuild, 1, s.Version, runtime.Version())
+	ch <- gauge(descBytes, float64(s.Bytes))
+	ch <- gauge(descWaiting, float64(s.Waiting))
+	ch <- counter(descEvictions, s.Evictions)
+	for state, n := range s.Modules {
+		ch <- gauge(descModules, float64(n), state)
+	}
+	kinds := s.Kinds
+	if len(kinds) > MaxKinds {
+		kinds = append(kinds[:MaxKinds:MaxKinds], sum(kinds[MaxKinds:]))
+	}
+	for i := range kinds {
+		k := &kinds[i]
+		ch <- counter(descTurns, k.Turns, k.Kind)
+		ch <- counter(descInline, k.Inline, k.Kind)
+		for _, e := range [...]struct {
+			code  abi.Code
+			count uint64
+		}{{abi.ErrTrap, k.Traps}, {abi.ErrLimitExceeded, k.Limits}, {abi.ErrDeadlock, k.Deadlocks}, {abi.ErrMailboxFull, k.MailboxFull},
+			{abi.ErrTimeout, k.Expired}, {abi.ErrActivationFailed, k.StartFailures}} {
+			ch <- counter(descErrors, e.count, k.Kind, e.code.String())
+		}
+	}
+}
+
+// sum adds up the kinds that get no label of their own.
+func sum(kinds []KindCounts) KindCounts {
+	out := KindCounts{Kind: otherKind}
+	for _, k := range kinds {
+		out.Turns += k.Turns
+		out.Inline += k.Inline
+		out.Traps += k.Traps
+		out.Limits += k.Limits
+		out.Deadlocks += k.Deadlocks
+		out.MailboxFull += k.MailboxFull
+		out.Expired += k.Expired
+		out.StartFailures += k.StartFailures
+	}
+	return out
+}
+
+func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(d *prometheus.Desc, v uint64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}

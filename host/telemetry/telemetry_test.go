@@ -1,0 +1,181 @@
+package telemetry
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+)
+
+func identity(t testing.TB, kind string) cluster.Identity {
+	t.Helper()
+	id, err := abi.NewIdentity(kind, "secret-identity")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func scrape(t *testing.T, tel *Telemetry) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	tel.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func wants(t *testing.T, text string, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+func TestB4_3_GaugesOfLeasesAndActors(t *testing.T) {
+	tel := New()
+	tel.SetActorCount(7)
+	tel.SetLeases(9)
+	wants(t, scrape(t, tel), "wasilo_actors 7", "wasilo_leases 9")
+	tel.SetActorCount(0)
+	tel.SetLeases(0)
+	wants(t, scrape(t, tel), "wasilo_actors 0", "wasilo_leases 0")
+}
+
+func TestB4_5_LatenciesByKind(t *testing.T) {
+	tel := New()
+	counter := identity(t, "counter")
+	tel.RecordRequestLatency(counter, 500*time.Nanosecond)
+	tel.RecordRequestLatency(counter, 1500*time.Nanosecond)
+	tel.RecordRequestLatency(counter, time.Minute)
+	tel.RecordResolveLatency(identity(t, "chat"), 3*time.Millisecond)
+	text := scrape(t, tel)
+	wants(t, text,
+		`wasilo_request_duration_seconds_bucket{kind="counter",le="1.024e-06"} 1`,
+		`wasilo_request_duration_seconds_bucket{kind="counter",le="2.048e-06"} 2`,
+		`wasilo_request_duration_seconds_bucket{kind="counter",le="17.179869184"} 2`,
+		`wasilo_request_duration_seconds_bucket{kind="counter",le="+Inf"} 3`,
+		`wasilo_request_duration_seconds_sum{kind="counter"} 60.000002`,
+		`wasilo_request_duration_seconds_count{kind="counter"} 3`,
+		`wasilo_resolve_duration_seconds_bucket{kind="chat",le="0.002097152"} 0`,
+		`wasilo_resolve_duration_seconds_bucket{kind="chat",le="0.004194304"} 1`)
+	if strings.Contains(text, "secret-identity") {
+		t.Error("an identity is a label")
+	}
+	for _, name := range []string{"go_goroutines", "process_cpu_seconds_total"} {
+		if !strings.Contains(text, "\n"+name+" ") {
+			t.Errorf("no %s", name)
+		}
+	}
+}
+
+func TestB4_2_RetriesByOutcome(t *testing.T) {
+	tel := New()
+	counter := identity(t, "counter")
+	tel.RecordRetry(counter, 3, cluster.RetrySucceeded)
+	tel.RecordRetry(counter, 5, cluster.RetryTimedOut)
+	tel.RecordRetry(counter, 2, cluster.RetryFailed)
+	tel.RecordRetry(counter, 0, cluster.RetryOutcome(200))
+	tel.RecordBlockList("n2")
+	wants(t, scrape(t, tel),
+		`wasilo_retry_attempts_total{kind="counter"} 7`,
+		`wasilo_retried_requests_total{kind="counter",outcome="succeeded"} 1`,
+		`wasilo_retried_requests_total{kind="counter",outcome="timed_out"} 1`,
+		`wasilo_retried_requests_total{kind="counter",outcome="failed"} 1`,
+		`wasilo_retried_requests_total{kind="counter",outcome="unknown"} 1`,
+		`wasilo_block_list_applied_total 1`)
+}
+
+func TestWhatTheNodeCounts(t *testing.T) {
+	tel := New()
+	tel.Watch(func() Snapshot {
+		return Snapshot{Version: "v1", Bytes: 4096, Evictions: 2, Waiting: 1, Modules: map[string]int{"loaded": 3},
+			Kinds: []KindCounts{{Kind: "counter", Turns: 10, Inline: 9, Traps: 1, Limits: 2, Deadlocks: 3, MailboxFull: 4, Expired: 5, StartFailures: 6}}}
+	})
+	wants(t, scrape(t, tel), "wasilo_activation_bytes 4096", "wasilo_evictions_total 2", "wasilo_waiting_actors 1",
+		`wasilo_module_files{state="loaded"} 3`,
+		`wasilo_turns_total{kind="counter"} 10`, `wasilo_turns_inline_total{kind="counter"} 9`,
+		`wasilo_actor_errors_total{code="trap",kind="counter"} 1`, `wasilo_actor_errors_total{code="limit_exceeded",kind="counter"} 2`,
+		`wasilo_actor_errors_total{code="deadlock",kind="counter"} 3`, `wasilo_actor_errors_total{code="mailbox_full",kind="counter"} 4`,
+		`wasilo_actor_errors_total{code="timeout",kind="counter"} 5`, `wasilo_actor_errors_total{code="activation_failed",kind="counter"} 6`)
+}
+
+func TestKindsAreBounded(t *testing.T) {
+	tel := New()
+	var counts []KindCounts
+	for i := range MaxKinds + 3 {
+		kind := fmt.Sprintf("k%d", i)
+		tel.RecordRequestLatency(identity(t, kind), time.Second)
+		counts = append(counts, KindCounts{Kind: kind, Turns: 1})
+	}
+	tel.Watch(func() Snapshot { return Snapshot{Kinds: counts} })
+	text := scrape(t, tel)
+	wants(t, text, `wasilo_request_duration_seconds_count{kind="_other"} 3`, `wasilo_turns_total{kind="_other"} 3`)
+	if n := strings.Count(text, "wasilo_turns_total{"); n != MaxKinds+1 {
+		t.Errorf("%d labels", n)
+	}
+	if abi.CheckKind(otherKind) == nil {
+		t.Error("a kind may have that name")
+	}
+}
+
+func TestRecordingFromManyGoroutines(t *testing.T) {
+	tel := New()
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 1000 {
+				tel.RecordRequestLatency(identity(t, fmt.Sprintf("k%d", (i+g)%16)), time.Duration(i)*time.Microsecond)
+				if i%250 == 0 {
+					scrape(t, tel)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	total := uint64(0)
+	for _, k := range *tel.kinds.Load() {
+		for i := range k.requests.counts {
+			total += k.requests.counts[i].Load()
+		}
+	}
+	if total != 8000 {
+		t.Errorf("%d recorded", total)
+	}
+}
+
+func TestRecordingAllocatesNothing(t *testing.T) {
+	tel := New()
+	id := identity(t, "counter")
+	if n := testing.AllocsPerRun(100, func() { tel.RecordRequestLatency(id, time.Millisecond) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkRecordRequestLatency(b *testing.B) {
+	tel := New()
+	id := identity(b, "counter")
+	b.Run("one", func(b *testing.B) {
+		for b.Loop() {
+			tel.RecordRequestLatency(id, 1234*time.Nanosecond)
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				tel.RecordRequestLatency(id, 1234*time.Nanosecond)
+			}
+		})
+	})
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// measure is one row: a case and what its rounds gave.
+type measure struct {
+	name    string
+	callers int
+	// op runs one operation of one caller; n counts its operations from 0.
+	op func(ctx context.Context, caller, n int) error
+	// once, instead of op, runs a whole round by itself and returns how long one operation took.
+	once func(ctx context.Context) (time.Duration, error)
+	// most bounds the operations of a round, where each leaves something behind; 0 is no bound. reset undoes it.
+	most  int
+	reset func() error
+	// floor is the row that this one is compared with, nil for floors.
+	floor *measure
+
+	rate, cpu []float64 // a round each: operations per second, CPU microseconds per operation
+	p50, p99  []time.Duration
+}
+
+type bench struct {
+	time    time.Duration
+	rounds  int
+	cleanup []func()
+}
+
+func (b *bench) onEnd(f func()) { b.cleanup = append(b.cleanup, f) }
+
+func (b *bench) part(ctx context.Context, p part, doc *strings.Builder) error {
+	defer func() {
+		for _, f := range slices.Backward(b.cleanup) {
+			f()
+		}
+		b.cleanup = nil
+	}()
+	fmt.Fprintf(os.Stderr, "%s: preparing\n", p.name)
+	rows, err := p.cases(ctx, b)
+	if err != nil {
+		return err
+	}
+	for round := range b.rounds {
+		for i, m := range rows {
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%s: round %d of %d, case %d of %d: %s", p.name, round+1, b.rounds, i+1, len(rows), m.name)
+			if err := m.round(ctx, b.time); err != nil {
+				return fmt.Errorf("%s, %d callers: %w", m.name, m.callers, err)
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "\r\x1b[K%s: done\n", p.name)
+	writeTable(doc, p, rows)
+	return nil
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func (m *measure) round(ctx context.Context, d time.Duration) error {
+	if m.reset != nil {
+		defer func() { _ = m.reset() }()
+	}
+	if m.once != nil {
+		var took []time.Duration
+		for range 3 {
+			t, err := m.once(ctx)
+			if err != nil {
+				return err
+			}
+			took = append(took, t)
+		}
+		slices.Sort(took)
+		m.p50, m.p99 = append(m.p50, took[1]), append(m.p99, took[2])
+		return nil
+	}
+	runtime.GC() // each case starts with a clean heap
+	ctx, cancel := context.WithTimeout(ctx, d+time.Minute)
+	defer cancel()
+	var stop atomic.Bool
+	var ops atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	samples := make([][]time.Duration, m.callers)
+	before, began := cpuTime(), time.Now()
+	timer := time.AfterFunc(d, func() { stop.Store(true) })
+	defer timer.Stop()
+	for caller := range m.callers {
+		wg.Go(func() {
+			mine := make([]time.Duration, 0, 4096)
+			n := 0
+			for ; !stop.Load() && (m.most == 0 || n < m.most/m.callers); n++ {
+				sample := n%16 == 0 || m.most > 0
+				var at time.Time
+				if sample {
+					at = time.Now()
+				}
+				if err := m.op(ctx, caller, n); err != nil {
+					failed.CompareAndSwap(nil, &err)
+					return
+				}
+				if sample {
+					mine = append(mine, time.Since(at))
+				}
+			}
+			ops.Add(int64(n))
+			samples[caller] = mine
+		})
+	}
+	wg.Wait()
+	took, cpu := time.Since(began), cpuTime()-before
+	if e := failed.Load(); e != nil {
+		return *e
+	}
+	n := float64(ops.Load())
+	m.rate = append(m.rate, n/took.Seconds())
+	m.cpu = append(m.cpu, cpu.Seconds()*1e6/n)
+	all := slices.Concat(samples...)
+	slices.Sort(all)
+	m.p50 = append(m.p50, all[len(all)/2])
+	m.p99 = append(m.p99, all[len(all)*99/100])
+	return nil
+}
+
+func median[T int64 | float64 | time.Duration](v []T) T {
+	s := slices.Clone(v)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// ratios pairs two rows round by round.
+func ratios(a, b []float64) []float64 {
+	out := make([]float64, 0, len(a))
+	for i := range min(len(a), len(b)) {
+		out = append(out, a[i]/b[i])
+	}
+	return out
+}
