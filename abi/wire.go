@@ -114,6 +114,18 @@ func (r *Reader) Offset() int { return r.off }
 // Len returns how many bytes are left.
 func (r *Reader) Len() int { return len(r.buf) - r.off }
 
+// Rest returns the bytes not read yet, none after a failure: for a decoder that recognises what comes most, skips it by
+// [Reader.Advance], and leaves everything else to the methods below.
+func (r *Reader) Rest() []byte {
+	if r.err != nil {
+		return nil
+	}
+	return r.buf[r.off:]
+}
+
+// Advance skips n bytes, which must be whole items or heads of what [Reader.Rest] returned.
+func (r *Reader) Advance(n int) { r.off += n }
+
 // Fail records a failure of the caller's own at the present offset, unless one stands already.
 func (r *Reader) Fail(reason string) {
 	if r.err == nil {

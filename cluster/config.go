@@ -14,7 +14,7 @@ import (
 type Config struct {
 	// Self is this node: its id, and the authority (host:port) that its PIDs begin with. Required.
 	Self Node
-	// Cluster is the cluster's name, for logs and checks; "" is "wasilo".
+	// Cluster is the cluster's name, for logs and checks; "" is the System's, without that "wasilo".
 	Cluster string
 	// Mode is [Member] (the zero value) for a node that hosts actors, [Client] for one that only calls.
 	Mode Mode

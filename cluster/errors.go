@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"strconv"
 
@@ -109,6 +108,9 @@ type RequestError struct {
 }
 
 func (e *RequestError) Error() string {
+	if _, ok := e.Err.(*ResolveError); ok && e.Reason == ErrResolutionFailed {
+		return e.Err.Error() // it names the actor, and that nothing was sent is plain
+	}
 	s := "request " + strconv.Quote(e.Identity.String()) + " " + e.Method + ": "
 	switch code, ok := e.Reason.(abi.Code); {
 	case !ok:
@@ -155,12 +157,4 @@ func reasonText(reason error) string {
 		return c.String()
 	}
 	return reason.Error()
-}
-
-// ended turns the end of a wait into its reason: a deadline into [ErrTimeout], a cancellation into abi.ErrCanceled.
-func ended(err error) abi.Code {
-	if errors.Is(err, context.Canceled) {
-		return abi.ErrCanceled
-	}
-	return abi.ErrTimeout
 }

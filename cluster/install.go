@@ -117,6 +117,9 @@ func Install(sys *System, cfg Config) (*Extension, error) {
 
 // build makes the extension without letting it run.
 func build(sys *System, cfg Config) (*Extension, *BootstrapError) {
+	if cfg.Cluster == "" {
+		cfg.Cluster = sys.name
+	}
 	cfg, err := cfg.checked()
 	if err != nil {
 		return nil, &BootstrapError{Kind: InvalidConfig, Err: err}

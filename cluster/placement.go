@@ -11,7 +11,8 @@ import (
 
 // Target is where an actor takes messages: an activation on this node, or the way to another node. The envelope always
 // has a deadline; the target must not change it and may keep it beyond the call. Errors are coded (see package abi);
-// ownership_changed means that the actor is not there any more and that nothing was done.
+// ownership_changed means that the actor is not there any more. It and the other codes of core.Reroutes promise that nothing
+// was done, since the message is sent again then: an implementation lets no actor answer them.
 type Target interface {
 	// Deliver hands env over and waits for the reply, at the latest until env.Deadline or the end of ctx. A one-way envelope
 	// returns once it is accepted.

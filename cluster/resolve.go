@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -14,7 +16,7 @@ type query struct {
 	reason   string // of an activation that it brings about
 	existing bool   // only an actor that is active
 	refused  abi.Epoch
-	chain    []abi.Identity // who waits for this, itself perhaps included
+	chain    []Identity // who waits for this, itself perhaps included
 }
 
 // answer is what one round of a resolve came to: an entry, something to wait for, or neither with an error.
@@ -112,8 +114,8 @@ func (r *Runtime) activate(lease Lease, self *Node, reason string) (*pidEntry, e
 // forward makes an entry for an actor of another node, and remembers it if the decision still holds.
 func (r *Runtime) forward(id Identity, m *Node, decided *View) (*pidEntry, error) {
 	if r.cfg.Transport == nil {
-		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Code: abi.ErrNotReady,
-			Err: abi.NewError(abi.ErrNotReady, "it lives on node "+string(m.ID)+", and this node has no transport to others")}
+		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Code: abi.ErrUnsupported,
+			Err: abi.NewError(abi.ErrUnsupported, "it lives on node "+string(m.ID)+", and this node has no transport to others")}
 	}
 	target, err := r.cfg.Transport.Target(*m)
 	if err != nil {
@@ -129,27 +131,30 @@ func (r *Runtime) forward(id Identity, m *Node, decided *View) (*pidEntry, error
 	return e, nil
 }
 
-// lookup resolves q, waiting out what is in transition until deadline or the end of ctx. backoff is how long it waits for
-// an activation that refused and has not ended yet.
+// errWaiting is wrapped by the errors of [Runtime.lookup] that say that its time was up.
+var errWaiting = errors.New("an earlier activation has not ended")
+
+// lookup resolves q, waiting out what is in transition until deadline or the end of ctx: then the error wraps [errWaiting] and
+// context.DeadlineExceeded or ctx's error. backoff is how long it waits for an activation that refused and has not ended yet.
 func (r *Runtime) lookup(ctx context.Context, q *query, deadline time.Time, backoff time.Duration) (*pidEntry, error) {
 	for {
 		a, err := r.resolveOnce(q)
 		if a.entry != nil || err != nil {
 			return a.entry, err
 		}
-		if err := deadlock(q); err != nil {
+		if err := deadlock(q.id, q.chain); err != nil {
 			return nil, err
 		}
 		until := time.Until(deadline)
-		if a.backoff {
-			until = min(until, backoff)
+		if a.backoff && backoff < until {
+			until = backoff
 			q.refused = abi.Epoch{} // after that, what the ledger has is tried again
 		}
 		if err := waitFor(ctx, a.wait, until); err != nil {
-			return nil, &ResolveError{Identity: q.id, Reason: ended(err), Err: err, Code: ended(err)}
+			return nil, fmt.Errorf("%w: %w", errWaiting, err)
 		}
 		if !time.Now().Before(deadline) {
-			return nil, &ResolveError{Identity: q.id, Reason: ErrTimeout, Err: context.DeadlineExceeded, Code: ErrTimeout}
+			return nil, fmt.Errorf("%w: %w", errWaiting, context.DeadlineExceeded)
 		}
 	}
 }
@@ -167,18 +172,17 @@ func waitFor(ctx context.Context, ch <-chan struct{}, d time.Duration) error {
 	return nil
 }
 
-// deadlock refuses to wait for the end of an activation whose last turn waits for this very request.
-func deadlock(q *query) error {
-	for i, id := range q.chain {
-		if id != q.id {
+// deadlock refuses to wait for the end of an activation whose last turn waits for this very request: one of its chain.
+func deadlock(target Identity, chain []Identity) error {
+	for i, id := range chain {
+		if id != target {
 			continue
 		}
 		s := ""
-		for _, id := range q.chain[i:] {
+		for _, id := range chain[i:] {
 			s += id.String() + "→"
 		}
-		return &ResolveError{Identity: q.id, Reason: abi.ErrDeadlock, Code: abi.ErrDeadlock,
-			Err: abi.NewError(abi.ErrDeadlock, s+q.id.String())}
+		return abi.NewError(abi.ErrDeadlock, s+target.String())
 	}
 	return nil
 }

@@ -29,20 +29,20 @@ type Runtime struct {
 
 	view     atomic.Pointer[View]
 	couriers atomic.Int64 // identities whose posts are carried by a courier
-	dirty    atomic.Bool  // there are events or gauges to flush
+	shutting atomic.Bool
+	dirty    atomic.Bool // there are events or gauges to flush
 	flushing sync.Mutex
 	flushed  gauges // guarded by flushing
 	batch    []Event
 
-	mu       sync.Mutex
-	machine  *core.Machine
-	gauges   gauges                     // as of the last step
-	waits    map[Identity]chan struct{} // closed when the core says Wake
-	mail     map[Identity]*courier
-	empty    chan struct{} // closed when the core says Empty
-	isEmpty  bool
-	shutting bool
-	closed   bool // no goroutine may be started any more
+	mu      sync.Mutex
+	machine *core.Machine
+	gauges  gauges                     // as of the last step
+	waits   map[Identity]chan struct{} // closed when the core says Wake
+	mail    map[Identity]*courier
+	empty   chan struct{} // closed when the core says Empty
+	isEmpty bool
+	closed  bool // no goroutine may be started any more
 
 	topology TopologyStreamHandle // the pump's, once it runs
 	ctx      context.Context      // of the runtime's own goroutines

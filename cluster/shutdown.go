@@ -19,13 +19,9 @@ import (
 //
 // Further calls return the same channel; their ctx counts for nothing.
 func (r *Runtime) BeginShutdown(ctx context.Context) <-chan struct{} {
-	r.mu.Lock()
-	if r.shutting {
-		r.mu.Unlock()
+	if !r.shutting.CompareAndSwap(false, true) {
 		return r.done
 	}
-	r.shutting = true
-	r.mu.Unlock()
 	r.step(&core.Input{Type: core.Shutdown})
 	// Not among r.work, which it waits for. Whoever has the channel waits for this goroutine.
 	go func() {

@@ -10,12 +10,14 @@ import (
 
 // SystemConfig is what a [System] is made from.
 type SystemConfig struct {
-	Log *slog.Logger // nil discards
+	Name string       // the cluster's name where [Config.Cluster] gives none
+	Log  *slog.Logger // nil discards
 }
 
 // System is the frame that a node's parts live in: it is made, extensions are installed into it, it starts, and it shuts down.
 // Its methods may be called from any goroutine.
 type System struct {
+	name   string
 	log    *slog.Logger
 	status MemoryStatus // for installs that bring no store
 
@@ -40,7 +42,7 @@ func NewSystem(cfg SystemConfig) *System {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &System{log: cfg.Log}
+	return &System{name: cfg.Name, log: cfg.Log}
 }
 
 // Start starts what is installed. It returns once requests can be made, or with the reason why not, a [*BootstrapError], after

@@ -72,7 +72,9 @@ func (n *Node) rebuild() {
 	slices.SortFunc(v.sorted, func(a, b *kind) int { return strings.Compare(a.Desc.Name, b.Desc.Name) })
 	slices.SortFunc(names, func(a, b cluster.Kind) int { return strings.Compare(a.Name, b.Name) })
 	n.kinds.Store(v)
-	n.runtime.SetKinds(names)
+	if err := n.runtime.SetKinds(names); err != nil {
+		n.log.Error("the cluster refused the node's kinds", "err", err)
+	}
 }
 
 func (n *Node) siloKind(desc *abi.KindDescription, version string) silo.Kind {

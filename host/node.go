@@ -126,14 +126,14 @@ func (n *Node) startCluster(ctx context.Context) error {
 		},
 		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Log: n.log,
 	})
-	authority := "127.0.0.1:0"
+	authority := "127.0.0.1:7701" // a name for PIDs; without a gateway nothing listens
 	if n.listen != nil {
 		authority = n.listen.Addr().String()
 	}
-	self := cluster.Member{ID: cluster.NodeID(n.cfg.ID), Authority: authority}
-	n.system = cluster.NewSystem(cluster.SystemConfig{Name: n.cfg.Cluster, Log: n.log})
+	self := cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: authority}
+	n.system = cluster.NewSystem(cluster.SystemConfig{Log: n.log})
 	ext, err := cluster.Install(n.system, cluster.Config{
-		Self: self, Topology: cluster.StaticTopology(self), Placement: n.silo, Metrics: n.metrics,
+		Self: self, Cluster: n.cfg.Cluster, Topology: cluster.StaticTopology(self), Placement: n.silo, Metrics: n.metrics,
 		DefaultTimeout: n.cfg.Limits.Request, Log: n.log,
 	})
 	if err != nil {
@@ -141,6 +141,7 @@ func (n *Node) startCluster(ctx context.Context) error {
 	}
 	n.runtime, n.api = ext.Runtime(), ext.API()
 	n.silo.Open(n.api)
+	n.metrics.Watch(n.snapshot)
 	return n.system.Start(ctx)
 }
 

@@ -150,28 +150,39 @@ func (m *Machine) wake(e *entry) {
 	}
 }
 
-func (m *Machine) resolve(in *Input) {
-	refuse := func(r Refusal) { m.do(Effect{Type: Refuse, Refusal: r}) }
+// Callable returns why no actor of a kind could be resolved at present, or 0.
+func (m *Machine) Callable(kind string) Refusal {
+	_, refusal := m.owner(kind, 0)
+	return refusal
+}
+
+// owner returns the member that owns a partition of a kind, or why there is none to be named.
+func (m *Machine) owner(kind string, p Partition) (*Member, Refusal) {
 	switch m.phase {
 	case PhaseNew:
-		refuse(RefusedNotStarted)
-		return
+		return nil, RefusedNotStarted
 	case PhaseShuttingDown, PhaseStopped:
-		refuse(RefusedShuttingDown)
-		return
+		return nil, RefusedShuttingDown
 	}
-	id := in.Identity
-	p := PartitionOf(id)
-	owner, placing := m.view.Owner(id.Kind(), p)
+	owner, placing := m.view.Owner(kind, p)
 	switch placing {
 	case UnknownKind:
-		refuse(RefusedUnknownKind)
-		return
+		return nil, RefusedUnknownKind
 	case NoMember:
-		refuse(RefusedNoMember)
-		return
+		return nil, RefusedNoMember
 	case AllBlocked:
-		refuse(RefusedBlocked)
+		return nil, RefusedBlocked
+	}
+	return owner, 0
+}
+
+func (m *Machine) resolve(in *Input) {
+	refuse := func(r Refusal) { m.do(Effect{Type: Refuse, Refusal: r}) }
+	id := in.Identity
+	p := PartitionOf(id)
+	owner, refusal := m.owner(id.Kind(), p)
+	if refusal != 0 {
+		refuse(refusal)
 		return
 	}
 	if owner.ID != m.cfg.Self {

@@ -16,7 +16,7 @@ const MaxNodeIDLen = 63
 // Why a member was refused.
 var (
 	ErrInvalidNodeID    = errors.New("a node id is 1 to " + strconv.Itoa(MaxNodeIDLen) + " of A-Z, a-z, 0-9, '.', '_' and '-'")
-	ErrInvalidAuthority = errors.New("an authority is host:port, an IPv6 host in brackets, the port 1 to 65535")
+	ErrInvalidAuthority = errors.New("an authority is host:port, an IPv6 host in brackets, the port 0 to 65535")
 	ErrDuplicateNode    = errors.New("two members have the same node id")
 )
 
@@ -36,7 +36,7 @@ func CheckNodeID(id NodeID) error {
 // Member is one node as a topology snapshot shows it.
 type Member struct {
 	ID NodeID
-	// Authority is host:port of the node's link, by which other nodes reach it.
+	// Authority is host:port of the node's link, by which other nodes reach it; port 0 where it has none.
 	Authority string
 	// Boot tells runs of a node apart: a node that restarted has lost its activations although nothing else changed.
 	// 0 where runs are not told apart.
@@ -89,7 +89,7 @@ func validHost(h string) bool {
 }
 
 func validPort(p string) bool {
-	if p == "" || len(p) > 5 || p[0] == '0' {
+	if p == "" || len(p) > 5 || p[0] == '0' && p != "0" { // one way to write each
 		return false
 	}
 	n := 0

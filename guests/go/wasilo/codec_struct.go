@@ -1,6 +1,7 @@
 package wasilo
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"strconv"
@@ -26,6 +27,7 @@ type field struct {
 	key      []byte // the name, encoded
 	off      uintptr
 	c        *codec
+	isInt64  bool                        // read and written in place: an indirect call costs more than the number
 	omit     func(p unsafe.Pointer) bool // nil: always written
 	required bool
 }
@@ -48,7 +50,7 @@ func (comp compiler) structure(c *codec) error {
 		if err != nil {
 			return badField(c.typ, f.goName, err.Error())
 		}
-		g := field{name: f.name, key: abi.AppendText(nil, f.name), off: f.off, c: fc}
+		g := field{name: f.name, key: abi.AppendText(nil, f.name), off: f.off, c: fc, isInt64: f.typ.Kind() == reflect.Int64}
 		if f.omitEmpty {
 			g.omit = fc.empty
 		}
@@ -87,6 +89,10 @@ func (rec *record) enc(e *encoder, p unsafe.Pointer) {
 			continue
 		}
 		e.b = append(e.b, f.key...)
+		if f.isInt64 {
+			e.b = abi.AppendInt(e.b, *(*int64)(at))
+			continue
+		}
 		f.c.enc(e, at)
 	}
 	e.depth--
@@ -101,14 +107,11 @@ func (rec *record) dec(d *decoder, p unsafe.Pointer) {
 	var seen [maxFields / 64]uint64
 	next, missing := 0, rec.required
 	for n := d.r.Map(); n > 0; n-- {
-		if c, ok := d.r.Peek(); ok && c>>5 != 3 {
-			d.r.Skip()
-			d.r.Skip()
-			continue
-		}
-		i := rec.find(d.r.TextBytes(), next)
-		if i < 0 {
-			d.r.Skip()
+		i := next
+		rest := d.r.Rest()
+		if i < len(rec.fields) && bytes.HasPrefix(rest, rec.fields[i].key) { // mostly callers keep the order
+			d.r.Advance(len(rec.fields[i].key))
+		} else if i = rec.key(d, next); i < 0 {
 			if d.failed() {
 				return
 			}
@@ -120,7 +123,13 @@ func (rec *record) dec(d *decoder, p unsafe.Pointer) {
 		} else {
 			seen[i/64] |= bit
 		}
-		f.c.dec(d, unsafe.Add(p, f.off))
+		at := unsafe.Add(p, f.off)
+		if rest := d.r.Rest(); f.isInt64 && len(rest) > 0 && rest[0] < 24 {
+			*(*int64)(at) = int64(rest[0])
+			d.r.Advance(1)
+		} else {
+			f.c.dec(d, at)
+		}
 		if d.failed() {
 			d.step("." + f.name)
 			return
@@ -139,7 +148,21 @@ func (rec *record) dec(d *decoder, p unsafe.Pointer) {
 	d.depth--
 }
 
-// find looks for a field by name, from where the last one was found: callers mostly keep the order.
+// key reads a key and returns its field, or -1 after it has skipped a pair that is none, or failed.
+func (rec *record) key(d *decoder, next int) int {
+	i := -1
+	if c, ok := d.r.Peek(); ok && c>>5 != 3 {
+		d.r.Skip()
+	} else {
+		i = rec.find(d.r.TextBytes(), next)
+	}
+	if i < 0 {
+		d.r.Skip()
+	}
+	return i
+}
+
+// find looks for a field by name, from where the last one was found.
 func (rec *record) find(name []byte, next int) int {
 	for i := next; i < len(rec.fields); i++ {
 		if rec.fields[i].name == string(name) {

@@ -18,6 +18,6 @@ type Host interface {
 	Now() int64
 	// Random fills dst.
 	Random(dst []byte) int64
-	// Log writes a line to the node's log; the level is that of log/slog.
+	// Log writes a line to the node's log. Levels: 0 debug, 1 info, 2 warning, 3 error.
 	Log(level int32, msg string)
 }

@@ -27,6 +27,7 @@ type Instance struct {
 
 	ctx  Context
 	ev   abi.Event
+	in   eventReader
 	turn uint64
 
 	// What the running turn asked for, encoded, and how much it is.
@@ -85,7 +86,7 @@ func (i *Instance) Describe() []byte {
 // panics, panics here.
 func (i *Instance) Turn(event []byte) []byte {
 	i.begin()
-	err := abi.DecodeEvent(event, &i.ev)
+	err := i.in.read(event, &i.ev)
 	if err != nil {
 		err = abi.NewError(abi.ErrInternal, "the host's event: "+err.Error())
 	} else if err = i.activate(); err == nil {

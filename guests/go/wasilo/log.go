@@ -29,8 +29,21 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		b = appendAttr(b, h.group, a)
 		return true
 	})
-	h.inst.host.Log(int32(r.Level), string(b))
+	h.inst.host.Log(wireLevel(r.Level), string(b))
 	return nil
+}
+
+// wireLevel returns the level's number in the ABI: 0 debug, 1 info, 2 warning, 3 error.
+func wireLevel(l slog.Level) int32 {
+	switch {
+	case l < slog.LevelInfo:
+		return 0
+	case l < slog.LevelWarn:
+		return 1
+	case l < slog.LevelError:
+		return 2
+	}
+	return 3
 }
 
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

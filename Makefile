@@ -1,0 +1,64 @@
+# wasilo. `make` lists what there is to do. Everything needs Go alone, except where a line says otherwise.
+
+GO      ?= go
+PART    ?= fuzz
+TIME    ?= 10m
+ACTORS  := build/actors
+# Pinned: a newer one is taken by hand, when its findings are dealt with.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check fmt vet staticcheck race fuzz fixtures bench soak guests clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build the node and the example actors, start a node on loopback (ARGS="--http 127.0.0.1:8080")
+	@exec bin/wasilo dev $(ARGS) $(ACTORS)
+
+build: ## bin/wasilo and build/actors/examples.wasm
+	@echo "1/2 building the node: bin/wasilo (the first time, with downloads, takes a minute)"
+	@$(GO) build -o bin/wasilo ./host/cmd/wasilo
+	@echo "2/2 building the example actors: $(ACTORS)/examples.wasm"
+	@mkdir -p $(ACTORS)
+	@$(GO) run ./tools/wasmbuild -o $(ACTORS)/examples.wasm ./guests/examples/go/all
+
+test: ## vet, and every test
+	$(GO) vet ./...
+	$(GO) test -vet=off ./...
+
+check: fmt vet staticcheck race fixtures fuzz ## what a change passes before it is committed; needs a C compiler for the race detector
+
+fmt:
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "run gofmt -w on:"; echo "$$files"; exit 1; }
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+race:
+	$(GO) test -vet=off -race ./...
+
+fixtures: # testdata/wasm is what its sources and its manifest say
+	$(GO) run ./tools/wasmbuild -check
+
+fuzz: # every fuzz target, a moment each
+	$(GO) run ./tools/soak -part fuzz -time 3s -fresh -report "" -dir build/fuzz
+
+bench: ## measure, and write docs/reports/DATE-bench.md (ARGS="-only local")
+	@mkdir -p docs/reports
+	$(GO) run ./tools/bench -out docs/reports/$$(date +%F)-bench.md $(ARGS)
+	@cat docs/reports/$$(date +%F)-bench.md
+
+soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target); writes docs/reports/DATE-soak-PART.md
+	$(GO) run ./tools/soak -part $(PART) -time $(TIME) $(ARGS)
+
+guests: ## build the example actors, and the fixtures of testdata/wasm anew
+	@mkdir -p $(ACTORS)
+	$(GO) run ./tools/wasmbuild -o $(ACTORS)/examples.wasm ./guests/examples/go/all
+	$(GO) run ./tools/wasmbuild
+
+clean: ## remove what was built; the Go caches stay
+	rm -rf bin build

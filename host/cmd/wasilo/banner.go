@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/host/gateway/client"
+)
+
+// banner says on stderr what is loaded, and what to type next.
+func (a *app) banner(node *host.Node, dir string) {
+	w := a.stderr
+	fmt.Fprintf(w, "\nwasilo serves %s at %s\n\n", oneLine(dir), node.URL())
+	kinds := node.Kinds()
+	t := newTable(w)
+	for i := range kinds {
+		k := &kinds[i]
+		t.row("  "+k.Name, methodNames(k), filepath.Base(k.File))
+	}
+	_ = t.flush()
+	for _, f := range node.Files() {
+		if f.State != gateway.FileLoaded {
+			fmt.Fprintf(w, "  %s was refused: %s\n", oneLine(f.Path), oneLine(f.Error))
+		}
+	}
+	example, ok := gateway.PickExample(kinds)
+	switch {
+	case len(kinds) == 0:
+		fmt.Fprintf(w, "  Nothing is loaded yet: put a .wasm file into %s, it is picked up at once.\n", oneLine(dir))
+	case ok:
+		fmt.Fprintf(w, "\nIn another terminal:\n\n  %s\n\nor\n\n  %s\n", callLine(selfCommand(), node.URL(), example), example.Curl(node.URL()))
+	}
+	fmt.Fprintf(w, "\nCtrl-C ends it.\n\n")
+}
+
+func methodNames(k *gateway.KindInfo) string {
+	if len(k.Methods) == 0 {
+		return "(any method)"
+	}
+	names := make([]string, 0, len(k.Methods))
+	for i := range k.Methods {
+		names = append(names, k.Methods[i].Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// callLine is the example as one types it.
+func callLine(self, url string, e gateway.Example) string {
+	line := self + " call "
+	if url != client.DefaultURL {
+		line += "--node " + url + " "
+	}
+	line += e.Target.Key() + " " + e.Method
+	if e.JSON != "{}" {
+		line += " '" + e.JSON + "'"
+	}
+	return line
+}
+
+// selfCommand is how this program is called here: by name if the path leads to it, else as it was called just now.
+func selfCommand() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "wasilo"
+	}
+	if found, err := exec.LookPath("wasilo"); err == nil && sameFile(found, self) {
+		return "wasilo"
+	}
+	const source = "./host/cmd/wasilo"
+	if strings.Contains(filepath.ToSlash(self), "/go-build") { // `go run`: that file is gone when this process is
+		if _, err := os.Stat(filepath.Join(source, "main.go")); err == nil {
+			return "go run " + source
+		}
+		return "wasilo"
+	}
+	return os.Args[0]
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// stateText is a kind's state for people.
+func stateText(s gateway.StateInfo) string {
+	if s.Keep == string(abi.KeepNone) {
+		return "none"
+	}
+	return s.Keep + ", " + s.Level
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+const (
+	envPrefix   = "WASILO_"
+	defaultHTTP = "127.0.0.1:7700"
+	defaultFile = "wasilo.toml"
+)
+
+// Variables that are no setting of a node. WASILO_REQUIRE is for the project's test runs.
+var otherVariables = []string{"WASILO_NODE", "WASILO_CONFIG", "WASILO_REQUIRE"}
+
+// nodeFlags declares a flag for every setting, and --config.
+func nodeFlags(flags *pflag.FlagSet) {
+	for _, s := range nodeSettings() {
+		flags.String(s.name, "", s.usage)
+	}
+	flags.String("config", "", "read `FILE` instead of ./"+defaultFile)
+}
+
+// loadSettings reads a node's configuration, in growing weight: defaults, the file, the environment, the flags. Every
+// error names where the value stands.
+func loadSettings(flags *pflag.FlagSet, env []string, defaults settings) (settings, error) {
+	c := defaults
+	table := nodeSettings()
+	vars, err := variables(env, table)
+	if err != nil {
+		return c, err
+	}
+	file, named := vars["WASILO_CONFIG"], vars["WASILO_CONFIG"] != ""
+	if f := flags.Lookup("config"); f.Changed {
+		file, named = f.Value.String(), true
+	}
+	if !named {
+		file = defaultFile
+	}
+	text, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		if err := readFile(&c, file, text, table); err != nil {
+			return c, err
+		}
+	case named || !errors.Is(err, fs.ErrNotExist):
+		return c, usagef("configuration: %w", err)
+	}
+	for i := range table {
+		s := &table[i]
+		// An empty variable counts as none: compose files pass such for what is not set.
+		if v := vars[s.variable()]; v != "" {
+			if err := s.set(&c, v); err != nil {
+				return c, usagef("%s: %w", s.variable(), err)
+			}
+		}
+		if f := flags.Lookup(s.name); f.Changed {
+			if err := s.set(&c, f.Value.String()); err != nil {
+				return c, usagef("--%s: %w", s.name, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+// variables returns the WASILO_ variables, and refuses one that means nothing.
+func variables(env []string, table []setting) (map[string]string, error) {
+	known := slices.Clone(otherVariables)
+	for i := range table {
+		known = append(known, table[i].variable())
+	}
+	vars := make(map[string]string)
+	for _, pair := range env {
+		name, value, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		if !slices.Contains(known, name) {
+			return nil, usagef("unknown variable %s%s", name, didYouMean(name, known))
+		}
+		vars[name] = value
+	}
+	return vars, nil
+}
+
+// defaultSettings are those that the verbs share.
+func defaultSettings() settings {
+	c := settings{logLevel: slog.LevelInfo, logFormat: "text"}
+	c.host.HTTP = defaultHTTP
+	c.host.ActorsDir = "actors"
+	c.host.Watch = true
+	c.host.Version = buildVersion()
+	return c
+}
+
+// checkActorsDir says early and clearly that there is nothing to serve.
+func checkActorsDir(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return usagef("there is no directory of actors %q: make it and put .wasm files into it, or name another", dir)
+	case err != nil:
+		return fmt.Errorf("the directory of actors: %w", err)
+	case !info.IsDir():
+		return usagef("the directory of actors %q is a file: name the directory it is in", dir)
+	}
+	return nil
+}

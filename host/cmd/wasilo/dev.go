@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wasilo/wasilo/host"
+)
+
+func (a *app) dev() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "dev [DIR] [FLAGS]", Short: "Run a node for development and say what to type next", Args: takes(0, 1),
+		Long: `Run a node on this machine that serves the .wasm files of DIR (default ./actors) and follows the directory: a new or
+changed file counts for the next activation, a broken one is reported and the version before it stays.
+
+Compiled modules are kept in the user's cache directory, so the next start is quick. All settings of wasilo serve apply.`,
+		Example: `  wasilo dev
+  wasilo dev ./build --http 127.0.0.1:0
+  wasilo dev --log-level debug`,
+	}
+	nodeFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 && cmd.Flags().Changed("actors") {
+			return usagef("DIR and --actors say the same: give one of them")
+		}
+		defaults := defaultSettings()
+		defaults.host.ID = "dev"
+		c, err := loadSettings(cmd.Flags(), a.env, defaults)
+		if err != nil {
+			return err
+		}
+		if len(args) == 1 {
+			c.host.ActorsDir = args[0]
+		}
+		if c.host.DataDir == "" {
+			dir, remove, err := devDataDir()
+			if err != nil {
+				return err
+			}
+			defer remove()
+			c.host.DataDir = dir
+		}
+		return a.runNode(cmd.Context(), c, func(n *host.Node) error {
+			a.banner(n, c.host.ActorsDir)
+			return a.announce(n, c.host.ID)
+		})
+	}
+	return cmd
+}
+
+// devDataDir is a place in the user's cache, or, where there is none that can be made, a new temporary one. The latter
+// is never at a name that another user could have taken before: what is kept there is machine code.
+func devDataDir() (dir string, remove func(), err error) {
+	if cache, err := os.UserCacheDir(); err == nil {
+		dir := filepath.Join(cache, "wasilo", "dev")
+		if os.MkdirAll(dir, 0o700) == nil {
+			return dir, func() {}, nil
+		}
+	}
+	if dir, err = os.MkdirTemp("", "wasilo-dev-"); err != nil {
+		return "", nil, err
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }, nil
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/wasilo/wasilo/host"
+)
+
+func (a *app) serve() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "serve [FLAGS]", Short: "Run a node", Args: takes(0, 0),
+		Long: `Run a node: serve the .wasm files of a directory until SIGINT or SIGTERM, which shuts it down gracefully; a second
+one ends it at once.
+
+Each setting comes from its flag, else from its variable (--max-message is WASILO_MAX_MESSAGE), else from wasilo.toml,
+else it has the default shown. In the file, log and limits are tables, and [kinds.NAME] has mailbox, turn, idle and memory
+of one kind; relative paths start at the file. Sizes are written "64MiB", times "5s".
+
+With -o json, one line {"url":…,"id":…} on stdout says that the node is ready, and where. A wrong configuration ends
+with exit code 2, a port in use or a directory that cannot be written with 1.`,
+		Example: `  wasilo serve --actors ./actors --data ./wasilo-data
+  wasilo serve --http 127.0.0.1:0 -o json
+  WASILO_MAX_ACTORS=500000 wasilo serve --config /etc/wasilo/wasilo.toml
+
+  # wasilo.toml
+  actors = "actors"
+  [limits]
+  turn = "2s"
+  [kinds.chat]
+  idle = "1h"`,
+	}
+	nodeFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		defaults := defaultSettings()
+		defaults.host.ID = "node"
+		defaults.host.DataDir = "wasilo-data"
+		c, err := loadSettings(cmd.Flags(), a.env, defaults)
+		if err != nil {
+			return err
+		}
+		return a.runNode(cmd.Context(), c, func(n *host.Node) error { return a.announce(n, c.host.ID) })
+	}
+	return cmd
+}

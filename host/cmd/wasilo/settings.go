@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host"
+)
+
+// settings is everything that configures a node.
+type settings struct {
+	host      host.Config
+	logLevel  slog.Level
+	logFormat string // text or json
+}
+
+// setting is one knob of a node, whichever way it is turned: by --NAME, by WASILO_NAME, or by key in wasilo.toml.
+type setting struct {
+	key   string // in the file
+	name  string // of the flag; of the variable when written with '_', in capitals, after WASILO_
+	usage string
+	path  bool // in the file it is relative to the file's directory
+	set   func(c *settings, value string) error
+}
+
+func (s *setting) variable() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// Widest values that make sense; the host may know better.
+const (
+	leastTime  = time.Millisecond
+	mostMemory = 4 << 30
+	mostBytes  = 1 << 50
+	mostCount  = 1 << 30
+)
+
+// nodeSettings returns the table of a node's settings, in the order of the help.
+func nodeSettings() []setting {
+	return []setting{
+		{key: "http", name: "http", usage: "`ADDR` of the HTTP gateway; port 0 takes a free one (default " + defaultHTTP + ")",
+			set: func(c *settings, v string) (err error) { c.host.HTTP, err = notEmpty(v); return err }},
+		{key: "actors", name: "actors", usage: "`DIR` of .wasm files, read flat and followed (default ./actors)", path: true,
+			set: func(c *settings, v string) (err error) { c.host.ActorsDir, err = notEmpty(v); return err }},
+		{key: "data", name: "data", usage: "`DIR` for what the node keeps", path: true,
+			set: func(c *settings, v string) (err error) { c.host.DataDir, err = notEmpty(v); return err }},
+		{key: "id", name: "id", usage: "`NAME` of the node in its cluster (default node)",
+			set: func(c *settings, v string) error { c.host.ID = v; return checkName(v) }},
+		{key: "cluster", name: "cluster", usage: "`NAME` of the cluster (default wasilo)",
+			set: func(c *settings, v string) error { c.host.Cluster = v; return checkName(v) }},
+		{key: "log.level", name: "log-level", usage: "`LEVEL` of the log: debug, info, warn or error (default info)",
+			set: func(c *settings, v string) (err error) { c.logLevel, err = parseLevel(v); return err }},
+		{key: "log.format", name: "log-format", usage: "`FORMAT` of the log: text or json (default text)",
+			set: func(c *settings, v string) (err error) { c.logFormat, err = parseLogFormat(v); return err }},
+		{key: "limits.max_message", name: "max-message", usage: "`SIZE` of a message at most (default " + sizeText(abi.DefaultMaxMessage) + ")",
+			set: func(c *settings, v string) error {
+				n, err := parseSize(v, 1<<10, 1<<30)
+				c.host.Limits.MaxMessage = int(n)
+				return err
+			}},
+		{key: "limits.mailbox", name: "mailbox", usage: "`N` messages may wait at an actor" + defaultsTo(abi.DefaultMailbox),
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.Mailbox, err = parseCount(v, 1, mostCount)
+				return err
+			}},
+		{key: "limits.turn", name: "turn", usage: "`TIME` that one turn may take" + defaultsTo(abi.DefaultTurn),
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.Turn, err = parseDuration(v, leastTime)
+				return err
+			}},
+		{key: "limits.request", name: "request", usage: "`TIME` of a request that names none" + defaultsTo(abi.DefaultRequest),
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.Request, err = parseDuration(v, leastTime)
+				return err
+			}},
+		{key: "limits.idle", name: "idle", usage: "`TIME` without a message, then an actor is passivated" + defaultsTo(abi.DefaultIdle),
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.Idle, err = parseDuration(v, leastTime)
+				return err
+			}},
+		{key: "limits.memory", name: "memory", usage: "`SIZE` of an actor's memory at most (default " + sizeText(abi.DefaultMemory) + ")",
+			set: func(c *settings, v string) error {
+				n, err := parseSize(v, 64<<10, mostMemory)
+				c.host.Limits.Memory = uint64(n)
+				return err
+			}},
+		{key: "limits.max_actors", name: "max-actors", usage: "`N` actors may be active on the node (default 100000)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.MaxActors, err = parseCount(v, 1, mostCount)
+				return err
+			}},
+		{key: "limits.max_bytes", name: "max-bytes", usage: "`SIZE` that active actors may take together (default half of the memory)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.MaxBytes, err = parseSize(v, 1<<20, mostBytes)
+				return err
+			}},
+	}
+}
+
+// kindSetting is one knob of a table [kinds.NAME].
+type kindSetting struct {
+	key string
+	set func(k *host.KindLimits, value string) error
+}
+
+func kindSettings() []kindSetting {
+	return []kindSetting{
+		{"mailbox", func(k *host.KindLimits, v string) (err error) {
+			k.Mailbox, err = parseCount(v, 1, mostCount)
+			return err
+		}},
+		{"turn", func(k *host.KindLimits, v string) (err error) { k.Turn, err = parseDuration(v, leastTime); return err }},
+		{"idle", func(k *host.KindLimits, v string) (err error) { k.Idle, err = parseDuration(v, leastTime); return err }},
+		{"memory", func(k *host.KindLimits, v string) error {
+			n, err := parseSize(v, 64<<10, mostMemory)
+			k.Memory = uint64(n)
+			return err
+		}},
+	}
+}
+
+func defaultsTo(v any) string { return fmt.Sprintf(" (default %v)", v) }
+
+func checkName(v string) error {
+	if abi.CheckKind(v) != nil {
+		return fmt.Errorf("%q is no name: 1 to 63 of a-z, 0-9, '_' and '-', a letter first", v)
+	}
+	return nil
+}

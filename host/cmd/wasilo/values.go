@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Parsers of configuration values. Each error says what is accepted.
+
+func parseDuration(s string, least time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf(`%q is no time: write it like "500ms", "5s" or "2m"`, s)
+	}
+	if d < least {
+		return 0, fmt.Errorf("%s is too short: at least %s", s, least)
+	}
+	return d, nil
+}
+
+// units of sizes, the longest suffix first.
+var units = []struct {
+	suffix string
+	bytes  int64
+}{{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"b", 1}, {"", 1}}
+
+func parseSize(s string, least, most int64) (int64, error) {
+	number, unit := strings.ToLower(strings.TrimSpace(s)), int64(1)
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(number, u.suffix); ok {
+			number, unit = strings.TrimSpace(n), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf(`%q is no size: write it like "64MiB", "512KiB" or "1048576"`, s)
+	}
+	if n *= unit; n < least || n > most {
+		return 0, fmt.Errorf("%s is out of range: %s to %s", s, sizeText(least), sizeText(most))
+	}
+	return n, nil
+}
+
+// sizeText writes a size as the configuration takes it.
+func sizeText(n int64) string {
+	for _, u := range []struct {
+		suffix string
+		bytes  int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= u.bytes && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(n, 10) + "B"
+}
+
+func parseCount(s string, least, most int) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no whole number", s)
+	}
+	if n < least || n > most {
+		return 0, fmt.Errorf("%d is out of range: %d to %d", n, least, most)
+	}
+	return n, nil
+}
+
+func parseLevel(s string) (slog.Level, error) {
+	switch strings.ToLower(s) {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf(`%q is no level: "debug", "info", "warn" or "error"`, s)
+}
+
+func parseLogFormat(s string) (string, error) {
+	if s != "text" && s != "json" {
+		return "", fmt.Errorf(`%q is no format: "text" or "json"`, s)
+	}
+	return s, nil
+}
+
+func notEmpty(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("it is empty")
+	}
+	return s, nil
+}
+
+// nearest returns the candidate with the fewest edits from s, "" when all are further than half of it.
+func nearest(s string, candidates []string) string {
+	best, least := "", max(len(s), 2)/2+1
+	for _, c := range candidates {
+		if d := edits(strings.ToLower(s), strings.ToLower(c)); d < least {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// edits is the Levenshtein distance of two short ASCII words.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitute := diagonal
+			if a[i] != b[j] {
+				substitute++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitute, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// didYouMean ends an error about an unknown name.
+func didYouMean(s string, candidates []string) string {
+	if best := nearest(s, candidates); best != "" {
+		return "; did you mean " + best + "?"
+	}
+	return "; known are " + strings.Join(candidates, ", ")
+}

@@ -1,0 +1,28 @@
+package host
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/wasilo/wasilo/host/telemetry"
+)
+
+// snapshot is what the node counts by itself, for /metrics.
+func (n *Node) snapshot() telemetry.Snapshot {
+	st := n.silo.Stats()
+	s := telemetry.Snapshot{Version: n.cfg.Version, Bytes: st.Bytes, Evictions: st.Evictions, Waiting: st.Waiting,
+		Modules: make(map[string]int)}
+	for _, f := range n.Files() {
+		s.Modules[f.State]++
+	}
+	n.counters.mu.Lock()
+	byKind := maps.Clone(n.counters.byKind)
+	n.counters.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(byKind)) {
+		c := byKind[name]
+		s.Kinds = append(s.Kinds, telemetry.KindCounts{Kind: name, Turns: c.Turns.Load(), Inline: c.Inline.Load(), Traps: c.Traps.Load(),
+			Limits: c.Limits.Load(), Deadlocks: c.Deadlocks.Load(), MailboxFull: c.MailboxFull.Load(), Expired: c.Expired.Load(),
+			StartFailures: c.StartFailures.Load()})
+	}
+	return s
+}

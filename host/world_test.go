@@ -1,0 +1,148 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/abi/cbor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fixtures is where the prebuilt modules lie.
+const fixtures = "../testdata/wasm"
+
+// compiled is one cache for all tests of this run: a stock Go guest takes seconds to compile without.
+var compiled = filepath.Join(os.TempDir(), "wasilo-host-test-cache")
+
+// actorsDir makes a directory with copies of the fixtures named.
+func actorsDir(t testing.TB, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		install(t, filepath.Join(fixtures, name), filepath.Join(dir, filepath.Base(name)))
+	}
+	return dir
+}
+
+// install copies a file into place by a rename, as a careful deploy does.
+func install(t testing.TB, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp := to + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs a node until the test ends.
+func start(t testing.TB, cfg Config) *Node {
+	t.Helper()
+	if cfg.DataDir == "" && cfg.ActorsDir != "" {
+		cfg.DataDir = compiled
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	}
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := n.Shutdown(ctx); err != nil {
+			t.Errorf("shutting down: %v", err)
+		}
+	})
+	return n
+}
+
+// testWriter sends a node's log to the test's.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+// call sends JSON to an actor and returns its reply as JSON; no bytes of a payload are JSON's null.
+func call(n *Node, actor, method, js string) (string, error) {
+	return callFor(n, actor, method, js, 30*time.Second)
+}
+
+func callFor(n *Node, actor, method, js string, timeout time.Duration) (string, error) {
+	id, err := abi.ParseIdentity(actor)
+	if err != nil {
+		return "", err
+	}
+	if js == "" {
+		js = "{}"
+	}
+	payload, err := cbor.FromJSON([]byte(js), nil)
+	if err != nil {
+		return "", err
+	}
+	out, err := n.Send(context.Background(), &abi.Envelope{Target: id, Method: method, Payload: payload, Deadline: time.Now().Add(timeout)})
+	if err != nil {
+		return "", err
+	}
+	if len(out) == 0 {
+		return "null", nil
+	}
+	b, err := cbor.ToJSON(out, nil)
+	return string(b), err
+}
+
+func mustCall(t testing.TB, n *Node, actor, method, js string) string {
+	t.Helper()
+	out, err := call(n, actor, method, js)
+	if err != nil {
+		t.Fatalf("%s %s %s: %v", actor, method, js, err)
+	}
+	return out
+}
+
+// field reads one member of a JSON object.
+func field[T any](t testing.TB, js, name string) T {
+	t.Helper()
+	var m map[string]json.RawMessage
+	var v T
+	if err := json.Unmarshal([]byte(js), &m); err != nil {
+		t.Fatalf("%s: %v", js, err)
+	}
+	if err := json.Unmarshal(m[name], &v); err != nil {
+		t.Fatalf("%s of %s: %v", name, js, err)
+	}
+	return v
+}
+
+func wantCode(t testing.TB, err error, code abi.Code, words ...string) {
+	t.Helper()
+	if abi.CodeOf(err) != code {
+		t.Fatalf("error %v (%s), want %s", err, abi.CodeOf(err), code.String())
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q lacks %q", err, w)
+		}
+	}
+}
