@@ -205,6 +205,8 @@ func (e *Effect) check() string {
 		}
 	case EffectKV, EffectReplyPart, EffectPublish:
 		return "the effect `" + e.Tag.String() + "` is unsupported by this host"
+	case 0:
+		return "an effect needs a tag (key 0)"
 	default:
 		return "unknown effect tag " + strconv.Itoa(int(e.Tag))
 	}

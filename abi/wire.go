@@ -191,8 +191,10 @@ func (r *Reader) want(major byte, what string) (uint64, bool) {
 
 func majorName(c byte) string {
 	switch c >> 5 {
-	case majorUint, majorNint:
+	case majorUint:
 		return "an integer"
+	case majorNint:
+		return "a negative integer"
 	case majorBytes:
 		return "bytes"
 	case majorText:

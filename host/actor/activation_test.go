@@ -88,7 +88,6 @@ func TestCancellingEndsTheWaitNotTheTurn(t *testing.T) {
 		if !finished.Load() {
 			t.Error("the turn was cut short")
 		}
-		w.close()
 	})
 }
 
@@ -110,7 +109,6 @@ func TestExpiredMessagesHaveNoTurn(t *testing.T) {
 		if n := w.count.Expired.Load(); n != 1 {
 			t.Errorf("%d expired, want 1", n)
 		}
-		w.close()
 	})
 }
 
@@ -268,7 +266,6 @@ func TestPassivateOnlyWhenIdle(t *testing.T) {
 		if _, err := a.Deliver(t.Context(), w.env("a", "m", "", time.Minute)); abi.CodeOf(err) != abi.ErrOwnershipChanged {
 			t.Errorf("an ended activation answers %v", err)
 		}
-		w.close()
 	})
 }
 
@@ -309,7 +306,6 @@ func TestStopLetsWaitingMessagesAndDeferredRepliesFinish(t *testing.T) {
 		if ends := w.ended(); len(ends) != 1 || ends[0].Reason != "shutdown" {
 			t.Errorf("ends %+v", ends)
 		}
-		w.close()
 	})
 }
 

@@ -78,7 +78,6 @@ func TestCompletionTellsReplyErrorOrTimeout(t *testing.T) {
 		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		w.close()
 	})
 }
 
@@ -155,7 +154,6 @@ func TestTimersOnceRepeatedReplacedAndCancelled(t *testing.T) {
 		if st := w.at(w.id("a")).Status(); st.Timers != 0 {
 			t.Errorf("%d timers left", st.Timers)
 		}
-		w.close()
 	})
 }
 
@@ -200,7 +198,6 @@ func TestParallelRequestsInsideOneTurn(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%q, %v\nwant %q", got, err, want)
 		}
-		w.close()
 	})
 }
 
@@ -225,7 +222,6 @@ func TestRequestsEndWithTheTurn(t *testing.T) {
 		if _, code := (&Host{a: w.at(w.id("a"))}).Start(&abi.Request{Target: w.id("b"), Method: "m"}); code != abi.ErrUnsupported {
 			t.Errorf("a request outside of a turn: %v", code)
 		}
-		w.close()
 	})
 }
 
@@ -265,7 +261,6 @@ func TestDeferredReplies(t *testing.T) {
 		if st := w.at(w.id("a")).Status(); st.Deferred != 0 {
 			t.Errorf("%d deferred left", st.Deferred)
 		}
-		w.close()
 	})
 }
 

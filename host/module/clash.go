@@ -14,8 +14,8 @@ type ClashError struct {
 }
 
 func (e *ClashError) Error() string {
-	return fmt.Sprintf("%s is refused: kind %q is served by %s; give it another name in one of the two, or remove one file",
-		e.File, e.Kind, e.Other)
+	return fmt.Sprintf("kind %q of %s is already served by %s: give it another name in one of the two, or remove one file",
+		e.Kind, e.File, e.Other)
 }
 
 // claim is one file's part in the question of who serves which kind.

@@ -7,6 +7,9 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
+// evicting is how many activations may be on their way out of a full silo, beside a tenth of it.
+const evicting = 16
+
 // admit counts one more activation of kind, making room for it if need be.
 func (s *Silo) admit(kind *Kind) error {
 	s.mu.Lock()
@@ -19,9 +22,12 @@ func (s *Silo) admit(kind *Kind) error {
 		return abi.NewError(abi.ErrShuttingDown, "the node is shutting down")
 	}
 	s.bytes.Add(kind.Cost)
-	// An actor that is being passivated still counts until its last turn is over; some slack keeps a full silo from
-	// refusing while room is on its way.
-	if !s.full(1) || s.evict() && !s.full(1.1) {
+	if !s.full(0, 0) {
+		return nil
+	}
+	// An actor that is being passivated counts until its last turn is over; some slack keeps a full silo from refusing
+	// while room is on its way.
+	if s.evict() && !s.full(s.cfg.MaxActors/10+evicting, s.cfg.MaxBytes/10+evicting*kind.Cost) {
 		return nil
 	}
 	s.retire(kind)
@@ -39,10 +45,10 @@ func (s *Silo) retire(kind *Kind) {
 	}
 }
 
-// full reports whether the silo exceeds its bounds times slack.
-func (s *Silo) full(slack float64) bool {
-	return s.cfg.MaxActors > 0 && float64(s.count.Load()) > slack*float64(s.cfg.MaxActors) ||
-		s.cfg.MaxBytes > 0 && float64(s.bytes.Load()) > slack*float64(s.cfg.MaxBytes)
+// full reports whether the silo exceeds its bounds by more than the slack given.
+func (s *Silo) full(actors int, bytes int64) bool {
+	return s.cfg.MaxActors > 0 && s.count.Load() > int64(s.cfg.MaxActors+actors) ||
+		s.cfg.MaxBytes > 0 && s.bytes.Load() > s.cfg.MaxBytes+bytes
 }
 
 // evict passivates the actor that was idle longest among a few shards: an approximation that costs little and needs no

@@ -69,10 +69,11 @@ type Silo struct {
 	evictions atomic.Uint64
 	hand      atomic.Uint32 // the shard that eviction looks at next
 
-	ctx    context.Context // of outgoing requests
-	cancel context.CancelFunc
-	work   sync.WaitGroup // every goroutine of the silo and its activations
-	quit   chan struct{}
+	ctx     context.Context // of outgoing requests
+	cancel  context.CancelFunc
+	closing sync.Once
+	work    sync.WaitGroup // every goroutine of the silo and its activations
+	quit    chan struct{}
 
 	mu       sync.Mutex
 	draining bool
@@ -199,8 +200,10 @@ func (s *Silo) Drain(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close ends whatever still runs and waits for it.
-func (s *Silo) Close() {
+// Close ends whatever still runs and waits for it. Further calls do nothing.
+func (s *Silo) Close() { s.closing.Do(s.shut) }
+
+func (s *Silo) shut() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = s.Drain(ctx) // the error only says that it was in a hurry

@@ -16,9 +16,9 @@ type Node struct {
 	t      testing.TB
 	kinds  map[string]*wasilo.Definition
 	actors map[abi.Identity]*activation
-	queue  []*message   // sent, not handled yet, in the order of sending
-	parked []*turn      // turns that wait for something
-	open   []*message   // calls without an outcome yet
+	queue  []*message // sent, not handled yet, in the order of sending
+	parked []*turn    // turns that wait for something
+	open   []*message // calls without an outcome yet
 	clock  clock
 	now    time.Time
 	epoch  uint64

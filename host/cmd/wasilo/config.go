@@ -56,8 +56,7 @@ func loadSettings(flags *pflag.FlagSet, env []string, defaults settings) (settin
 	}
 	for i := range table {
 		s := &table[i]
-		// An empty variable counts as none: compose files pass such for what is not set.
-		if v := vars[s.variable()]; v != "" {
+		if v, ok := vars[s.variable()]; ok {
 			if err := s.set(&c, v); err != nil {
 				return c, usagef("%s: %w", s.variable(), err)
 			}
@@ -71,7 +70,8 @@ func loadSettings(flags *pflag.FlagSet, env []string, defaults settings) (settin
 	return c, nil
 }
 
-// variables returns the WASILO_ variables, and refuses one that means nothing.
+// variables returns the WASILO_ variables, and refuses one that means nothing. One without a value counts as not set:
+// compose files pass such.
 func variables(env []string, table []setting) (map[string]string, error) {
 	known := slices.Clone(otherVariables)
 	for i := range table {
@@ -80,7 +80,7 @@ func variables(env []string, table []setting) (map[string]string, error) {
 	vars := make(map[string]string)
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, envPrefix) {
+		if !strings.HasPrefix(name, envPrefix) || value == "" {
 			continue
 		}
 		if !slices.Contains(known, name) {

@@ -146,7 +146,7 @@ func scalar(v any) (string, error) {
 // line finds where key stands in text. The decoder knows but tells only in an error, so it decodes into a type that
 // fails right there: nested structs with one field each.
 func line(text string, key toml.Key) int {
-	t := reflect.TypeFor[stop]()
+	t := reflect.TypeFor[here]()
 	for _, part := range slices.Backward(key) {
 		t = reflect.StructOf([]reflect.StructField{{Name: "F", Type: t, Tag: reflect.StructTag(`toml:` + strconv.Quote(part))}})
 	}
@@ -157,8 +157,8 @@ func line(text string, key toml.Key) int {
 	return 0
 }
 
-// stop refuses to be decoded.
-type stop struct{}
+// here refuses to be decoded.
+type here struct{}
 
 // UnmarshalTOML implements toml.Unmarshaler.
-func (*stop) UnmarshalTOML(any) error { return errors.New("here") }
+func (*here) UnmarshalTOML(any) error { return errors.New("here") }

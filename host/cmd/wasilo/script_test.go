@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/gateway"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wasilo": main})
+}
+
+// TestCommands runs testdata/script, each against a node that answers from a table.
+func TestCommands(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			s := httptest.NewServer(gateway.New(gateway.Config{Node: &fakeNode{}}))
+			env.Defer(s.Close)
+			env.Setenv("WASILO_NODE", s.URL)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// TestNodes runs testdata/node: real nodes with real modules.
+func TestNodes(t *testing.T) {
+	wasm, err := filepath.Abs("../../../testdata/wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(wasm, "echo.wasm")); err != nil {
+		t.Fatalf("the prebuilt modules are missing: %v", err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/node", RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("WASM", wasm)
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
+			env.Values["node"] = &process{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "start": start, "stop": stop, "eventually": eventually,
+		},
+	})
+}
+
+// exits CODE PROGRAM ARGS… runs a program that must end with just that code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, not %d", got, want)
+	}
+}
+
+// process is a node that a script started.
+type process struct {
+	cmd    *exec.Cmd
+	stderr strings.Builder
+	exited chan error
+}
+
+// start ARGS… runs `wasilo ARGS… -o json` until it says that it is ready, and sets WASILO_NODE and NODE_ID.
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	p := ts.Value("node").(*process)
+	if neg || p.cmd != nil {
+		ts.Fatalf("usage: start ARGS…, one node at a time")
+	}
+	*p = process{exited: make(chan error, 1)}
+	cmd := exec.Command("wasilo", append(args, "-o", "json")...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	for _, s := range nodeSettings() {
+		if v := ts.Getenv(s.variable()); v != "" {
+			cmd.Env = append(cmd.Env, s.variable()+"="+v)
+		}
+	}
+	cmd.Stderr = &p.stderr
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	p.cmd = cmd
+	ts.Defer(func() {
+		if p.cmd == cmd {
+			_ = cmd.Process.Kill()
+			<-p.exited
+			ts.Logf("[stderr of the node]\n%s", p.stderr.String())
+		}
+	})
+	line, readErr := bufio.NewReader(out).ReadBytes('\n')
+	go func() { p.exited <- cmd.Wait() }()
+	var ready struct{ URL, ID string }
+	if readErr != nil || json.Unmarshal(line, &ready) != nil || ready.URL == "" {
+		ts.Fatalf("the node did not say that it is ready, but %q: %v", line, readErr)
+	}
+	ts.Setenv("WASILO_NODE", ready.URL)
+	ts.Setenv("NODE_ADDR", strings.TrimPrefix(ready.URL, "http://"))
+	ts.Setenv("NODE_ID", ready.ID)
+}
+
+// stop ends the node as an operator would; it must leave with 0. What it wrote to stderr is then in node.log.
+func stop(ts *testscript.TestScript, neg bool, args []string) {
+	p := ts.Value("node").(*process)
+	if neg || p.cmd == nil || len(args) > 0 {
+		ts.Fatalf("usage: stop, after start")
+	}
+	ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
+	err := <-p.exited
+	p.cmd = nil
+	ts.Check(os.WriteFile(ts.MkAbs("node.log"), []byte(p.stderr.String()), 0o600))
+	if err != nil {
+		ts.Fatalf("%v\n%s", err, p.stderr.String())
+	}
+}
+
+// eventually PROGRAM ARGS… repeats a command until it succeeds, for what a node does in its own time.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: eventually PROGRAM ARGS…")
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within a minute: %v", err)
+		}
+	}
+}
+
+// fakeNode serves the kinds counter (add, get), echo (any method answers its parameters), and fail, whose methods are
+// codes of the error table.
+type fakeNode struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+func (n *fakeNode) Kinds() []gateway.KindInfo {
+	record := func(fields ...abi.Field) *abi.Schema { return &abi.Schema{Type: abi.TypeRecord, Fields: fields} }
+	whole := &abi.Schema{Type: abi.TypeInt}
+	return []gateway.KindInfo{
+		gateway.DescribeKind(&abi.KindDescription{Name: "counter", Doc: "counts", Events: []abi.EventTag{abi.EventCall}, Methods: []abi.Method{
+			{Name: "add", Params: record(abi.Field{Name: "by", Schema: whole}), Result: record(abi.Field{Name: "value", Schema: whole})},
+			{Name: "get", ReadOnly: true, Params: record()},
+		}}, "actors/counter.wasm", "c0ffee"),
+		gateway.DescribeKind(&abi.KindDescription{Name: "echo", Events: []abi.EventTag{abi.EventCall}}, "", "native"),
+	}
+}
+
+func (n *fakeNode) Files() []gateway.FileInfo {
+	return []gateway.FileInfo{
+		{Path: "actors/bad.wasm", State: gateway.FileFailed, Error: "no \x1b[31mwasm\nat all"},
+		{Path: "actors/counter.wasm", State: gateway.FileLoaded, Kinds: []string{"counter"}},
+	}
+}
+
+func (n *fakeNode) Method(kind, method string) (*abi.Method, error) {
+	if kind != "counter" && kind != "echo" && kind != "fail" {
+		return nil, abi.NewError(abi.ErrUnknownKind, "no kind "+kind)
+	}
+	return nil, nil
+}
+
+func (n *fakeNode) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
+	switch env.Target.Kind() {
+	case "fail":
+		if env.Method == "hang" {
+			wait, cancel := context.WithDeadline(ctx, env.Deadline)
+			defer cancel()
+			<-wait.Done()
+			return nil, wait.Err()
+		}
+		code, ok := abi.CodeByName(env.Method)
+		if !ok {
+			return nil, abi.NewActorError(env.Method, "as \x1b[1masked\nfor")
+		}
+		return nil, abi.NewError(code, "as asked for")
+	case "counter":
+		if env.Flags&abi.OnlyIfActive != 0 {
+			return nil, abi.NewError(abi.ErrNotActive, env.Target.Key()+" is not active")
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.count == nil {
+			n.count = make(map[string]int)
+		}
+		if env.Method == "add" {
+			n.count[env.Target.ID()]++
+		}
+		return abi.AppendUint(abi.AppendText(abi.AppendMap(nil, 1), "value"), uint64(n.count[env.Target.ID()])), nil
+	}
+	if env.Method == "headers" {
+		b := abi.AppendMap(nil, 2)
+		b = abi.AppendText(abi.AppendText(b, "key"), env.IdempotencyKey)
+		b = abi.AppendText(abi.AppendText(b, "target"), env.Target.ID())
+		return b, nil
+	}
+	return env.Payload, nil
+}
+
+func (n *fakeNode) Ready() gateway.Readiness { return gateway.Readiness{Ready: true} }
+
+// Actors lists 250 actors of the kind counter.
+func (n *fakeNode) Actors(q gateway.ActorQuery) (page gateway.ActorPage) {
+	if q.Kind != "" && q.Kind != "counter" {
+		return page
+	}
+	for i := range 250 {
+		id := fmt.Sprintf("actor-%03d", i)
+		if !q.After.IsZero() && id <= q.After.ID() {
+			continue
+		}
+		if len(page.Actors) == q.Limit {
+			page.More = true
+			break
+		}
+		page.Actors = append(page.Actors, gateway.ActorInfo{Kind: "counter", ID: id, State: gateway.ActorIdle, Since: time.Now().Add(-90 * time.Second)})
+	}
+	return page
+}
