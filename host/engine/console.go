@@ -26,6 +26,7 @@ type console struct {
 	dropped  int
 	panicked string // the line of this turn that looks like a panic, and what follows it
 	follow   int    // how many further lines belong to it
+	where    string // the function that a Go guest's own backtrace names first
 	last     string // the last line of this turn on stderr, or logged as an error
 }
 
@@ -143,6 +144,8 @@ func (c *console) note(line string) {
 		c.follow = 0
 	case c.panicked == "" && looksFatal(line):
 		c.panicked, c.follow = line, 2
+	case c.panicked != "" && c.where == "":
+		c.where = goFrame(line)
 	}
 	if line != "" {
 		c.last = line
@@ -153,6 +156,19 @@ func (c *console) note(line string) {
 func looksFatal(line string) bool {
 	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") ||
 		strings.Contains(line, "panicked at ") || strings.HasPrefix(line, "abort: ")
+}
+
+// goFrame returns the function in a line of a Go backtrace, unless it is the runtime's own: stock Go guests have no names
+// for wazero's backtrace, but print one themselves.
+func goFrame(line string) string {
+	open := strings.LastIndexByte(line, '(')
+	if open < 0 || !strings.HasSuffix(line, ")") || strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "runtime.") {
+		return ""
+	}
+	if name := line[:open]; strings.Contains(name, ".") {
+		return name
+	}
+	return ""
 }
 
 // lastWords returns what the guest said of its end in this turn, or "".
@@ -168,7 +184,7 @@ func (c *console) lastWords() string {
 }
 
 // begin forgets the last turn's words.
-func (c *console) begin() { c.panicked, c.last, c.follow = "", "", 0 }
+func (c *console) begin() { c.panicked, c.last, c.where, c.follow = "", "", "", 0 }
 
 // end writes out the lines that were begun and the count of those dropped: the instance is done.
 func (c *console) end() {

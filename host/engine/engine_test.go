@@ -169,7 +169,7 @@ func TestModuleOutlivesItsClose(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Instantiate(context.Background(), noHost{}, Options{}); abi.CodeOf(err) != abi.ErrInternal {
+	if _, err := m.Instantiate(context.Background(), noHost{}, Options{}); abi.CodeOf(err) != abi.ErrOwnershipChanged {
 		t.Errorf("a closed module was instantiated: %v", err)
 	}
 	for _, i := range []*Instance{a, b} {

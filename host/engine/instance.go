@@ -89,7 +89,7 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (i *Instance, e
 		i.log = slog.New(slog.DiscardHandler)
 	}
 	i.guard = guard{inst: i, done: make(chan struct{})}
-	i.memory.limit = opt.Memory
+	i.memory.limit, i.memory.expect = opt.Memory, m.startMemory.Load()
 	i.console.init(i)
 
 	deadline := time.Now().Add(m.eng.cfg.Describe)
@@ -106,6 +106,7 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (i *Instance, e
 		i.discard()
 		return nil, failed
 	}
+	m.startMemory.Store(uint64(i.mem.Size()))
 	return i, nil
 }
 

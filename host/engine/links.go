@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -156,7 +157,9 @@ func (m *Module) checkImports(wasi map[string]string) error {
 		if got != want {
 			return fmt.Errorf("it imports %s.%s as %s; its type is %s", module, name, got, want)
 		}
-		m.imports = append(m.imports, Import{Module: module, Name: name, Type: got, Cap: use})
+		if i := (Import{Module: module, Name: name, Type: got, Cap: use}); !slices.Contains(m.imports, i) {
+			m.imports = append(m.imports, i) // compilers import the same function more than once
+		}
 	}
 	return nil
 }

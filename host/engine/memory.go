@@ -6,7 +6,8 @@ import "github.com/tetratelabs/wazero/experimental"
 type memory struct {
 	buf     []byte
 	limit   uint64
-	refused bool // since it was last cleared, growth was refused
+	expect  uint64 // what the first allocation makes room for
+	refused bool   // since it was last cleared, growth was refused
 }
 
 var _ interface {
@@ -25,7 +26,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 		return nil
 	}
 	if size > uint64(cap(m.buf)) {
-		room := min(m.limit, max(size, uint64(cap(m.buf))+uint64(cap(m.buf))/4))
+		room := min(m.limit, max(size, m.expect, uint64(cap(m.buf))+uint64(cap(m.buf))/4))
 		grown := make([]byte, len(m.buf), room)
 		copy(grown, m.buf)
 		m.buf = grown

@@ -25,8 +25,10 @@ type Module struct {
 	sha       string
 	size      int
 	minMemory uint64 // bytes that its memory starts with
-	imports   []Import
-	exports   []Export
+	// startMemory is how many bytes an instance had after its start: stock Go grows there, and growing copies.
+	startMemory atomic.Uint64
+	imports     []Import
+	exports     []Export
 
 	refs   atomic.Int64 // one for the module until it is closed, one an instance
 	closed atomic.Bool
@@ -90,7 +92,8 @@ func (m *Module) release() error {
 
 // Instantiate starts an instance, which calls h during its turns. It runs the module's start function and _initialize,
 // with every host function refused, and is bounded by ctx and Config.Describe. The error is an [*abi.Error]: trap,
-// limit_exceeded, timeout or canceled (of ctx), or internal for a closed module.
+// limit_exceeded, timeout or canceled (of ctx), or ownership_changed for a closed module: whoever asks anew finds its
+// successor.
 func (m *Module) Instantiate(ctx context.Context, h Host, opt Options) (*Instance, error) {
 	if h == nil {
 		panic("engine: Instantiate without a host")
@@ -99,7 +102,7 @@ func (m *Module) Instantiate(ctx context.Context, h Host, opt Options) (*Instanc
 		return nil, abi.NewError(abi.ErrInvalidArgument, fmt.Sprintf("guest memory of %d bytes; at most 4 GiB", opt.Memory))
 	}
 	if !m.acquire() {
-		return nil, abi.NewError(abi.ErrInternal, "the module is closed")
+		return nil, abi.NewError(abi.ErrOwnershipChanged, "the module was replaced by another version; nothing was done")
 	}
 	i, err := m.start(ctx, h, opt)
 	if err != nil {

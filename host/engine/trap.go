@@ -59,6 +59,8 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	}
 	if frames := backtrace(err); frames != "" {
 		reason += "; at " + frames
+	} else if i.console.where != "" {
+		reason += "; at " + i.console.where
 	}
 	return abi.NewError(code, reason)
 }

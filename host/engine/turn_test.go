@@ -265,6 +265,13 @@ func TestBacktraceAndWords(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	c.begin()
+	for _, line := range []string{"panic: boom", "", "goroutine 1 [running]:", "panic({0x1, 0x2})", "runtime.throw()", "\tx.go:1 (a.b)", "main.(*T).Add(...)", "main.run()"} {
+		c.note(line)
+	}
+	if c.lastWords() != "panic: boom" || c.where != "main.(*T).Add" {
+		t.Errorf("got %q at %q", c.lastWords(), c.where)
+	}
+	c.begin()
 	c.note(strings.Repeat("ü", 1000))
 	if got := c.lastWords(); len(got) > maxWords+3 || !strings.HasSuffix(got, "ü…") {
 		t.Errorf("%d bytes: %q", len(got), got)

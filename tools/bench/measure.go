@@ -52,14 +52,13 @@ func (b *bench) part(ctx context.Context, p part, doc *strings.Builder) error {
 		return err
 	}
 	for round := range b.rounds {
-		for i, m := range rows {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%s: round %d of %d, case %d of %d: %s", p.name, round+1, b.rounds, i+1, len(rows), m.name)
+		fmt.Fprintf(os.Stderr, "%s: round %d of %d, %d cases\n", p.name, round+1, b.rounds, len(rows))
+		for _, m := range rows {
 			if err := m.round(ctx, b.time); err != nil {
 				return fmt.Errorf("%s, %d callers: %w", m.name, m.callers, err)
 			}
 		}
 	}
-	fmt.Fprintf(os.Stderr, "\r\x1b[K%s: done\n", p.name)
 	writeTable(doc, p, rows)
 	return nil
 }

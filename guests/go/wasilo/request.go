@@ -27,9 +27,12 @@ func OnlyIfActive() CallOption { return CallOption{flags: abi.OnlyIfActive} }
 // MustExist asks not to create the target: if it has no stored state the request fails with code not_active.
 func MustExist() CallOption { return CallOption{flags: abi.MustExist} }
 
-// Idempotent says that the target recognises key, at most 255 bytes, so the request may be sent again when its outcome
-// is unknown; the target sees it as [Context.IdempotencyKey].
-func Idempotent(key string) CallOption { return CallOption{flags: abi.Idempotent, key: key} }
+// IdempotencyKey names a request, in at most 255 bytes: whoever repeats it repeats the key, so that the target, which sees
+// it as [Context.IdempotencyKey], can tell.
+func IdempotencyKey(key string) CallOption { return CallOption{key: key} }
+
+// Idempotent says that the target can take the request twice: the node may send it again when its outcome is unknown.
+func Idempotent() CallOption { return CallOption{flags: abi.Idempotent} }
 
 func merge(options []CallOption) (all CallOption) {
 	for _, o := range options {

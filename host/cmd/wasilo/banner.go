@@ -19,9 +19,10 @@ func (a *app) banner(node *host.Node, dir string) {
 	fmt.Fprintf(w, "\nwasilo serves %s at %s\n\n", oneLine(dir), node.URL())
 	kinds := node.Kinds()
 	t := newTable(w)
+	t.indent = "  "
 	for i := range kinds {
 		k := &kinds[i]
-		t.row("  "+k.Name, methodNames(k), filepath.Base(k.File))
+		t.row(k.Name, methodNames(k), filepath.Base(k.File))
 	}
 	_ = t.flush()
 	for _, f := range node.Files() {

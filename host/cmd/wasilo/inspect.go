@@ -86,9 +86,10 @@ func writeKind(w io.Writer, k *gateway.KindInfo) error {
 		return err
 	}
 	t := newTable(w)
+	t.indent = "  "
 	for i := range k.Methods {
 		m := &k.Methods[i]
-		t.row("  "+m.Name, m.Params+" -> "+m.Result, m.Doc)
+		t.row(m.Name, m.Params+" -> "+m.Result, m.Doc)
 	}
 	return t.flush()
 }

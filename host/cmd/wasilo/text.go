@@ -30,10 +30,13 @@ func oneLine(s string) string {
 }
 
 // table prints rows in columns; each cell is made fit for a terminal.
-type table struct{ w *tabwriter.Writer }
+type table struct {
+	w      *tabwriter.Writer
+	indent string
+}
 
 func newTable(w io.Writer, head ...string) *table {
-	t := &table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	t := &table{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	if len(head) > 0 {
 		t.row(head...)
 	}
@@ -44,7 +47,7 @@ func (t *table) row(cells ...string) {
 	for i, c := range cells {
 		cells[i] = oneLine(c)
 	}
-	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+	fmt.Fprintln(t.w, t.indent+strings.Join(cells, "\t"))
 }
 
 func (t *table) flush() error { return t.w.Flush() }
@@ -56,12 +59,10 @@ func age(at, now time.Time) string {
 	}
 	d := max(now.Sub(at), 0)
 	switch {
-	case d < time.Minute:
-		return d.Truncate(time.Second).String()
 	case d < time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Second).String(), "0s")
+		return d.Truncate(time.Second).String()
 	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
 	return strconv.Itoa(int(d/(24*time.Hour))) + "d"
 }

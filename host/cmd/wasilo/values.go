@@ -99,11 +99,15 @@ func notEmpty(s string) (string, error) {
 	return s, nil
 }
 
-// nearest returns the candidate with the fewest edits from s, "" when all are further than half of it.
+// nearest returns the candidate with the fewest edits from s, "" when all are further than half of it. A key that stands
+// in the wrong table is one edit away.
 func nearest(s string, candidates []string) string {
+	s = strings.ToLower(s)
+	last := func(s string) string { return s[strings.LastIndexByte(s, '.')+1:] }
 	best, least := "", max(len(s), 2)/2+1
 	for _, c := range candidates {
-		if d := edits(strings.ToLower(s), strings.ToLower(c)); d < least {
+		lower := strings.ToLower(c)
+		if d := min(edits(s, lower), 1+edits(last(s), last(lower))); d < least {
 			best, least = c, d
 		}
 	}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/spf13/pflag"
+
+	"github.com/wasilo/wasilo/host"
+)
+
+func load(t *testing.T, file string, env []string, args ...string) (settings, error) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if file != "" {
+		if err := os.WriteFile(defaultFile, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	nodeFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return loadSettings(flags, env, defaultSettings())
+}
+
+func TestPrecedence(t *testing.T) {
+	file := "id = 'file'\ncluster = 'file'\nhttp = '127.0.0.1:1'\n[limits]\nmailbox = 1\nmax_message = '1MiB'\n[log]\nlevel = 'error'\n"
+	env := []string{"WASILO_ID=env", "WASILO_CLUSTER=env", "WASILO_MAILBOX=2", "WASILO_MAX_ACTORS=", "OTHER=x", "WASILO_NODE=x"}
+	c, err := load(t, file, env, "--id", "flag", "--max-message", "2MiB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := c.host
+	if h.ID != "flag" || h.Cluster != "env" || h.HTTP != "127.0.0.1:1" || h.ActorsDir != "actors" || h.Limits.Mailbox != 2 ||
+		h.Limits.MaxMessage != 2<<20 || h.Limits.MaxActors != 0 || c.logLevel != slog.LevelError || c.logFormat != "text" || !h.Watch {
+		t.Errorf("%+v", c)
+	}
+	c, err = load(t, "", nil)
+	if err != nil || c.host.HTTP != defaultHTTP || !reflect.DeepEqual(c.host.Limits, host.Limits{}) {
+		t.Errorf("nothing given: %+v, %v", c, err)
+	}
+}
+
+// Every setting can be given in each way, and lands where it should.
+func TestEverySetting(t *testing.T) {
+	values := map[string]string{
+		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json",
+		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
+		"limits.memory": "128MiB", "limits.max_actors": "9", "limits.max_bytes": "1GiB",
+	}
+	want := defaultSettings()
+	want.logLevel, want.logFormat = slog.LevelDebug, "json"
+	want.host.HTTP, want.host.ActorsDir, want.host.DataDir, want.host.ID, want.host.Cluster = "127.0.0.1:9", "/a", "/d", "n1", "c1"
+	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
+		Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30}
+	var file strings.Builder
+	var env, args []string
+	for _, s := range nodeSettings() {
+		v, ok := values[s.key]
+		if !ok {
+			t.Fatalf("no value for %s", s.key)
+		}
+		file.WriteString(s.key + " = '" + v + "'\n")
+		env = append(env, s.variable()+"="+v)
+		args = append(args, "--"+s.name, v)
+	}
+	for name, try := range map[string]func() (settings, error){
+		"file": func() (settings, error) { return load(t, file.String(), nil) },
+		"env":  func() (settings, error) { return load(t, "", env) },
+		"flag": func() (settings, error) { return load(t, "", nil, args...) },
+	} {
+		if got, err := try(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
+		}
+	}
+}
+
+func TestKindTables(t *testing.T) {
+	c, err := load(t, "[kinds.chat]\nmailbox = 5\nidle = '1h'\n[kinds]\nbank = { turn = '1s', memory = 1048576 }\n", nil)
+	want := map[string]host.KindLimits{"chat": {Mailbox: 5, Idle: time.Hour}, "bank": {Turn: time.Second, Memory: 1 << 20}}
+	if err != nil || !reflect.DeepEqual(c.host.Kinds, want) {
+		t.Errorf("%+v, %v", c.host.Kinds, err)
+	}
+}
+
+func TestPathsInTheFileStartAtTheFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "node.toml")
+	if err := os.WriteFile(path, []byte("actors = 'a'\ndata = '/abs'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(t, "", []string{"WASILO_CONFIG=" + path})
+	if err != nil || c.host.ActorsDir != filepath.Join(dir, "a") || c.host.DataDir != "/abs" {
+		t.Errorf("%q %q %v", c.host.ActorsDir, c.host.DataDir, err)
+	}
+	if c, err = load(t, "", nil, "--config", path, "--actors", "b"); err != nil || c.host.ActorsDir != "b" {
+		t.Errorf("%q %v", c.host.ActorsDir, err)
+	}
+}
+
+func TestWhatAFileMayNotHold(t *testing.T) {
+	for file, says := range map[string]string{
+		"nope = 1":                          "wasilo.toml:1: unknown key nope; known are http,",
+		"\n\nlimits.mailbx = 1":             "wasilo.toml:3: unknown key limits.mailbx; did you mean limits.mailbox?",
+		"limits = 5":                        "wasilo.toml:1: unknown key limits",
+		"limits = { turn = '1s',\n  x = 1}": "wasilo.toml:2: unknown key limits.x",
+		"[id]\na = 1":                       "wasilo.toml:1: id: a value is expected, not a table",
+		"[[limits]]\nturn = '1s'":           "wasilo.toml:1: ",
+		"[kinds.Chat]\nturn = '1s'":         "wasilo.toml:1: kinds.Chat: ",
+		"[kinds]\nchat = 5":                 "wasilo.toml:2: unknown key kinds.chat",
+		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown table kinds.chat.more",
+		"http = ''":                         "wasilo.toml:1: http: it is empty",
+		"[limits]\nturn = 1.5":              "wasilo.toml:2: limits.turn: a text or a whole number is expected",
+		"[limits]\nturn = '-5s'":            "wasilo.toml:2: limits.turn: -5s is too short",
+		"[limits]\nmailbox = 0":             "wasilo.toml:2: limits.mailbox: 0 is out of range: 1 to",
+		"id = 'a'\nid = 'b'":                "wasilo.toml:2: ",
+		"\"lim\\\"its\" = 1":                "wasilo.toml:1: unknown key",
+	} {
+		_, err := load(t, file, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("%q:\n got %v\nwant %s…", file, err, says)
+		}
+	}
+}
+
+func TestLine(t *testing.T) {
+	text := "a = 1\n\n[b]\nc = 2 # x\n[b.'d.e']\nf = { g = 1 }\n"
+	for want, key := range map[int]toml.Key{1: {"a"}, 3: {"b"}, 4: {"b", "c"}, 5: {"b", "d.e"}, 6: {"b", "d.e", "f", "g"}, 0: {"nope"}} {
+		if got := line(text, key); got != want {
+			t.Errorf("%s: line %d, want %d", key, got, want)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for s, want := range map[string]int64{"1": 1, "0": 0, "64MiB": 64 << 20, "64 mib": 64 << 20, "512KiB": 512 << 10, "2GiB": 2 << 30,
+		"5kB": 5000, "5MB": 5e6, "1gb": 1e9, "100B": 100} {
+		if got, err := parseSize(s, 0, 1<<40); err != nil || got != want {
+			t.Errorf("%s: %d %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "MiB", "-1", "1.5MiB", "0x10", "1TiB", "99999999999GiB", "9223372036854775808", "1 2"} {
+		if n, err := parseSize(s, 0, 1<<40); err == nil || !strings.Contains(err.Error(), "64MiB") {
+			t.Errorf("%s: %d %v", s, n, err)
+		}
+	}
+	for n, want := range map[int64]string{1 << 20: "1MiB", 1 << 30: "1GiB", 3 << 10: "3KiB", 1500: "1500B"} {
+		if got := sizeText(n); got != want {
+			t.Errorf("%d: %s", n, got)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	words := []string{"http", "limits.mailbox", "limits.max_message", "id"}
+	for s, want := range map[string]string{"htpp": "http", "limits.mailbx": "limits.mailbox", "HTTP": "http", "max_message": "limits.max_message",
+		"ID": "id", "zzz": "", "": ""} {
+		if got := nearest(s, words); got != want {
+			t.Errorf("%q: %q, want %q", s, got, want)
+		}
+	}
+	if edits("kitten", "sitting") != 3 || edits("", "abc") != 3 || edits("abc", "") != 3 || edits("a", "a") != 0 {
+		t.Error("edits")
+	}
+}

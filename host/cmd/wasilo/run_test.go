@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/gateway"
+)
+
+func TestEveryVerbIsExplained(t *testing.T) {
+	a := &app{}
+	for _, c := range a.command().Commands() {
+		if c.Name() == "help" || c.Name() == "completion" {
+			continue
+		}
+		if c.Short == "" || c.Long == "" || !strings.Contains(c.Example, "wasilo "+c.Name()) {
+			t.Errorf("%s lacks a description or an example", c.Name())
+		}
+		if !strings.HasPrefix(c.Use, c.Name()) {
+			t.Errorf("%s: %s", c.Name(), c.Use)
+		}
+	}
+}
+
+// The exit code of an error is the one of its code, wrapped or not, and the help lists them all.
+func TestExitCodes(t *testing.T) {
+	for _, info := range abi.Codes() {
+		var out bytes.Buffer
+		a := &app{stderr: &out}
+		var err error
+		if info.Code != abi.ErrNone {
+			err = errors.Join(abi.NewError(info.Code, "why"))
+		}
+		if got := a.report(err); got != info.Exit {
+			t.Errorf("%s: exit code %d, want %d", info.Name, got, info.Exit)
+		}
+		if n := strings.Count(out.String(), "\n"); err != nil && n != 1 {
+			t.Errorf("%s: %d lines", info.Name, n)
+		}
+	}
+	a := &app{stderr: &bytes.Buffer{}}
+	if got := a.report(errors.New("anything else")); got != abi.ExitActor {
+		t.Error(got)
+	}
+	if got := a.report(usagef("typed wrongly")); got != abi.ExitUsage {
+		t.Error(got)
+	}
+}
+
+func TestRunIsAFunction(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := Run([]string{"version"}, strings.NewReader(""), &out, &errs); code != 0 || !strings.HasPrefix(out.String(), "wasilo ") || errs.Len() > 0 {
+		t.Errorf("%d %q %q", code, out.String(), errs.String())
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	for in, want := range map[string]string{"plain é": "plain é", "a\nb\n": "a; b", "\x1b[2J": `\x1b[2J`, "\u009bm": `\u009bm`, "a\tb": `a\tb`, "": ""} {
+		if got := oneLine(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestLogIsPlainWithoutATerminal(t *testing.T) {
+	var out bytes.Buffer
+	log := newLogger(&out, slog.LevelInfo, "text", nil)
+	log.Debug("hidden")
+	log.Info("a guest says \x1b[31mred", "actor", "counter/a")
+	if s := out.String(); strings.Contains(s, "\x1b") || strings.Contains(s, "hidden") || !strings.Contains(s, `\x1b[31mred`) || !strings.Contains(s, "actor=counter/a") {
+		t.Errorf("%q", s)
+	}
+	out.Reset()
+	newLogger(&out, slog.LevelDebug, "json", nil).Debug("shown")
+	if !strings.HasPrefix(out.String(), `{"time":`) {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func TestCallLine(t *testing.T) {
+	alice, err := abi.NewIdentity("counter", "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := gateway.Example{Target: alice, Method: "add", JSON: `{"by":1}`}
+	if got := callLine("wasilo", "http://127.0.0.1:7700", e); got != `wasilo call counter/alice add '{"by":1}'` {
+		t.Error(got)
+	}
+	e.JSON = "{}"
+	if got := callLine("./bin/wasilo", "http://127.0.0.1:9", e); got != `./bin/wasilo call --node http://127.0.0.1:9 counter/alice add` {
+		t.Error(got)
+	}
+}
+
+func TestAge(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for d, want := range map[time.Duration]string{0: "0s", 59 * time.Second: "59s", 90 * time.Second: "1m30s", 10 * time.Minute: "10m0s",
+		26*time.Hour + 5*time.Minute: "26h5m", 80 * time.Hour: "3d", -time.Second: "0s"} {
+		if got := age(now.Add(-d), now); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+	if age(time.Time{}, now) != "-" {
+		t.Error("never")
+	}
+}
