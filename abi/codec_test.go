@@ -15,7 +15,8 @@ import (
 )
 
 // roundTrip draws values, and expects of each that it is read back as it was and fits the bound, if there is one.
-func roundTrip[V any](t *testing.T, draw func(*rapid.T) V, encode func(b []byte, v V) []byte, decode func(b []byte) (V, error), bound func(V) int) {
+func roundTrip[V any](t *testing.T, draw func(*rapid.T) V, encode func(b []byte, v V) []byte,
+	decode func(b []byte) (V, error), bound func(V) int) {
 	t.Helper()
 	rapid.Check(t, func(t *rapid.T) {
 		v := draw(t)
@@ -96,7 +97,8 @@ func TestRoundTrips(t *testing.T) {
 // TestTextIsAlwaysReadable holds that a stray byte in a header or an error's text does not make a message unreadable.
 func TestTextIsAlwaysReadable(t *testing.T) {
 	const stray = "a\xff\xfe\xfdb\xc3"
-	in := &Event{Tag: EventCall, Method: stray, TraceParent: stray, TraceState: stray, IdempotencyKey: stray, Timer: stray, Reason: stray,
+	in := &Event{Tag: EventCall, Method: stray, TraceParent: stray, TraceState: stray, IdempotencyKey: stray,
+		Timer: stray, Reason: stray,
 		Err: &Error{Code: ErrActor, App: stray, Message: strings.Repeat(stray, 10_000)}}
 	b := AppendEvent(nil, in)
 	if len(b) > in.SizeBound() {
@@ -115,10 +117,12 @@ func TestErrorsAreCut(t *testing.T) {
 	for _, char := range []string{"a", "é", "日", "😀"} {
 		for shift := range 4 {
 			pad := strings.Repeat("x", shift)
-			in := &Error{Code: ErrActor, App: pad + strings.Repeat(char, 200), Message: pad + strings.Repeat(char, 20_000), Details: make([]byte, MaxErrorDetailsLen)}
+			in := &Error{Code: ErrActor, App: pad + strings.Repeat(char, 200), Message: pad + strings.Repeat(char, 20_000),
+				Details: make([]byte, MaxErrorDetailsLen)}
 			r := NewReader(AppendError(nil, in))
 			out := r.Error()
-			if r.Err() != nil || !utf8.ValidString(out.App) || !utf8.ValidString(out.Message) || !strings.HasPrefix(in.Message, out.Message) {
+			if r.Err() != nil || !utf8.ValidString(out.App) || !utf8.ValidString(out.Message) ||
+				!strings.HasPrefix(in.Message, out.Message) {
 				t.Fatalf("%v: %q", r.Err(), out.App)
 			}
 			if n := len(out.App); n > MaxErrorCodeLen || n <= MaxErrorCodeLen-len(char) {
@@ -152,15 +156,17 @@ func TestErrorsAreCut(t *testing.T) {
 func TestExtraIsBounded(t *testing.T) {
 	huge := strings.Repeat("x", 1<<20)
 	id := Identity{strings.Repeat("k", MaxKindLen), strings.Repeat("i", MaxIdentityLen)}
-	e := &Event{Tag: EventCompletion, Method: huge[:MaxMethodLen], Token: math.MaxUint64, Handle: math.MaxUint64, Timer: huge[:MaxTimerNameLen],
-		Remaining: MaxDuration, Flags: math.MaxUint32, Caller: id, TraceParent: huge[:MaxTraceLen], TraceState: huge[:MaxTraceLen],
-		IdempotencyKey: huge[:MaxIdempotencyLen], Reason: huge[:64], Self: &Self{id, Epoch{math.MaxUint32, math.MaxUint64}, huge[:64]},
+	e := &Event{Tag: EventCompletion, Method: huge[:MaxMethodLen], Token: math.MaxUint64, Handle: math.MaxUint64,
+		Timer: huge[:MaxTimerNameLen], Remaining: MaxDuration, Flags: math.MaxUint32, Caller: id,
+		TraceParent: huge[:MaxTraceLen], TraceState: huge[:MaxTraceLen], IdempotencyKey: huge[:MaxIdempotencyLen],
+		Reason: huge[:64], Self: &Self{id, Epoch{math.MaxUint32, math.MaxUint64}, huge[:64]},
 		Err: &Error{Code: math.MaxUint16, App: huge, Message: huge, Details: make([]byte, MaxErrorDetailsLen)}}
 	if n := len(AppendEvent(nil, e)); n > MaxEnvelopeExtra {
 		t.Errorf("an event of %d bytes beside its payload", n)
 	}
-	v := &Envelope{Target: id, Method: huge[:MaxMethodLen], Deadline: vectorNow.Add(MaxDuration), TraceParent: huge[:MaxTraceLen],
-		TraceState: huge[:MaxTraceLen], IdempotencyKey: huge[:MaxIdempotencyLen], Caller: id, SenderEpoch: e.Self.Epoch, Flags: math.MaxUint32}
+	v := &Envelope{Target: id, Method: huge[:MaxMethodLen], Deadline: vectorNow.Add(MaxDuration),
+		TraceParent: huge[:MaxTraceLen], TraceState: huge[:MaxTraceLen], IdempotencyKey: huge[:MaxIdempotencyLen],
+		Caller: id, SenderEpoch: e.Self.Epoch, Flags: math.MaxUint32}
 	for range MaxChain {
 		v.Chain = append(v.Chain, id)
 	}
@@ -308,7 +314,9 @@ func TestDescriptionLimits(t *testing.T) {
 		{"too long", 256, 60, -1, "a description of more than 262144 bytes"},
 	} {
 		d, err := DecodeDescription(build(c.kinds, c.methods, c.fields))
-		if c.want == "" && (err != nil || len(d.Kinds) != c.kinds) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		switch {
+		case c.want == "" && (err != nil || len(d.Kinds) != c.kinds),
+			c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -341,7 +349,8 @@ func TestDescriptionOfAnotherVersion(t *testing.T) {
 }
 
 func TestKindLookups(t *testing.T) {
-	k := KindDescription{Events: []EventTag{EventTimer, EventCall}, Methods: []Method{{Name: "a"}, {Name: "b", ReadOnly: true}, {Name: "c"}}}
+	k := KindDescription{Events: []EventTag{EventTimer, EventCall},
+		Methods: []Method{{Name: "a"}, {Name: "b", ReadOnly: true}, {Name: "c"}}}
 	if m, ok := k.Method("b"); !ok || !m.ReadOnly || m != &k.Methods[1] {
 		t.Error("a method is not found")
 	}

@@ -101,7 +101,8 @@ func TestPageImports(t *testing.T) {
 		}
 	}
 	same(t, table(t, md, "import", "type"), want)
-	for _, s := range []string{ImportModule, ExportMemory, "`-" + strconv.Itoa(PendingCode) + "`", "`-0x" + strconv.FormatInt(PendingCode, 16) + "`"} {
+	for _, s := range []string{ImportModule, ExportMemory, "`-" + strconv.Itoa(PendingCode) + "`",
+		"`-0x" + strconv.FormatInt(PendingCode, 16) + "`"} {
 		if !strings.Contains(md, s) {
 			t.Errorf("ABI.md does not mention %s", s)
 		}
@@ -115,7 +116,8 @@ func TestPageErrors(t *testing.T) {
 		if c.Retryable {
 			retryable = "yes"
 		}
-		want = append(want, []string{strconv.Itoa(int(c.Code)), c.Name, retryable, strconv.Itoa(c.Status), strconv.Itoa(c.Exit), c.Title})
+		want = append(want, []string{strconv.Itoa(int(c.Code)), c.Name, retryable, strconv.Itoa(c.Status),
+			strconv.Itoa(c.Exit), c.Title})
 	}
 	same(t, table(t, readMarkdown(t), "code", "name", "retryable"), want)
 }
@@ -140,7 +142,8 @@ func TestPageTags(t *testing.T) {
 	if knownFlags != 1<<len(flagNames)-1 {
 		t.Error("a flag has no name in the tests")
 	}
-	same(t, table(t, md, "byte", "form"), [][]string{{"0x00", formNames[OutReply]}, {"0x01", formNames[OutError]}, {"0x02", formNames[OutEffects]}})
+	same(t, table(t, md, "byte", "form"), [][]string{{"0x00", formNames[OutReply]}, {"0x01", formNames[OutError]},
+		{"0x02", formNames[OutEffects]}})
 }
 
 // keys returns the constants of a prefix as rows of number and snake_case name, in order of number.
@@ -174,7 +177,7 @@ func snake(name string) string {
 
 func TestPageKeys(t *testing.T) {
 	md := readMarkdown(t)
-	same(t, table(t, md, "key", "name", "value")[:], keys(t, "key"))
+	same(t, table(t, md, "key", "name", "value"), keys(t, "key"))
 	_, errors, _ := strings.Cut(md, "## 9. Errors")
 	same(t, table(t, errors, "key", "name", "value"), keys(t, "errKey"))
 	_, self, _ := strings.Cut(md, "carries `self`:")

@@ -50,7 +50,9 @@ type KindDescription struct {
 
 // Method finds a method by name.
 func (k *KindDescription) Method(name string) (*Method, bool) {
-	i, ok := slices.BinarySearchFunc(k.Methods, name, func(m Method, name string) int { return strings.Compare(m.Name, name) })
+	i, ok := slices.BinarySearchFunc(k.Methods, name, func(m Method, name string) int {
+		return strings.Compare(m.Name, name)
+	})
 	if !ok {
 		return nil, false
 	}

@@ -15,7 +15,8 @@ func drawKind(t *rapid.T) string {
 }
 
 func drawID(t *rapid.T) string {
-	return rapid.StringOfN(rapid.Rune().Filter(func(r rune) bool { return r >= 0x20 && (r < 0x7f || r >= 0xa0) }), 1, 60, MaxIdentityLen).Draw(t, "id")
+	printable := rapid.Rune().Filter(func(r rune) bool { return r >= 0x20 && (r < 0x7f || r >= 0xa0) })
+	return rapid.StringOfN(printable, 1, 60, MaxIdentityLen).Draw(t, "id")
 }
 
 func drawIdentity(t *rapid.T) Identity {
@@ -61,10 +62,12 @@ func drawError(t *rapid.T) *Error {
 }
 
 func drawEvent(t *rapid.T) *Event {
-	e := &Event{Tag: EventTag(rapid.Byte().Draw(t, "tag")), Method: maybe(t, drawMethod), Payload: maybe(t, drawBytes), Token: maybe(t, drawUint),
-		Handle: maybe(t, drawUint), Err: maybe(t, drawError), Timer: maybe(t, drawText(MaxTimerNameLen)), Remaining: maybe(t, drawMillis),
-		Flags: maybe(t, drawFlags), Caller: maybe(t, drawIdentity), TraceParent: maybe(t, drawText(MaxTraceLen)),
-		TraceState: maybe(t, drawText(MaxTraceLen)), IdempotencyKey: maybe(t, drawText(MaxIdempotencyLen)), Reason: maybe(t, drawText(60))}
+	e := &Event{Tag: EventTag(rapid.Byte().Draw(t, "tag")), Method: maybe(t, drawMethod), Payload: maybe(t, drawBytes),
+		Token: maybe(t, drawUint), Handle: maybe(t, drawUint), Err: maybe(t, drawError),
+		Timer: maybe(t, drawText(MaxTimerNameLen)), Remaining: maybe(t, drawMillis), Flags: maybe(t, drawFlags),
+		Caller: maybe(t, drawIdentity), TraceParent: maybe(t, drawText(MaxTraceLen)),
+		TraceState: maybe(t, drawText(MaxTraceLen)), IdempotencyKey: maybe(t, drawText(MaxIdempotencyLen)),
+		Reason: maybe(t, drawText(60))}
 	if rapid.Bool().Draw(t, "self") {
 		e.Self = &Self{drawIdentity(t), maybe(t, drawEpoch), maybe(t, drawText(60))}
 	}
@@ -111,8 +114,9 @@ func drawRequest(t *rapid.T) *Request {
 }
 
 func drawEnvelope(t *rapid.T) *Envelope {
-	e := &Envelope{Target: drawIdentity(t), Method: drawMethod(t), Payload: maybe(t, drawBytes), TraceParent: maybe(t, drawText(MaxTraceLen)),
-		TraceState: maybe(t, drawText(MaxTraceLen)), IdempotencyKey: maybe(t, drawText(MaxIdempotencyLen)), Caller: maybe(t, drawIdentity),
+	e := &Envelope{Target: drawIdentity(t), Method: drawMethod(t), Payload: maybe(t, drawBytes),
+		TraceParent: maybe(t, drawText(MaxTraceLen)), TraceState: maybe(t, drawText(MaxTraceLen)),
+		IdempotencyKey: maybe(t, drawText(MaxIdempotencyLen)), Caller: maybe(t, drawIdentity),
 		SenderEpoch: maybe(t, drawEpoch), Flags: Flags(rapid.Uint32().Draw(t, "flags"))}
 	if rapid.Bool().Draw(t, "deadline") {
 		e.Deadline = vectorNow.Add(drawMillis(t))
@@ -158,7 +162,8 @@ func drawDescription(t *rapid.T) *Description {
 		methods := rapid.SliceOfNDistinct(rapid.StringMatching(`[A-Za-z0-9_.-]{1,20}`), 0, 5, rapid.ID).Draw(t, "methods")
 		slices.SortFunc(methods, strings.Compare)
 		for _, m := range methods {
-			k.Methods = append(k.Methods, Method{m, drawText(60)(t), rapid.Bool().Draw(t, "read_only"), drawSchema(t, 2), drawSchema(t, 2)})
+			readOnly := rapid.Bool().Draw(t, "read_only")
+			k.Methods = append(k.Methods, Method{m, drawText(60)(t), readOnly, drawSchema(t, 2), drawSchema(t, 2)})
 		}
 		d.Kinds = append(d.Kinds, k)
 	}

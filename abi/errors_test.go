@@ -99,7 +99,8 @@ func TestErrorText(t *testing.T) {
 		}
 	}
 	inner := &Error{Code: ErrActor, App: "a", Message: "m", Details: []byte{0xf6}}
-	if e := AsError(fmt.Errorf("sending: %w", inner)); e.App != "a" || e.Message != "sending: actor_error a: m" || string(e.Details) != "\xf6" {
+	e := AsError(fmt.Errorf("sending: %w", inner))
+	if e.App != "a" || e.Message != "sending: actor_error a: m" || string(e.Details) != "\xf6" {
 		t.Errorf("wrapping lost something: %+v", e)
 	}
 	if AsError(inner) != inner {

@@ -184,8 +184,8 @@ func (v eventView) value() *Event {
 	if !ok {
 		tag = EventTag(number(v.Tag))
 	}
-	e := &Event{Tag: tag, Method: v.Method, Payload: v.Payload.value(), Token: number(v.Token), Handle: number(v.Handle), Err: v.Error.value(),
-		Timer: v.Name, Remaining: millis(v.Timeout), Flags: flagsValue(v.Flags), Caller: idValue(v.Caller), TraceParent: v.TraceParent,
+	e := &Event{Tag: tag, Method: v.Method, Payload: v.Payload.value(), Token: number(v.Token), Handle: number(v.Handle),
+		Err: v.Error.value(), Timer: v.Name, Remaining: millis(v.Timeout), Flags: flagsValue(v.Flags), Caller: idValue(v.Caller), TraceParent: v.TraceParent,
 		TraceState: v.TraceState, IdempotencyKey: v.Idempotency, Reason: v.Reason}
 	if s := v.Self; s != nil {
 		e.Self = &Self{Identity: idValue(s.Kind + "/" + s.Identity), Epoch: s.Epoch.value(), Reason: s.Reason}
@@ -235,8 +235,8 @@ func viewOutput(o *Output) outputView {
 func (v outputView) value() *Output {
 	o := &Output{Kind: byte(slices.Index(formNames, v.Form)), Payload: v.Payload.value(), Err: v.Error.value()}
 	for _, e := range v.Effects {
-		o.Effects = append(o.Effects, Effect{Tag: EffectTag(slices.Index(effectNames[:], e.Tag)), Method: e.Method, Payload: e.Payload.value(),
-			Target: idValue(e.Target), Token: number(e.Token), Handle: number(e.Handle), Err: e.Error.value(), Timeout: millis(e.Timeout),
+		o.Effects = append(o.Effects, Effect{Tag: EffectTag(slices.Index(effectNames[:], e.Tag)), Method: e.Method,
+			Payload: e.Payload.value(), Target: idValue(e.Target), Token: number(e.Token), Handle: number(e.Handle), Err: e.Error.value(), Timeout: millis(e.Timeout),
 			Flags: flagsValue(e.Flags), IdempotencyKey: e.Idempotency, Name: e.Name, After: millis(e.After), Every: millis(e.Every)})
 	}
 	return o
@@ -288,8 +288,8 @@ func viewEnvelope(e *Envelope) envelopeView {
 }
 
 func (v envelopeView) value() *Envelope {
-	e := &Envelope{Target: idValue(v.Target), Method: v.Method, Payload: v.Payload.value(), TraceParent: v.TraceParent, TraceState: v.TraceState,
-		IdempotencyKey: v.Idempotency, Caller: idValue(v.Caller), SenderEpoch: v.Epoch.value(), Flags: flagsValue(v.Flags)}
+	e := &Envelope{Target: idValue(v.Target), Method: v.Method, Payload: v.Payload.value(),
+		TraceParent: v.TraceParent, TraceState: v.TraceState, IdempotencyKey: v.Idempotency, Caller: idValue(v.Caller), SenderEpoch: v.Epoch.value(), Flags: flagsValue(v.Flags)}
 	if v.Timeout != nil {
 		e.Deadline = vectorNow.Add(millis(*v.Timeout))
 	}

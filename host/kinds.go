@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +92,27 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 		return program.Instantiate(context.Background(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
 	}
 	return k
+}
+
+// loader loads modules by the engine, and says what they declare that this version does not do.
+type loader struct {
+	*engine.Engine
+	log *slog.Logger
+}
+
+// Load loads one module.
+func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
+	m, err := l.Engine.Load(ctx, wasm)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range m.Description().Kinds {
+		if k.State.Keep != abi.KeepNone || k.State.Level != abi.LevelVolatile {
+			l.log.Warn("this version keeps no state: the kind is volatile, whatever it declares", "kind", k.Name,
+				"keep", k.State.Keep, "level", k.State.Level)
+		}
+	}
+	return m, nil
 }
 
 // find returns a kind as it is now.

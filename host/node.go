@@ -170,7 +170,7 @@ func (n *Node) prepareModules() (err error) {
 		Log: n.log}); err != nil {
 		return err
 	}
-	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: n.engine, Watch: n.cfg.Watch, Log: n.log,
+	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: loader{n.engine, n.log}, Watch: n.cfg.Watch, Log: n.log,
 		OnChange: n.rebuild})
 	return nil
 }

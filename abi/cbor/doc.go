@@ -22,11 +22,11 @@
 //
 // # To JSON
 //
-// [ToJSON] shows integers of any size exactly, bytes as base64url without padding, undefined as null, integral
-// floats below 2^63 like integers and others in their shortest form, integer map keys as decimal strings. The tags it knows are 0 (a time as text), 1 (a time as a number)
-// and 2 and 3 (bignums, up to 1,024 bytes). Everything else that JSON lacks (NaN, infinities, other tags and
-// keys, simple values, two keys that read the same) is refused with the path of it. An empty input, the payload of a
-// reply without a value, is shown as null.
+// [ToJSON] shows integers of any size exactly, bytes as base64url without padding, undefined as null, integral floats
+// below 2^63 like integers and others in their shortest form, integer map keys as decimal strings. The tags it knows are
+// 0 (a time as text), 1 (a time as a number), 2 and 3 (bignums, up to 1,024 bytes). Everything else that JSON lacks (NaN,
+// infinities, other tags and keys, simple values, two keys that read the same) is refused with the path of it. An empty
+// input, the payload of a reply without a value, is shown as null.
 //
 // # Go values
 //

@@ -58,7 +58,8 @@ func drawSchema(t *rapid.T, depth int) *abi.Schema {
 	if depth == 0 {
 		last = abi.TypeBytes
 	}
-	s := &abi.Schema{Type: abi.SchemaType(rapid.IntRange(int(abi.TypeBool), int(last)).Draw(t, "type")), Nullable: rapid.Bool().Draw(t, "nullable")}
+	typ := abi.SchemaType(rapid.IntRange(int(abi.TypeBool), int(last)).Draw(t, "type"))
+	s := &abi.Schema{Type: typ, Nullable: rapid.Bool().Draw(t, "nullable")}
 	switch s.Type {
 	case abi.TypeList, abi.TypeMap:
 		s.Elem = drawSchema(t, depth-1)

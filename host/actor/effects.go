@@ -24,7 +24,8 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 	breach := func(code abi.Code, i int, why string) error {
 		return abi.NewError(code, "effect "+strconv.Itoa(i)+" ("+a.out.Effects[i].Tag.String()+"): "+why+"; no effect of the turn was applied")
 	}
-	outgoing, timers := 0, 0
+	outgoing, answers := 0, 0
+	var timers map[string]bool // set by this turn, new
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range a.out.Effects {
@@ -36,6 +37,13 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 			return breach(abi.ErrPayloadTooLarge, i, "a payload of "+strconv.Itoa(n)+" bytes, the limit is "+strconv.Itoa(a.cfg.Limits.MaxMessage))
 		}
 		switch e.Tag {
+		case abi.EffectReply:
+			if e.Token != token {
+				break
+			}
+			if answers++; answers > 1 {
+				return breach(abi.ErrTrap, i, "the turn's call is answered already")
+			}
 		case abi.EffectCall:
 			if _, dup := a.calls[e.Handle]; dup {
 				return breach(abi.ErrTrap, i, "handle "+strconv.FormatUint(e.Handle, 10)+" is in use")
@@ -49,12 +57,17 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 		case abi.EffectTell:
 			outgoing++
 		case abi.EffectRemind:
-			timers++
+			if _, set := a.timers[e.Name]; !set {
+				if timers == nil {
+					timers = make(map[string]bool)
+				}
+				timers[e.Name] = true
+			}
 		}
 		if outgoing+len(a.calls) > a.cfg.Limits.MaxOutgoing {
 			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxOutgoing)+" messages")
 		}
-		if timers+len(a.timers) > a.cfg.Limits.MaxTimers {
+		if len(timers)+len(a.timers) > a.cfg.Limits.MaxTimers {
 			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxTimers)+" timers")
 		}
 	}

@@ -97,6 +97,7 @@ func TestEffectsApplyAllOrNone(t *testing.T) {
 		"payload":  {[]abi.Effect{tell, big}, abi.ErrPayloadTooLarge},
 		"outgoing": {[]abi.Effect{tell, tell, tell}, abi.ErrLimitExceeded},
 		"handle":   {[]abi.Effect{call, call}, abi.ErrTrap},
+		"answers":  {[]abi.Effect{tell, {Tag: abi.EffectReply, Token: 1}, {Tag: abi.EffectReply, Token: 1}}, abi.ErrTrap},
 		"timers":   {[]abi.Effect{tell, {Tag: abi.EffectRemind, Name: "x"}, {Tag: abi.EffectRemind, Name: "y"}}, abi.ErrLimitExceeded},
 	}
 	w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error { return effects(out, cases[ev.Method].es...) })

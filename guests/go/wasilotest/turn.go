@@ -74,7 +74,8 @@ type turn struct {
 	yield  func(struct{}) bool
 	ready  func() bool // while parked
 	output []byte
-	ended  time.Time
+	panic  string    // what a handler panicked with
+	ended  time.Time // the deadline
 }
 
 // send puts a message into its target's mailbox, as far as the rules let it.
@@ -133,16 +134,19 @@ func (n *Node) cycle(m *message) string {
 	if m.tag != abi.EventCall || len(m.chain) == 0 {
 		return ""
 	}
+	if i := slices.Index(m.chain, m.to); i >= 0 {
+		return arrows(append(slices.Clone(m.chain[i:]), m.to))
+	}
 	from := map[abi.Identity]abi.Identity{m.to: {}}
 	for todo := []abi.Identity{m.to}; len(todo) > 0; todo = todo[1:] {
 		at := todo[0]
 		if slices.Contains(m.chain, at) {
-			path := []string{m.to.Key()}
+			path := []abi.Identity{m.to}
 			for id := at; !id.IsZero(); id = from[id] {
-				path = append(path, id.Key())
+				path = append(path, id)
 			}
 			slices.Reverse(path)
-			return strings.Join(path, "→")
+			return arrows(path)
 		}
 		for _, o := range n.open {
 			if _, seen := from[o.to]; o != m && !seen && slices.Contains(o.chain, at) {
@@ -152,6 +156,14 @@ func (n *Node) cycle(m *message) string {
 		}
 	}
 	return ""
+}
+
+func arrows(ids []abi.Identity) string {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = id.Key()
+	}
+	return strings.Join(keys, "→")
 }
 
 // handle begins the turn of a message, activating its actor if need be.
@@ -204,6 +216,12 @@ func (n *Node) begin(a *activation, m *message) {
 	a.busy, a.host.turn = true, t
 	a.host.begin()
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
+		defer func() {
+			if p := recover(); p != nil {
+				t.panic = fmt.Sprint("panic: ", p)
+				n.log(3, a.id, t.panic+"\n"+string(debug.Stack()))
+			}
+		}()
 		t.yield = yield
 		t.output = slices.Clone(a.inst.Turn(event))
 	})
@@ -212,37 +230,24 @@ func (n *Node) begin(a *activation, m *message) {
 
 // resume runs a turn until it ends or waits.
 func (n *Node) resume(t *turn) {
-	waits, broke := n.run(t)
-	if waits {
+	if _, waits := t.next(); waits {
 		n.parked = append(n.parked, t)
 		return
 	}
 	a := t.a
 	a.busy, a.host.turn = false, nil
-	if broke == nil {
-		broke = n.finish(t)
-	}
-	if broke != nil {
+	if broke := n.finish(t); broke != nil {
 		t.m.answer(abi.Result{Err: broke})
 		n.drop(a, broke)
 	}
 }
 
-// run gives the turn its coroutine. A panic in a handler comes out here, and is a trap.
-func (n *Node) run(t *turn) (waits bool, broke *abi.Error) {
-	defer func() {
-		if p := recover(); p != nil {
-			n.log(3, t.a.id, fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
-			waits, broke = false, abi.NewError(abi.ErrTrap, fmt.Sprintf("panic: %v", p))
-		}
-	}()
-	_, waits = t.next()
-	return waits, nil
-}
-
-// finish applies the output of a turn. An error is a breach of the ABI.
+// finish applies the output of a turn. An error says that the actor must go.
 func (n *Node) finish(t *turn) *abi.Error {
 	a, m := t.a, t.m
+	if t.panic != "" {
+		return abi.NewError(abi.ErrTrap, t.panic)
+	}
 	var out abi.Output
 	if err := abi.DecodeOutput(t.output, &out); err != nil {
 		return abi.NewError(abi.ErrTrap, "malformed output: "+err.Error())

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host"
 )
 
@@ -16,7 +15,7 @@ import (
 const shutdownTime = 30 * time.Second
 
 // errForced is the end after a second signal.
-var errForced = abi.NewError(abi.ErrCanceled, "ended at once by a second signal; what was under way is lost")
+var errForced = errors.New("ended at once by a second signal; what was under way is lost")
 
 // runNode starts a node, tells ready, and runs it until a signal or its own end. The first SIGINT or SIGTERM shuts it
 // down, a second one returns at once.

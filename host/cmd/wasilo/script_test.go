@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,7 +60,7 @@ func TestNodes(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "stop": stop, "eventually": eventually,
+			"exits": exits, "start": start, "stop": stop, "force": force, "eventually": eventually,
 		},
 	})
 }
@@ -87,9 +88,38 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 // process is a node that a script started.
 type process struct {
 	cmd    *exec.Cmd
-	stderr strings.Builder
+	stderr logBuffer
 	exited chan error
 }
+
+// logBuffer keeps what a process writes, and wakes who waits for a part of it.
+type logBuffer struct {
+	mu     sync.Mutex
+	text   strings.Builder
+	change chan struct{} // closed at the next write
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.change != nil {
+		close(b.change)
+		b.change = nil
+	}
+	return b.text.Write(p)
+}
+
+// now returns what was written so far, and a channel that is closed when there is more.
+func (b *logBuffer) now() (string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.change == nil {
+		b.change = make(chan struct{})
+	}
+	return b.text.String(), b.change
+}
+
+func (b *logBuffer) String() string { s, _ := b.now(); return s }
 
 // start ARGS… runs `wasilo ARGS… -o json` until it says that it is ready, and sets WASILO_NODE and NODE_ID.
 func start(ts *testscript.TestScript, neg bool, args []string) {
@@ -97,17 +127,11 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || p.cmd != nil {
 		ts.Fatalf("usage: start ARGS…, one node at a time")
 	}
-	*p = process{exited: make(chan error, 1)}
+	p.exited = make(chan error, 1)
+	p.stderr.text.Reset()
 	cmd := exec.Command("wasilo", append(args, "-o", "json")...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME"} {
-		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
-	}
-	for _, s := range nodeSettings() {
-		if v := ts.Getenv(s.variable()); v != "" {
-			cmd.Env = append(cmd.Env, s.variable()+"="+v)
-		}
-	}
+	cmd.Env = environment(ts)
 	cmd.Stderr = &p.stderr
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
@@ -138,28 +162,81 @@ func stop(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: stop, after start")
 	}
 	ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
-	err := <-p.exited
-	p.cmd = nil
-	ts.Check(os.WriteFile(ts.MkAbs("node.log"), []byte(p.stderr.String()), 0o600))
+	err := p.end(ts)
 	if err != nil {
 		ts.Fatalf("%v\n%s", err, p.stderr.String())
 	}
 }
 
-// eventually PROGRAM ARGS… repeats a command until it succeeds, for what a node does in its own time.
-func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: eventually PROGRAM ARGS…")
+// end waits for the process and keeps its log in node.log.
+func (p *process) end(ts *testscript.TestScript) error {
+	err := <-p.exited
+	p.cmd = nil
+	ts.Check(os.WriteFile(ts.MkAbs("node.log"), []byte(p.stderr.String()), 0o600))
+	return err
+}
+
+// force signals twice, the second time when the node has taken notice of the first. It must end at once, not with 0.
+func force(ts *testscript.TestScript, neg bool, args []string) {
+	p := ts.Value("node").(*process)
+	if neg || p.cmd == nil || len(args) > 0 {
+		ts.Fatalf("usage: force, after start")
 	}
+	ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
+	for {
+		text, more := p.stderr.now()
+		if strings.Contains(text, "another signal ends at once") {
+			break
+		}
+		select {
+		case <-more:
+		case err := <-p.exited:
+			p.cmd = nil
+			ts.Fatalf("it ended by the first signal: %v\n%s", err, text)
+		}
+	}
+	ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
+	if err := p.end(ts); p.exitCode(err) != abi.ExitActor {
+		ts.Fatalf("after two signals: %v", err)
+	}
+}
+
+func (*process) exitCode(err error) int {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	return 0
+}
+
+// eventually PATTERN ARGS… repeats `wasilo ARGS…` until its stdout matches, for what a node does in its own time.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually PATTERN ARGS…")
+	}
+	pattern := regexp.MustCompile("(?m)" + args[0])
 	for deadline := time.Now().Add(time.Minute); ; {
-		err := ts.Exec(args[0], args[1:]...)
-		if err == nil {
+		cmd := exec.Command("wasilo", args[1:]...)
+		cmd.Env = environment(ts)
+		out, err := cmd.CombinedOutput()
+		if err == nil && pattern.Match(out) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("not within a minute: %v", err)
+			ts.Fatalf("not within a minute; at last %v\n%s", err, out)
 		}
 	}
+}
+
+// environment is that of the script's own commands, as far as wasilo looks at it.
+func environment(ts *testscript.TestScript) []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME", "WASILO_NODE"} {
+		env = append(env, name+"="+ts.Getenv(name))
+	}
+	for _, s := range nodeSettings() {
+		env = append(env, s.variable()+"="+ts.Getenv(s.variable()))
+	}
+	return env
 }
 
 // fakeNode serves the kinds counter (add, get), echo (any method answers its parameters), and fail, whose methods are
