@@ -164,6 +164,7 @@ func (c *pidCache) removeIf(hash uint64, id Identity, same func(*pidEntry) bool)
 		if e.hash == hash && e.id == id {
 			if same(e) {
 				sh.clear(t, i&mask)
+				sh.shrink(t)
 			}
 			return
 		}
@@ -187,6 +188,13 @@ func (sh *cacheShard) clear(t *cacheTable, at uint64) {
 	}
 }
 
+// shrink gives back most of a table that has been much fuller.
+func (sh *cacheShard) shrink(t *cacheTable) {
+	if len(t.slots) > 8*minTable && 16*sh.live < len(t.slots) {
+		sh.rebuild(t)
+	}
+}
+
 // recheck drops every entry that the view no longer keeps.
 func (c *pidCache) recheck(v *core.View) {
 	for i := range c.shards {
@@ -198,6 +206,7 @@ func (c *pidCache) recheck(v *core.View) {
 					sh.clear(t, uint64(at))
 				}
 			}
+			sh.shrink(t)
 		}
 		sh.mu.Unlock()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,6 +211,66 @@ func TestB4_4_FailingSinksWarnAndCarryOn(t *testing.T) {
 			t.Errorf("exported %v", telemetry.seen)
 		}
 	})
+}
+
+// stuckSink blocks in a gauge until it is let go.
+type stuckSink struct {
+	NopMetrics
+	in, out chan struct{}
+	armed   atomic.Bool
+}
+
+func (s *stuckSink) SetLeases(int) {
+	if s.armed.CompareAndSwap(true, false) {
+		close(s.in)
+		<-s.out
+	}
+}
+
+// While one goroutine flushes, others leave their events to it; nothing waits for a next occasion, and the end of a shutdown
+// waits for whoever still flushes.
+func TestB4_4_FlushesAreHandedOver(t *testing.T) {
+	for _, shutdown := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			sink := &stuckSink{in: make(chan struct{}), out: make(chan struct{})}
+			n := start(t, func(c *Config) { c.Metrics = sink })
+			sub := n.Events().Subscribe(0)
+			sink.armed.Store(true)
+			var wg sync.WaitGroup
+			wg.Go(func() { n.ok("counter/a") })
+			<-sink.in
+			n.Runtime().HandleBlockedNode("n9")
+			n.Runtime().HandleUnblockedNode("n9")
+			if shutdown {
+				n.Runtime().BeginShutdown(t.Context())
+				synctest.Wait()
+			}
+			if ev, ok := sub.TryNext(); ok {
+				t.Errorf("%v overtook the one that flushes", ev)
+			}
+			close(sink.out)
+			wg.Wait()
+			if shutdown {
+				<-n.Done()
+				for {
+					ev, err := sub.Next(t.Context())
+					if err != nil {
+						t.Fatal("the stream ended without ShutdownCompleted")
+					}
+					if ev.Type == core.ShutdownCompleted {
+						return
+					}
+				}
+			}
+			var types []core.EventType
+			for ev, ok := sub.TryNext(); ok; ev, ok = sub.TryNext() {
+				types = append(types, ev.Type)
+			}
+			if fmt.Sprint(types) != "[BlockListApplied NodeUnblocked ActivationStarted]" {
+				t.Errorf("events %v", types)
+			}
+		})
+	}
 }
 
 // slowTelemetry hangs until its context ends.

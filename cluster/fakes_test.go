@@ -152,6 +152,11 @@ func (a *activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 	if a.gone.Load() {
 		return nil, errGone
 	}
+	return a.turn(env)
+}
+
+// turn runs a message that has been accepted.
+func (a *activation) turn(env *abi.Envelope) ([]byte, error) {
 	a.started.Do(func() { a.req.Observer.Started(a.req.Lease) })
 	a.calls.Add(1)
 	if a.silo.onDeliver != nil {
@@ -164,7 +169,7 @@ func (a *activation) Post(env *abi.Envelope, done func([]byte, error)) error {
 	if a.gone.Load() {
 		return errGone
 	}
-	payload, err := a.Deliver(context.Background(), env)
+	payload, err := a.turn(env)
 	if done != nil {
 		done(payload, err)
 	}

@@ -336,6 +336,60 @@ func TestPostKeepsOrderAcrossActivations(t *testing.T) {
 	})
 }
 
+// A request does not overtake what its caller has posted before, although the PID is cached by then.
+func TestRequestsStayBehindWaitingPosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t)
+		n.ok("counter/a")
+		old := n.silo.find(id("counter/a"))
+		old.gone.Store(true)
+		old.req.Observer.Releasing(old.req.Lease)
+		var mu sync.Mutex
+		var got []byte
+		slow := make(chan struct{})
+		n.silo.onDeliver = func(_ *activation, env *abi.Envelope) ([]byte, error) {
+			mu.Lock()
+			got = append(got, env.Payload[0])
+			first := len(got) == 1
+			mu.Unlock()
+			if first {
+				<-slow
+			}
+			return env.Payload, nil
+		}
+		message := func(i byte) *abi.Envelope {
+			e := env("counter/a")
+			e.Payload = []byte{i}
+			return e
+		}
+		for i := range byte(3) {
+			if err := n.API().Post(message(i), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old.end("idle")
+		synctest.Wait() // the first post is being delivered, the activation is in the cache
+		if n.Runtime().cache.get(id("counter/a")) == nil {
+			t.Fatal("not cached")
+		}
+		if err := n.API().Post(message(3), nil); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := n.API().Send(t.Context(), message(4)); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		close(slow)
+		wg.Wait()
+		if string(got) != "\x00\x01\x02\x03\x04" {
+			t.Errorf("delivered in the order %v", got)
+		}
+	})
+}
+
 // Posts that wait for the next activation end in time, are bounded, and are told of a shutdown.
 func TestPostsThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -427,6 +481,27 @@ func TestPostsThatWait(t *testing.T) {
 			t.Errorf("after the shutdown: %v", err)
 		}
 	})
+}
+
+// A decision that the topology has overtaken by the time the way is found is used once, but not remembered.
+func TestOvertakenDecisionsAreNotCached(t *testing.T) {
+	var n *node
+	n = start(t, func(c *Config) {
+		c.Topology = StaticTopology(self, peer)
+		c.Transport = &fakeTransport{func(Node) (Target, error) {
+			n.Runtime().HandleTopologyChanged(must(NewTopology(self)))
+			return targetFunc(func(env *abi.Envelope) ([]byte, error) { return nil, errGone }), nil
+		}}
+	})
+	if err := n.Runtime().SetPeerKinds("n2", []Kind{{"counter"}}); err != nil {
+		t.Fatal(err)
+	}
+	theirs := owned(n.Runtime().View(), "counter", "n2")
+	e, err := n.Runtime().lookup(t.Context(), &query{id: theirs}, time.Now().Add(time.Minute), 0)
+	if err != nil || e.route.Local() || n.Runtime().cache.get(theirs) != nil {
+		t.Errorf("%v, %v, cached %v", e, err, n.Runtime().cache.get(theirs))
+	}
+	n.ok(theirs.Key())
 }
 
 // A remote target that refuses is asked anew after the view has changed; an actor of a node out of reach is not resolvable.

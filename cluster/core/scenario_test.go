@@ -13,14 +13,14 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
-// TestScenarios replays testdata/*.txt: each line of a step is one input of a machine, the output its effects and the
+// TestScenarios replays testdata/scenarios: each line of a step is one input of a machine, the output its effects and the
 // events it queued.
 //
 // Commands: new [client], start, topology ID=AUTHORITY[#BOOT]…, kinds NODE KIND…, block NODE, unblock NODE,
 // resolve KIND/ID [existing] [refused=E], activated KIND/ID E, failed KIND/ID E CODE, started, releasing, terminated KIND/ID E,
 // stream-ended, resubscribed, shutdown, release-all, owner KIND/ID, ledger. The node is n1; E is an epoch's index.
 func TestScenarios(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		s := &scenario{}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			return s.run(t, d)

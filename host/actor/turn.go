@@ -186,10 +186,13 @@ func (a *Activation) broken(err error) error {
 	return err
 }
 
-// actorError is an error as the guest gave it: it may use a few of the host's codes, every other is its own.
+// actorError is an error as the guest gave it. It may use a few of the host's codes, among them those by which a call of
+// its own ended (deadlock, timeout), so that they come through to whoever called first; none of them makes anybody send
+// again. Every other is the actor's own.
 func (a *Activation) actorError(e *abi.Error) error {
 	switch e.Code {
-	case abi.ErrActor, abi.ErrUnknownMethod, abi.ErrInvalidArgument, abi.ErrUnsupported, abi.ErrDenied, abi.ErrPayloadTooLarge:
+	case abi.ErrActor, abi.ErrUnknownMethod, abi.ErrInvalidArgument, abi.ErrUnsupported, abi.ErrDenied, abi.ErrPayloadTooLarge,
+		abi.ErrDeadlock, abi.ErrTimeout:
 		return e
 	}
 	out := *e

@@ -94,5 +94,5 @@ func (e Example) Path() string { return CallPath(e.Target, e.Method) }
 
 // Curl is the call as a line for a shell, to the node at base.
 func (e Example) Curl(base string) string {
-	return "curl -H 'content-type: application/json' -d '" + e.JSON + "' " + base + e.Path()
+	return "curl -d '" + e.JSON + "' " + base + e.Path()
 }

@@ -50,7 +50,8 @@ func TestOnlyThisMachineMayAsk(t *testing.T) {
 }
 
 func TestLoopbackHost(t *testing.T) {
-	for _, bad := range []string{"", ":", ":80", "localhost:", "localhost:x", "localhost:99999", "[::1", "::1]", "::2", "0.0.0.0", "[::]", "0", "localhost.", "[localhost]"} {
+	for _, bad := range []string{"", ":", ":80", "localhost:", "localhost:x", "localhost:99999", "[::1", "::1]", "::2",
+		"0.0.0.0", "[::]", "0", "localhost.", "[localhost]"} {
 		if loopbackHost(bad) {
 			t.Errorf("%q passes", bad)
 		}
@@ -81,8 +82,9 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	var h Health
-	if a := exchange(t, "GET", s.URL+"/readyz?verbose", nil); json.Unmarshal([]byte(a.body), &h) != nil || !h.Ready || len(h.Checks) != 1 || len(h.Files) != 1 {
-		t.Errorf("%s", a.body)
+	a = exchange(t, "GET", s.URL+"/readyz?verbose", nil)
+	if err := json.Unmarshal([]byte(a.body), &h); err != nil || !h.Ready || len(h.Checks) != 1 || len(h.Files) != 1 {
+		t.Errorf("%v: %s", err, a.body)
 	}
 	if a := exchange(t, "HEAD", s.URL+"/readyz", nil); a.status != 200 || a.body != "" {
 		t.Errorf("HEAD: %d %q", a.status, a.body)
@@ -157,15 +159,17 @@ func TestKindsAndIndex(t *testing.T) {
 	chat := DescribeKind(&abi.KindDescription{Name: "chat", Methods: []abi.Method{*record("join")}}, "", "")
 	node.kinds = []KindInfo{chat, counterKind()}
 	node.files = []FileInfo{{Path: "counter.wasm", SHA256: "c0ffee", Kinds: []string{"counter"}, State: FileLoaded}}
-	want := `{"kinds":[{"name":"chat","state":{"keep":"none","level":"volatile"},"events":[],"methods":[{"name":"join","params":"{}","result":"any","example":"{}"}]},` +
-		`{"name":"counter","file":"counter.wasm","version":"c0ffee","state":{"keep":"none","level":"volatile"},"events":["call"],"methods":[` +
+	want := `{"kinds":[{"name":"chat","state":{"keep":"none","level":"volatile"},"events":[],"methods":[` +
+		`{"name":"join","params":"{}","result":"any","example":"{}"}]},` +
+		`{"name":"counter","file":"counter.wasm","version":"c0ffee","state":{"keep":"none","level":"volatile"},` +
+		`"events":["call"],"methods":[` +
 		`{"name":"add","params":"{by: int, note?: text}","result":"any","example":"{\"by\":1}"},` +
 		`{"name":"get","read_only":true,"params":"any","result":"any","example":"{}"}]}],` +
 		`"files":[{"path":"counter.wasm","sha256":"c0ffee","kinds":["counter"],"state":"loaded"}]}`
 	if a := exchange(t, "GET", s.URL+"/v1/kinds", nil); strings.TrimSpace(a.body) != want {
 		t.Errorf("got  %s\nwant %s", a.body, want)
 	}
-	line := `curl -H 'content-type: application/json' -d '{"by":1}' ` + s.URL + `/v1/actors/counter/alice/add`
+	line := `curl -d '{"by":1}' ` + s.URL + `/v1/actors/counter/alice/add`
 	if a := exchange(t, "GET", s.URL+"/", nil, "Accept", "*/*"); !strings.Contains(a.body, line) {
 		t.Errorf("the index lacks %s:\n%s", line, a.body)
 	}
@@ -178,14 +182,17 @@ func TestKindsAndIndex(t *testing.T) {
 
 func TestExampleJSON(t *testing.T) {
 	text, whole := &abi.Schema{Type: abi.TypeText}, &abi.Schema{Type: abi.TypeUint}
+	sub := &abi.Schema{Type: abi.TypeRecord, Fields: []abi.Field{{Name: "n", Schema: &abi.Schema{Type: abi.TypeFloat}}}}
 	for want, s := range map[string]*abi.Schema{
-		`{}`:                          nil,
-		`1`:                           whole,
-		`"text"`:                      text,
-		`true`:                        {Type: abi.TypeBool},
-		`[1]`:                         {Type: abi.TypeList, Elem: whole},
-		`[]`:                          {Type: abi.TypeList},
-		`{"to":"to","sub":{"n":1.5}}`: {Type: abi.TypeRecord, Fields: []abi.Field{{Name: "to", Schema: text}, {Name: "x", Optional: true}, {Name: "sub", Schema: &abi.Schema{Type: abi.TypeRecord, Fields: []abi.Field{{Name: "n", Schema: &abi.Schema{Type: abi.TypeFloat}}}}}}},
+		`{}`:     nil,
+		`1`:      whole,
+		`"text"`: text,
+		`true`:   {Type: abi.TypeBool},
+		`[1]`:    {Type: abi.TypeList, Elem: whole},
+		`[]`:     {Type: abi.TypeList},
+		`{"to":"to","sub":{"n":1.5}}`: {Type: abi.TypeRecord, Fields: []abi.Field{
+			{Name: "to", Schema: text}, {Name: "x", Optional: true}, {Name: "sub", Schema: sub},
+		}},
 	} {
 		if got := ExampleJSON(s); got != want || !json.Valid([]byte(got)) {
 			t.Errorf("%s: %s, want %s", s, got, want)

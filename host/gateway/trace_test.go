@@ -73,7 +73,7 @@ func TestTracestate(t *testing.T) {
 		}
 	}
 	long := "first=" + strings.Repeat("x", 250) + ",second=" + strings.Repeat("y", 250) + ",third=z"
-	if got := fitTracestate(long); got != strings.TrimSuffix(long, ",third=z")[:len(got)] || len(got) > abi.MaxTraceLen || !strings.HasPrefix(got, "first=") {
+	if got := fitTracestate(long); len(got) > abi.MaxTraceLen || !strings.HasPrefix(long, got+",") || !strings.HasPrefix(got, "first=") {
 		t.Errorf("%d bytes left: %.20s", len(got), got)
 	}
 }

@@ -146,7 +146,7 @@ func (d *decoder) run(c *codec, payload []byte, p unsafe.Pointer) error {
 	}
 	*d = decoder{r: abi.NewReader(payload), budget: 1<<20 + 24*len(payload)}
 	if len(payload) == 0 {
-		d.r.Fail("the payload is empty, a " + c.schema.String() + " is expected")
+		d.r.Fail("the payload is empty; the type is " + c.schema.String())
 	} else {
 		c.dec(d, p)
 		d.r.End()

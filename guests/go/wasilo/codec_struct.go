@@ -141,7 +141,7 @@ func (rec *record) dec(d *decoder, p unsafe.Pointer) {
 	}
 	for i := 0; missing > 0 && !d.failed(); i++ {
 		if f := &rec.fields[i]; f.required && seen[i/64]&(1<<(i%64)) == 0 {
-			d.r.Fail("missing, a " + f.c.schema.String() + " is expected")
+			d.r.Fail("missing; the type is " + f.c.schema.String())
 			d.step("." + f.name)
 		}
 	}

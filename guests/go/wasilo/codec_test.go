@@ -153,10 +153,10 @@ func TestDecodingIsStrictAndSaysWhere(t *testing.T) {
 	}
 	dec := func(raw Raw) error { _, err := Decode[list](raw); return err }
 	for _, c := range []struct{ name, raw, want string }{
-		{"no payload", "", "items: missing, a [{a: int, b?: text}] is expected"},
+		{"no payload", "", "items: missing; the type is [{a: int, b?: text}]"},
 		{"null", "f6", "items: missing"},
 		{"another type", "01", "a map expected, not an integer (byte 0)"},
-		{"missing in a list", "a1 65 6974656d73 82 a1616101 a0", "items[1].a: missing, a int is expected"},
+		{"missing in a list", "a1 65 6974656d73 82 a1616101 a0", "items[1].a: missing; the type is int"},
 		{"too large", "a1 65 6974656d73 81 a1 6161 18c8", "items[0].a: 200 does not fit int8"},
 		{"text for a number", "a1 65 6974656d73 81 a1 6161 6161", "items[0].a: an integer expected, not text (byte 11)"},
 		{"float for an integer", "a1 65 6974656d73 81 a1 6161 f93c00", "items[0].a: an integer expected, not a float"},
@@ -175,6 +175,21 @@ func TestDecodingIsStrictAndSaysWhere(t *testing.T) {
 		}
 		if !errors.Is(err, abi.ErrInvalidArgument) {
 			t.Errorf("%s: %v is no invalid_argument", c.name, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"an actor is written KIND/IDENTITY": second(Decode[Identity](Raw{0x61, 'x'})),
+		"fits float32 expected":             second(Decode[float32](Raw{0xfb, 0x7f, 0xe0, 0, 0, 0, 0, 0, 0})),
+		"300 does not fit uint8":            second(Decode[uint8](Raw{0x19, 0x01, 0x2c})),
+		"an unsigned integer":               second(Decode[uint](Raw{0x20})),
+		"a list of 2 expected":              second(Decode[[2]int](Raw{0x81, 0})),
+		"2 bytes expected, not 1":           second(Decode[[2]byte](Raw{0x41, 0})),
+		"a time like":                       second(Decode[time.Time](Raw{0x61, 'x'})),
+		"[1]: an integer":                   second(Decode[[]int](Raw{0x82, 0, 0x60})),
+		`["a"]: an integer`:                 second(Decode[map[label]int](Raw{0xa1, 0x61, 'a', 0x60})),
+	} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v, want %q in it", err, name)
 		}
 	}
 	for _, c := range []struct{ name, raw string }{
@@ -198,6 +213,8 @@ func TestDecodingIsStrictAndSaysWhere(t *testing.T) {
 	}
 }
 
+func second[T any](_ T, err error) error { return err }
+
 func TestWhatCannotTravel(t *testing.T) {
 	type one struct{ Same int }
 	type other struct{ Same string }
@@ -211,7 +228,7 @@ func TestWhatCannotTravel(t *testing.T) {
 		"the keys of a map are strings":                      reflect.TypeFor[map[int]string](),
 		"a pointer to a pointer":                             reflect.TypeFor[**int](),
 		"has no exported fields":                             reflect.TypeFor[struct{ a int }](),
-		`two fields named "Same"`:                       reflect.TypeFor[twice](),
+		`two fields named "Same"`:                            reflect.TypeFor[twice](),
 		`the option "string" is neither`: reflect.TypeFor[struct {
 			A int `json:"a,string"`
 		}](),

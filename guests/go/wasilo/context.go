@@ -19,6 +19,7 @@ type Context struct {
 	inst     *Instance
 	live     bool
 	readOnly bool
+	method   bool // a method's handler runs, not a hook
 	reason   string
 	deferred *pendingReply // the reply was taken away
 	failure  error         // fails the turn whatever the handler returns

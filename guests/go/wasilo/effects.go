@@ -124,10 +124,14 @@ type pendingReply struct {
 
 // Defer takes the reply of the running call away: what the handler returns is not sent, unless it is an error. The
 // caller waits until [Deferred.Reply] or [Deferred.Fail], or its own deadline, after which an answer goes nowhere.
-// Meanwhile the actor takes other messages. Out must be the result type of the method. In a read-only method it fails
-// the turn; where nobody waits for a reply it does nothing.
+// Meanwhile the actor takes other messages. Out must be the result type of the method. In a read-only method, and
+// in Activate, it fails the turn; where nobody waits for a reply it does nothing.
 func Defer[Out any](ctx *Context) *Deferred[Out] {
-	if err := ctx.mayAct("defer the reply"); err != nil {
+	err := ctx.mayAct("defer the reply")
+	if err == nil && ctx.inst.ev.Tag == abi.EventCall && !ctx.method {
+		err = abi.NewError(abi.ErrUnsupported, "cannot defer the reply: a hook answers nobody")
+	}
+	if err != nil {
 		ctx.failure = err
 		return &Deferred[Out]{&pendingReply{inst: ctx.inst, done: true}}
 	}

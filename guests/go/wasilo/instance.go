@@ -135,6 +135,10 @@ func (i *Instance) activate() error {
 		return &e
 	}
 	i.ctx.reason = ""
+	if err := i.ctx.failure; err != nil {
+		i.actor = nil
+		return err
+	}
 	i.held, i.heldCount = append(i.held[:0], i.effects...), i.count
 	i.effects, i.count = i.effects[:0], 0
 	i.firstHandle = i.nextHandle
@@ -149,7 +153,7 @@ func (i *Instance) handle() error {
 		if m == nil {
 			return abi.NewError(abi.ErrUnknownMethod, "kind "+i.self.Identity.Kind()+" has no method "+strconv.Quote(ev.Method))
 		}
-		c.readOnly = m.desc.ReadOnly
+		c.readOnly, c.method = m.desc.ReadOnly, true
 		if ev.Tag == abi.EventMessage {
 			return m.run(c, ev.Payload, nil)
 		}

@@ -182,7 +182,9 @@ func (h *handler) run(c *Context, in []byte, out *encoder) error {
 	return h.bound(c, in, out)
 }
 
-// Handler is a method of a kind, and the typed way to call it from other actors (see [Handler.Call]).
+// Handler is a method of a kind, and the typed way to call it from other actors (see [Handler.Call]). Keep it in a variable
+// for that. Handlers of the same kind that use one another this way can make Go complain of an initialization cycle;
+// the functions, which take names, cannot.
 type Handler[T, In, Out any] struct {
 	name, kind string
 	doc        string

@@ -29,6 +29,9 @@ func (d *desk) Activate(ctx *wasilo.Context) error {
 	if ctx.Self().ID() == "broken" {
 		return errors.New("no ink")
 	}
+	if ctx.Self().ID() == "deferring" {
+		wasilo.Defer[string](ctx)
+	}
 	if strings.HasPrefix(ctx.Self().ID(), "clock") {
 		return tick.Every(ctx, time.Second, "activation")
 	}
@@ -170,6 +173,19 @@ func (d *desk) act(ctx *wasilo.Context, in string) (string, error) {
 		})
 	case "after":
 		return "", wasilo.After(ctx, "tick:"+arg, time.Second, arg)
+	case "badevery":
+		return "", wasilo.Every(ctx, "tick", 0, arg)
+	case "longtimer":
+		return "", wasilo.After(ctx, "tick:"+strings.Repeat("x", 200), 0, arg)
+	case "badpayload":
+		return "", wasilo.Tell[any](ctx, other, "note", make(chan int))
+	case "badtype":
+		return "", wasilo.Tell(ctx, other, "note", make(chan int))
+	case "badresult":
+		_, err := wasilo.Call[chan int](ctx, other, "note", "x")
+		return "", err
+	case "epoch":
+		return fmt.Sprint(ctx.Epoch().Index > 0), nil
 	case "badtimer":
 		return "", wasilo.After(ctx, "tock", time.Second, arg)
 	case "cancel":
@@ -245,19 +261,25 @@ func TestScripts(t *testing.T) {
 		{"panic ouch", "", "trap: panic: ouch"},
 		{"call fail ink", "", "actor_error no_paper: out of ink"},
 		{"call panic ouch", "", "actor_error trap: panic: ouch"},
-		{"callself", "", "actor_error deadlock: desk/mine→desk/mine"},
-		{"callback", "", "actor_error deadlock: desk/other→desk/other"},
-		{"call back", "", "actor_error deadlock: desk/mine→desk/other→desk/mine"},
+		{"callself", "", "deadlock: desk/mine→desk/mine"},
+		{"callback", "", "deadlock: desk/other→desk/other"},
+		{"call back", "", "deadlock: desk/mine→desk/other→desk/mine"},
 		{"callwrong", "", "actor_error unreadable_reply: the reply of desk/other to act: an integer expected, not text"},
 		{"callnobody", "", "invalid_argument: cannot send act: no valid actor is named"},
 		{"callinactive", "", "actor_error not_active: desk/asleep is not active"},
 		{"both", "1+222", ""},
 		{"any", "quick", ""},
-		{"late", "", "actor_error timeout: the deadline passed"},
+		{"late", "", "timeout: the deadline passed"},
 		{"startbad", "", `invalid_argument: cannot send to desk/other: "no such method!" is no method name`},
 		{"then echo x", "x!", ""},
 		{"then fail ink", "", "actor_error no_paper: other: actor_error no_paper: out of ink"},
 		{"badtimer", "", `invalid_argument: kind desk has no handler for timer "tock"`},
+		{"badevery x", "", "invalid_argument: a repeating timer needs an interval above 0"},
+		{"longtimer x", "", "invalid_argument: a timer's name has 1 to 127 bytes"},
+		{"badpayload", "", "invalid_argument: type chan int cannot travel"},
+		{"badtype", "", "invalid_argument: type chan int cannot travel"},
+		{"badresult", "", "type chan int cannot travel"},
+		{"epoch", "true", ""},
 		{"cancel ", "", "invalid_argument: a timer's name has 1 to 127 bytes"},
 		{"time", "00:00:005s 5s true true <nil>", ""},
 		{"rand", "true true", ""},
@@ -404,6 +426,10 @@ func TestActivationFails(t *testing.T) {
 		if err == nil || err.Error() != "actor_error: the actor could not be activated: no ink" {
 			t.Errorf("%v", err)
 		}
+	}
+	_, err := wasilotest.Call[string](node, wasilo.ID("desk", "deferring"), "act", "echo x")
+	if !errors.Is(err, abi.ErrUnsupported) {
+		t.Errorf("a hook that defers: %v", err)
 	}
 }
 
@@ -573,11 +599,10 @@ func TestDescription(t *testing.T) {
 }
 
 func TestEventsThatAreNotUnderstood(t *testing.T) {
-	inst := wasilo.NewInstance(nil, deskKind)
 	turn := func(event []byte) *abi.Output {
 		t.Helper()
 		var out abi.Output
-		if err := abi.DecodeOutput(inst.Turn(event), &out); err != nil {
+		if err := abi.DecodeOutput(wasilo.NewInstance(nil, deskKind).Turn(event), &out); err != nil {
 			t.Fatal(err)
 		}
 		return &out
@@ -602,7 +627,7 @@ func TestEventsThatAreNotUnderstood(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", ev, out.Err, want)
 		}
 	}
-	if out := turn(abi.AppendEvent(nil, &abi.Event{Tag: abi.EventCompletion, Handle: 77})); out.Kind != abi.OutEffects || len(out.Effects) != 0 {
+	if out := turn(abi.AppendEvent(nil, &abi.Event{Tag: abi.EventCompletion, Handle: 77, Self: self})); out.Kind != abi.OutEffects || len(out.Effects) != 0 {
 		t.Errorf("a completion that nobody waits for: %+v", out)
 	}
 }

@@ -352,7 +352,8 @@ func (n *Node) arm(a *activation, name string, t *timer, at time.Time) {
 // actorError is an error as a node passes it on: a guest may use a few codes, any other is its own error.
 func actorError(e *abi.Error) *abi.Error {
 	switch e.Code {
-	case abi.ErrActor, abi.ErrUnknownMethod, abi.ErrInvalidArgument, abi.ErrUnsupported, abi.ErrDenied, abi.ErrPayloadTooLarge:
+	case abi.ErrActor, abi.ErrUnknownMethod, abi.ErrInvalidArgument, abi.ErrUnsupported, abi.ErrDenied, abi.ErrPayloadTooLarge,
+		abi.ErrDeadlock, abi.ErrTimeout:
 		return e
 	}
 	out := *e

@@ -35,7 +35,8 @@ func (a *app) banner(node *host.Node, dir string) {
 	case len(kinds) == 0:
 		fmt.Fprintf(w, "  Nothing is loaded yet: put a .wasm file into %s, it is picked up at once.\n", oneLine(dir))
 	case ok:
-		fmt.Fprintf(w, "\nIn another terminal:\n\n  %s\n\nor\n\n  %s\n", callLine(selfCommand(), node.URL(), example), example.Curl(node.URL()))
+		fmt.Fprintf(w, "\nIn another terminal:\n\n  %s\n\nor\n\n  %s\n",
+			callLine(selfCommand(), node.URL(), example), example.Curl(node.URL()))
 	}
 	fmt.Fprintf(w, "\nCtrl-C ends it.\n\n")
 }

@@ -82,7 +82,8 @@ func writeKind(w io.Writer, k *gateway.KindInfo) error {
 	if k.Doc != "" {
 		head += ": " + oneLine(k.Doc)
 	}
-	if _, err := fmt.Fprintf(w, "%s\n  state %s; events %s\n", head, stateText(k.State), oneLine(strings.Join(k.Events, ", "))); err != nil {
+	events := oneLine(strings.Join(k.Events, ", "))
+	if _, err := fmt.Fprintf(w, "%s\n  state %s; events %s\n", head, stateText(k.State), events); err != nil {
 		return err
 	}
 	t := newTable(w)

@@ -89,7 +89,8 @@ func (p *actorTable) page(actors []gateway.ActorInfo) error {
 	now := time.Now()
 	for _, i := range actors {
 		p.rows++
-		t.row(i.Kind+"/"+i.ID, i.State, age(i.Since, now), age(i.Last, now), strconv.Itoa(i.Waiting), strconv.Itoa(i.Calls), strconv.Itoa(i.Timers))
+		t.row(i.Kind+"/"+i.ID, i.State, age(i.Since, now), age(i.Last, now),
+			strconv.Itoa(i.Waiting), strconv.Itoa(i.Calls), strconv.Itoa(i.Timers))
 	}
 	return t.flush()
 }

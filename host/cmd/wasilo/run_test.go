@@ -54,13 +54,15 @@ func TestExitCodes(t *testing.T) {
 
 func TestRunIsAFunction(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := Run([]string{"version"}, strings.NewReader(""), &out, &errs); code != 0 || !strings.HasPrefix(out.String(), "wasilo ") || errs.Len() > 0 {
+	code := Run([]string{"version"}, strings.NewReader(""), &out, &errs)
+	if code != 0 || !strings.HasPrefix(out.String(), "wasilo ") || errs.Len() > 0 {
 		t.Errorf("%d %q %q", code, out.String(), errs.String())
 	}
 }
 
 func TestOneLine(t *testing.T) {
-	for in, want := range map[string]string{"plain é": "plain é", "a\nb\n": "a; b", "\x1b[2J": `\x1b[2J`, "\u009bm": `\u009bm`, "a\tb": `a\tb`, "": ""} {
+	for in, want := range map[string]string{"plain é": "plain é", "a\nb\n": "a; b", "\x1b[2J": `\x1b[2J`, "\u009bm": `\u009bm`,
+		"a\tb": `a\tb`, "": ""} {
 		if got := oneLine(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
@@ -72,7 +74,9 @@ func TestLogIsPlainWithoutATerminal(t *testing.T) {
 	log := newLogger(&out, slog.LevelInfo, "text", nil)
 	log.Debug("hidden")
 	log.Info("a guest says \x1b[31mred", "actor", "counter/a")
-	if s := out.String(); strings.Contains(s, "\x1b") || strings.Contains(s, "hidden") || !strings.Contains(s, `\x1b[31mred`) || !strings.Contains(s, "actor=counter/a") {
+	s := out.String()
+	if strings.Contains(s, "\x1b") || strings.Contains(s, "hidden") || !strings.Contains(s, `\x1b[31mred`) ||
+		!strings.Contains(s, "actor=counter/a") {
 		t.Errorf("%q", s)
 	}
 	out.Reset()

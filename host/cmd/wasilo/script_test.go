@@ -25,6 +25,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Scripts run this binary hundreds of times; with the race detector each would stay for a second at its end.
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	testscript.Main(m, map[string]func(){"wasilo": main})
 }
 
@@ -36,6 +40,7 @@ func TestCommands(t *testing.T) {
 			s := httptest.NewServer(gateway.New(gateway.Config{Node: &fakeNode{}}))
 			env.Defer(s.Close)
 			env.Setenv("WASILO_NODE", s.URL)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
@@ -55,12 +60,13 @@ func TestNodes(t *testing.T) {
 		Dir: "testdata/node", RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("WASM", wasm)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
 			env.Values["node"] = &process{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "stop": stop, "force": force, "eventually": eventually,
+			"exits": exits, "start": start, "halt": halt, "force": force, "eventually": eventually,
 		},
 	})
 }
@@ -155,11 +161,11 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("NODE_ID", ready.ID)
 }
 
-// stop ends the node as an operator would; it must leave with 0. What it wrote to stderr is then in node.log.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+// halt ends the node as an operator would; it must leave with 0. What it wrote to stderr is then in node.log.
+func halt(ts *testscript.TestScript, neg bool, args []string) {
 	p := ts.Value("node").(*process)
 	if neg || p.cmd == nil || len(args) > 0 {
-		ts.Fatalf("usage: stop, after start")
+		ts.Fatalf("usage: halt, after start")
 	}
 	ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
 	err := p.end(ts)
@@ -230,7 +236,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 // environment is that of the script's own commands, as far as wasilo looks at it.
 func environment(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME", "WASILO_NODE"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME", "WASILO_NODE", "GORACE"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	for _, s := range nodeSettings() {
@@ -325,7 +331,8 @@ func (n *fakeNode) Actors(q gateway.ActorQuery) (page gateway.ActorPage) {
 			page.More = true
 			break
 		}
-		page.Actors = append(page.Actors, gateway.ActorInfo{Kind: "counter", ID: id, State: gateway.ActorIdle, Since: time.Now().Add(-90 * time.Second)})
+		page.Actors = append(page.Actors, gateway.ActorInfo{Kind: "counter", ID: id, State: gateway.ActorIdle,
+			Since: time.Now().Add(-90 * time.Second)})
 	}
 	return page
 }

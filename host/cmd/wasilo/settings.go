@@ -41,58 +41,73 @@ const (
 // nodeSettings returns the table of a node's settings, in the order of the help.
 func nodeSettings() []setting {
 	return []setting{
-		{key: "http", name: "http", usage: "`ADDR` of the HTTP gateway; port 0 takes a free one (default " + defaultHTTP + ")",
-			set: func(c *settings, v string) (err error) { c.host.HTTP, err = notEmpty(v); return err }},
-		{key: "actors", name: "actors", usage: "`DIR` of .wasm files, read flat and followed (default ./actors)", path: true,
-			set: func(c *settings, v string) (err error) { c.host.ActorsDir, err = notEmpty(v); return err }},
-		{key: "data", name: "data", usage: "`DIR` for what the node keeps", path: true,
-			set: func(c *settings, v string) (err error) { c.host.DataDir, err = notEmpty(v); return err }},
-		{key: "id", name: "id", usage: "`NAME` of the node in its cluster (default node)",
-			set: func(c *settings, v string) error { c.host.ID = v; return checkName(v) }},
-		{key: "cluster", name: "cluster", usage: "`NAME` of the cluster (default wasilo)",
-			set: func(c *settings, v string) error { c.host.Cluster = v; return checkName(v) }},
-		{key: "log.level", name: "log-level", usage: "`LEVEL` of the log: debug, info, warn or error (default info)",
-			set: func(c *settings, v string) (err error) { c.logLevel, err = parseLevel(v); return err }},
-		{key: "log.format", name: "log-format", usage: "`FORMAT` of the log: text or json (default text)",
-			set: func(c *settings, v string) (err error) { c.logFormat, err = parseLogFormat(v); return err }},
-		{key: "limits.max_message", name: "max-message", usage: "`SIZE` of a message at most (default " + sizeText(abi.DefaultMaxMessage) + ")",
+		{key: "http", name: "http",
+			usage: "`ADDR` of the HTTP gateway; port 0 takes a free one (default " + defaultHTTP + ")",
+			set:   func(c *settings, v string) (err error) { c.host.HTTP, err = notEmpty(v); return err }},
+		{key: "actors", name: "actors", path: true,
+			usage: "`DIR` of .wasm files, read flat and followed (default ./actors)",
+			set:   func(c *settings, v string) (err error) { c.host.ActorsDir, err = notEmpty(v); return err }},
+		{key: "data", name: "data", path: true,
+			usage: "`DIR` for what the node keeps (default ./wasilo-data; for dev in the user's cache)",
+			set:   func(c *settings, v string) (err error) { c.host.DataDir, err = notEmpty(v); return err }},
+		{key: "id", name: "id",
+			usage: "`NAME` of the node in its cluster (default node; for dev dev)",
+			set:   func(c *settings, v string) error { c.host.ID = v; return checkName(v) }},
+		{key: "cluster", name: "cluster",
+			usage: "`NAME` of the cluster (default wasilo)",
+			set:   func(c *settings, v string) error { c.host.Cluster = v; return checkName(v) }},
+		{key: "log.level", name: "log-level",
+			usage: "`LEVEL` of the log: debug, info, warn or error (default info)",
+			set:   func(c *settings, v string) (err error) { c.logLevel, err = parseLevel(v); return err }},
+		{key: "log.format", name: "log-format",
+			usage: "`FORMAT` of the log: text or json (default text)",
+			set:   func(c *settings, v string) (err error) { c.logFormat, err = parseLogFormat(v); return err }},
+		{key: "limits.max_message", name: "max-message",
+			usage: "`SIZE` of a message at most (default " + sizeText(abi.DefaultMaxMessage) + ")",
 			set: func(c *settings, v string) error {
 				n, err := parseSize(v, 1<<10, 1<<30)
 				c.host.Limits.MaxMessage = int(n)
 				return err
 			}},
-		{key: "limits.mailbox", name: "mailbox", usage: "`N` messages may wait at an actor" + defaultsTo(abi.DefaultMailbox),
+		{key: "limits.mailbox", name: "mailbox",
+			usage: "`N` messages may wait at an actor" + defaultsTo(abi.DefaultMailbox),
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.Mailbox, err = parseCount(v, 1, mostCount)
 				return err
 			}},
-		{key: "limits.turn", name: "turn", usage: "`TIME` that one turn may take" + defaultsTo(abi.DefaultTurn),
+		{key: "limits.turn", name: "turn",
+			usage: "`TIME` that one turn may take" + defaultsTo(abi.DefaultTurn),
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.Turn, err = parseDuration(v, leastTime)
 				return err
 			}},
-		{key: "limits.request", name: "request", usage: "`TIME` of a request that names none" + defaultsTo(abi.DefaultRequest),
+		{key: "limits.request", name: "request",
+			usage: "`TIME` of a request that names none" + defaultsTo(abi.DefaultRequest),
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.Request, err = parseDuration(v, leastTime)
 				return err
 			}},
-		{key: "limits.idle", name: "idle", usage: "`TIME` without a message, then an actor is passivated" + defaultsTo(abi.DefaultIdle),
+		{key: "limits.idle", name: "idle",
+			usage: "`TIME` without a message, then an actor is passivated" + defaultsTo(abi.DefaultIdle),
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.Idle, err = parseDuration(v, leastTime)
 				return err
 			}},
-		{key: "limits.memory", name: "memory", usage: "`SIZE` of an actor's memory at most (default " + sizeText(abi.DefaultMemory) + ")",
+		{key: "limits.memory", name: "memory",
+			usage: "`SIZE` of an actor's memory at most (default " + sizeText(abi.DefaultMemory) + ")",
 			set: func(c *settings, v string) error {
 				n, err := parseSize(v, 64<<10, mostMemory)
 				c.host.Limits.Memory = uint64(n)
 				return err
 			}},
-		{key: "limits.max_actors", name: "max-actors", usage: "`N` actors may be active on the node (default 100000)",
+		{key: "limits.max_actors", name: "max-actors",
+			usage: "`N` actors may be active on the node (default 100000)",
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.MaxActors, err = parseCount(v, 1, mostCount)
 				return err
 			}},
-		{key: "limits.max_bytes", name: "max-bytes", usage: "`SIZE` that active actors may take together (default half of the memory)",
+		{key: "limits.max_bytes", name: "max-bytes",
+			usage: "`SIZE` that active actors may take together (default half of the memory)",
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.MaxBytes, err = parseSize(v, 1<<20, mostBytes)
 				return err

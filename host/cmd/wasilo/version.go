@@ -23,7 +23,10 @@ func (a *app) version() *cobra.Command {
 			Go       string `json:"go"`
 			Platform string `json:"platform"`
 			ABI      string `json:"abi"`
-		}{buildVersion(), revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, fmt.Sprintf("%d.%d", abi.Major, abi.Minor)}
+		}{
+			buildVersion(), revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH,
+			fmt.Sprintf("%d.%d", abi.Major, abi.Minor),
+		}
 		if a.output == outputJSON {
 			return a.printJSON(v)
 		}

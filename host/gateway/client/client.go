@@ -89,12 +89,14 @@ type CallOptions struct {
 }
 
 // CallJSON calls a method with JSON parameters (nil: none) and returns its reply as JSON.
-func (c *Client) CallJSON(ctx context.Context, target abi.Identity, method string, params []byte, opt CallOptions) ([]byte, error) {
+func (c *Client) CallJSON(ctx context.Context, target abi.Identity, method string, params []byte,
+	opt CallOptions) ([]byte, error) {
 	return c.call(ctx, target, method, gateway.TypeJSON, params, opt)
 }
 
 // CallCBOR calls a method with CBOR parameters (nil: none) and returns its reply as CBOR.
-func (c *Client) CallCBOR(ctx context.Context, target abi.Identity, method string, params []byte, opt CallOptions) ([]byte, error) {
+func (c *Client) CallCBOR(ctx context.Context, target abi.Identity, method string, params []byte,
+	opt CallOptions) ([]byte, error) {
 	return c.call(ctx, target, method, gateway.TypeCBOR, params, opt)
 }
 
@@ -118,7 +120,8 @@ func (c *Client) Call(ctx context.Context, target abi.Identity, method string, p
 	return nil
 }
 
-func (c *Client) call(ctx context.Context, target abi.Identity, method, mediaType string, params []byte, opt CallOptions) ([]byte, error) {
+func (c *Client) call(ctx context.Context, target abi.Identity, method, mediaType string, params []byte,
+	opt CallOptions) ([]byte, error) {
 	if target.IsZero() || !abi.ValidMethod(method) {
 		return nil, abi.NewError(abi.ErrInvalidArgument, "a call needs an actor, and a method of 1 to "+
 			strconv.Itoa(abi.MaxMethodLen)+" of A-Z, a-z, 0-9, '_', '.' and '-'")

@@ -36,7 +36,8 @@ func (n *node) Files() []gateway.FileInfo {
 }
 func (n *node) Ready() gateway.Readiness { return n.ready }
 func (n *node) Actors(q gateway.ActorQuery) gateway.ActorPage {
-	return gateway.ActorPage{Actors: []gateway.ActorInfo{{Kind: "echo", ID: fmt.Sprintf("%s,%d,%s", q.Kind, q.Limit, q.After)}}, More: q.After.IsZero()}
+	asked := gateway.ActorInfo{Kind: "echo", ID: fmt.Sprintf("%s,%d,%s", q.Kind, q.Limit, q.After)}
+	return gateway.ActorPage{Actors: []gateway.ActorInfo{asked}, More: q.After.IsZero()}
 }
 
 func dial(t *testing.T, h http.Handler) *client.Client {
@@ -87,7 +88,8 @@ func TestCall(t *testing.T) {
 	before := time.Now()
 	err = c.Call(t.Context(), alice, "m", nil, nil, client.CallOptions{Timeout: 3 * time.Second, IdempotencyKey: "k",
 		TraceParent: parent, TraceState: "a=1", Flags: abi.OneWay | abi.OnlyIfActive})
-	if err != nil || got.Flags != abi.OneWay|abi.OnlyIfActive || got.IdempotencyKey != "k" || got.TraceParent != parent || got.TraceState != "a=1" {
+	if err != nil || got.Flags != abi.OneWay|abi.OnlyIfActive || got.IdempotencyKey != "k" ||
+		got.TraceParent != parent || got.TraceState != "a=1" {
 		t.Errorf("%v, %+v", err, got)
 	}
 	if d := got.Deadline; d.Before(before.Add(3*time.Second)) || d.After(time.Now().Add(3*time.Second)) {
@@ -200,7 +202,8 @@ func TestStrangersAnswer(t *testing.T) {
 		}
 		fmt.Fprint(w, "<html>")
 	}))
-	if _, err := c.CallJSON(t.Context(), identity(t, "echo/a"), "m", nil, client.CallOptions{}); !errors.Is(err, abi.ErrInternal) || !strings.Contains(err.Error(), "302") {
+	_, err := c.CallJSON(t.Context(), identity(t, "echo/a"), "m", nil, client.CallOptions{})
+	if !errors.Is(err, abi.ErrInternal) || !strings.Contains(err.Error(), "302") {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Kinds(t.Context()); !errors.Is(err, abi.ErrInternal) || !strings.Contains(err.Error(), "cannot read") {
@@ -210,7 +213,8 @@ func TestStrangersAnswer(t *testing.T) {
 
 func TestBadInput(t *testing.T) {
 	for _, url := range []string{"127.0.0.1:7700", "ftp://localhost", "http://", "http://localhost/path", "http://localhost?q", ":"} {
-		if _, err := client.New(client.Config{URL: url}); !errors.Is(err, abi.ErrInvalidArgument) || !strings.Contains(err.Error(), "http://HOST:PORT") {
+		_, err := client.New(client.Config{URL: url})
+		if !errors.Is(err, abi.ErrInvalidArgument) || !strings.Contains(err.Error(), "http://HOST:PORT") {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
