@@ -65,7 +65,7 @@ type everything struct {
 	Tree     tree              `json:"tree"`
 	Unnamed  int
 	Hidden   int `json:"-"`
-	secret   int
+	secret   int //lint:ignore U1000 unexported fields are left alone
 }
 
 func full() everything {

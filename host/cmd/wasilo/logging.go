@@ -16,7 +16,7 @@ func newLogger(w io.Writer, level slog.Level, format string, env []string) *slog
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{
+	return slog.New(tint.NewTextHandler(w, &tint.Options{
 		Level: level, TimeFormat: "15:04:05.000", NoColor: !colours(w, env), ReplaceAttr: plainMessage,
 	}))
 }
