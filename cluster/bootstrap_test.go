@@ -307,13 +307,19 @@ func TestB1_5_StatusDecidesBeforeTheInstall(t *testing.T) {
 		for _, store := range []*brokenStatus{{loadErr: errors.New("disk is gone")}, {saveErr: errors.New("disk is gone")}} {
 			for _, disabled := range []bool{false, true} {
 				cfg := config(&fakeSilo{})
-				cfg.Disabled = disabled
+				topology := &fakeTopology{}
+				cfg.Disabled, cfg.Topology = disabled, topology
 				sys, x, err := install(store, cfg)
 				if x != nil || !errors.As(err, &be) || be.Kind != StatusStoreFailed || !strings.Contains(err.Error(), "disk is gone") {
 					t.Errorf("Install = %v, %v", x, err)
 				}
 				if _, err := APIOf(sys); !errors.Is(err, ErrNotInstalled) {
 					t.Error(err)
+				}
+				for _, h := range topology.handles {
+					if h.closed.Load() == 0 {
+						t.Error("a subscription was left open")
+					}
 				}
 			}
 		}

@@ -76,6 +76,9 @@ func TestB4_2_PastTheAttemptsTimeoutWrapsTheCause(t *testing.T) {
 		if took := time.Since(begin); took < 300*time.Millisecond || took > 700*time.Millisecond {
 			t.Errorf("it took %s", took)
 		}
+		if n.Runtime().cache.get(id("counter/a")) != nil {
+			t.Error("a target that keeps refusing is cached")
+		}
 
 		// The resolve keeps failing in a way that passes.
 		n.silo.onActivate = func(ActivationRequest) error { return abi.NewError(abi.ErrNotReady, "compiling") }

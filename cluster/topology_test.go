@@ -230,6 +230,13 @@ func TestB2_4_StreamEndKeepsTheSnapshotAndResubscribes(t *testing.T) {
 		if took := time.Since(begin); took < (1+2+4+4+4)*time.Second || topology.tried() != tries+5 {
 			t.Errorf("5 resubscriptions took %s, %d tries", took, topology.tried()-tries)
 		}
+		h.snapshots <- must(NewTopology(self, peer))
+		h.ends <- ErrStreamEnded
+		begin = time.Now()
+		h = <-topology.fresh
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("after a snapshot the first back-off is %s", took)
+		}
 		h.snapshots <- nil // no snapshot is an end too
 		<-topology.fresh
 	})
