@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -43,6 +44,34 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 		<-tick.C
 	}
+}
+
+// gate is a request that is answered when the gate of that name is opened: a deferred reply of probe/NAME.
+func gate(name string) string {
+	return fmt.Sprintf(`{"to":"probe/%s","method":"defer","params":{"name":"gate"}}`, name)
+}
+
+// awaitGate waits until so many stand at a gate.
+func awaitGate(t *testing.T, n *Node, name string, waiting int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d at the gate %s", waiting, name), func() bool {
+		page, _ := n.silo.List("probe", "", 1000)
+		for _, info := range page {
+			if info.Identity.ID() == name {
+				return info.Status.Deferred == waiting
+			}
+		}
+		return false
+	})
+}
+
+func open(t *testing.T, n *Node, name string, value any) {
+	t.Helper()
+	v, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCall(t, n, "probe/"+name, "release", fmt.Sprintf(`{"name":"gate","value":%s}`, v))
 }
 
 func TestGuestKnowsWhoItIsAndWhoAsks(t *testing.T) {
@@ -122,40 +151,38 @@ func TestGuestErrors(t *testing.T) {
 
 func TestGuestCallsInParallelWithinOneTurn(t *testing.T) {
 	n := probeNode(t, nil)
-	calls := func(method string, ms ...int) string {
-		var b strings.Builder
-		for i, d := range ms {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			fmt.Fprintf(&b, `{"to":"probe/p%d","method":%q,"params":{"ms":%d}}`, i, method, d)
-		}
-		return b.String()
+	// None of four gates opens before all have been asked: one request after the other would wait for ever.
+	out := make(chan string, 1)
+	go func() {
+		js, err := call(n, "probe/x", "parallel", `{"calls":[`+strings.Join([]string{gate("g0"), gate("g1"), gate("g2"), gate("g3")}, ",")+`]}`)
+		out <- fmt.Sprint(js, err)
+	}()
+	for _, g := range []string{"g0", "g1", "g2", "g3"} {
+		awaitGate(t, n, g, 1)
 	}
-	mustCall(t, n, "probe/x", "parallel", `{"calls":[`+calls("sleep", 0, 0, 0, 0)+`]}`) // activates them
-	began := time.Now()
-	out := mustCall(t, n, "probe/x", "parallel", `{"calls":[`+calls("sleep", 300, 300, 300, 300)+`]}`)
-	// One after the other would be 1.2 s; sleeping guests overlap even on one CPU.
-	if took := time.Since(began); took > 1100*time.Millisecond {
-		t.Errorf("four sleeps of 300 ms took %v", took)
+	for _, g := range []string{"g3", "g1", "g0", "g2"} {
+		open(t, n, g, g)
 	}
-	type outcome struct {
-		OK    map[string]int
-		Error any
-	}
-	for i, o := range field[[]outcome](t, out, "outcomes") {
-		if o.OK["ms"] != 300 || o.Error != nil {
-			t.Errorf("outcome %d: %+v", i, o)
+	js := <-out
+	for i, g := range []string{"g0", "g1", "g2", "g3"} {
+		if !strings.Contains(js, `"`+g+`"`) {
+			t.Errorf("outcome %d is missing: %s", i, js)
 		}
 	}
-	out = mustCall(t, n, "probe/x", "parallel", `{"any":true,"calls":[`+calls("sleep", 2000, 50, 2000)+`]}`)
-	if first := field[int](t, out, "first"); first != 1 {
-		t.Errorf("first %d of %s", first, out)
+	// Waiting for any of them ends with the one that opens.
+	go func() {
+		js, err := call(n, "probe/x", "parallel", `{"any":true,"calls":[`+strings.Join([]string{gate("g0"), gate("g1"), gate("g2")}, ",")+`]}`)
+		out <- fmt.Sprint(js, err)
+	}()
+	awaitGate(t, n, "g1", 1)
+	open(t, n, "g1", 7)
+	if js := <-out; !strings.Contains(js, `"first":1`) {
+		t.Errorf("any of three: %s", js)
 	}
 	// Errors are outcomes too.
-	out = mustCall(t, n, "probe/x", "parallel", `{"calls":[{"to":"probe/p0","method":"nope"},{"to":"probe/x","method":"self"},{"to":"probe/p1","method":"echo","params":7}]}`)
-	if !strings.Contains(out, "unknown_method") || !strings.Contains(out, "probe/x→probe/x") || !strings.Contains(out, "7") {
-		t.Errorf("outcomes %s", out)
+	js = mustCall(t, n, "probe/x", "parallel", `{"calls":[{"to":"probe/p0","method":"nope"},{"to":"probe/x","method":"self"},{"to":"probe/p1","method":"echo","params":7}]}`)
+	if !strings.Contains(js, "unknown_method") || !strings.Contains(js, "probe/x→probe/x") || !strings.Contains(js, "7") {
+		t.Errorf("outcomes %s", js)
 	}
 }
 
@@ -265,22 +292,21 @@ func TestGuestDeadlocksAreAnsweredAtOnce(t *testing.T) {
 	if d := time.Since(began); d > 4*time.Second {
 		t.Errorf("A→B→A took %v", d)
 	}
-	// A→B and B→A at once: both sleep first, by calling a third one that does, so that both turns run when they call.
-	mustCall(t, n, "probe/c", "self", "")
-	mustCall(t, n, "probe/d", "self", "")
+	// A→B and B→A at once: both turns wait at a gate of their own, so that both run when they call each other.
 	began = time.Now()
 	results := make([]error, 2)
 	var wg sync.WaitGroup
 	for i, pair := range [][2]string{{"probe/c", "probe/d"}, {"probe/d", "probe/c"}} {
 		wg.Go(func() {
-			// parallel starts a request to the other while the other's turn sleeps: the call waits in its mailbox.
-			js := fmt.Sprintf(`{"calls":[{"to":"probe/s%d","method":"sleep","params":{"ms":300}},{"to":%q,"method":"self"}]}`, i, pair[1])
-			out, err := callFor(n, pair[0], "parallel", js, time.Minute)
-			if err == nil && strings.Contains(out, "deadlock") {
-				err = abi.NewError(abi.ErrDeadlock, out)
-			}
-			results[i] = err
+			js := fmt.Sprintf(`{"calls":[%s,{"to":%q,"method":"self"}]}`, gate(fmt.Sprint("gate", i)), pair[1])
+			_, results[i] = callFor(n, pair[0], "sequence", js, time.Minute)
 		})
+	}
+	for i := range results {
+		awaitGate(t, n, fmt.Sprint("gate", i), 1)
+	}
+	for i := range results {
+		open(t, n, fmt.Sprint("gate", i), i)
 	}
 	wg.Wait()
 	dead := 0

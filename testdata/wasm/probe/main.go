@@ -31,6 +31,8 @@
 //	parallel  {"calls":[{"to","method","params"}],"any"}
 //	                                        → {"first","outcomes":[{"ok","error"}]}: all started, then awaited; with "any" the
 //	                                          first one only, whose index is "first", the others null
+//	sequence  {"calls":[{"to","method","params"}]}
+//	                                        → what the last one answers: one after the other in one turn, until one fails
 //	tell      {"to","method","params"}      → {}
 //	tells     {"to","n"}                    → {}; n messages `note` with the texts "0" to n-1
 //	failtell  {"to"}                        → an error of code "dropped", after telling note: nothing must arrive
@@ -134,6 +136,7 @@ var probeKind = wasilo.Kind("probe",
 
 	wasilo.Method("call", counted((*Probe).call)),
 	wasilo.Method("parallel", counted((*Probe).parallel)),
+	wasilo.Method("sequence", counted((*Probe).sequence)),
 	wasilo.Method("tell", counted((*Probe).tell)),
 	wasilo.Method("tells", counted((*Probe).tells)),
 	wasilo.Method("failtell", counted((*Probe).failTell)),

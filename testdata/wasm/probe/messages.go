@@ -79,6 +79,15 @@ func (p *Probe) parallel(ctx *wasilo.Context, in parallelParams) (parallelResult
 	return res, nil
 }
 
+func (p *Probe) sequence(ctx *wasilo.Context, in parallelParams) (out wasilo.Raw, err error) {
+	for _, c := range in.Calls {
+		if out, err = p.call(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 func (p *Probe) tell(ctx *wasilo.Context, in target) (none, error) {
 	return none{}, wasilo.Tell(ctx, in.To, in.Method, in.Params, in.options()...)
 }
