@@ -134,8 +134,11 @@ func TestA3_3_UnregisteredKindsAreNotResolved(t *testing.T) {
 	n := start(t)
 	_, err := n.API().Get(t.Context(), id("nosuch/a"))
 	var re *ResolveError
-	if !errors.As(err, &re) || re.Identity != id("nosuch/a") || !errors.Is(err, ErrKindNotRegistered) || !errors.Is(err, abi.ErrUnknownKind) ||
-		abi.CodeOf(err) != abi.ErrUnknownKind || !strings.Contains(err.Error(), `"nosuch"`) || !strings.Contains(err.Error(), "bank, counter") {
+	if !errors.As(err, &re) || re.Identity != id("nosuch/a") || !errors.Is(err, ErrKindNotRegistered) ||
+		!errors.Is(err, abi.ErrUnknownKind) || abi.CodeOf(err) != abi.ErrUnknownKind {
+		t.Error(err)
+	}
+	if !strings.Contains(err.Error(), `"nosuch"`) || !strings.Contains(err.Error(), "bank, counter") {
 		t.Error(err)
 	}
 	if n.silo.activations() != 0 {
@@ -252,7 +255,8 @@ func TestA5_1_RequestResolvesAndSends(t *testing.T) {
 		id Identity
 		m  Message
 	}{{Identity{}, Message{Method: "x"}}, {id("counter/a"), Message{}}, {id("counter/a"), Message{Method: "a b"}},
-		{id("counter/a"), Message{Method: "x", Timeout: -1}}, {id("counter/a"), Message{Method: "x", IdempotencyKey: strings.Repeat("k", 256)}}} {
+		{id("counter/a"), Message{Method: "x", Timeout: -1}},
+		{id("counter/a"), Message{Method: "x", IdempotencyKey: strings.Repeat("k", 256)}}} {
 		if _, err := n.API().Request(t.Context(), bad.id, bad.m); !errors.As(err, &re) || abi.CodeOf(err) != abi.ErrInvalidArgument {
 			t.Errorf("%+v: %v", bad, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -355,4 +356,46 @@ func TestB1_RollBack(t *testing.T) {
 	if err := sys.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// A shutdown does not wait for a start that waits for the topology: it ends it.
+func TestB1_ShutdownGivesUpAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topology := &hanging{closed: make(chan struct{})}
+		cfg := config(&fakeSilo{})
+		cfg.Topology, cfg.Telemetry = topology, &brokenTelemetry{}
+		sys := NewSystem(SystemConfig{Name: "prod"})
+		x := must(Install(sys, cfg))
+		if x.Context().Cluster() != "prod" {
+			t.Errorf("cluster %q", x.Context().Cluster())
+		}
+		started := make(chan error)
+		go func() { started <- sys.Start(t.Context()) }()
+		synctest.Wait()
+		if st, _ := sys.Status(); st.Readiness != ReadinessReady {
+			t.Errorf("status during the start: %+v", st)
+		}
+		if err := sys.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-started; !errors.Is(err, ErrSystemStopped) {
+			t.Errorf("Start = %v", err)
+		}
+		if st, _ := sys.Status(); st.Readiness != ReadinessReady {
+			t.Errorf("a start that was given up on purpose left %+v", st)
+		}
+	})
+}
+
+// hanging is a stream that never says anything until it is closed.
+type hanging struct{ closed chan struct{} }
+
+func (h *hanging) Subscribe(context.Context) (TopologyStreamHandle, error) { return h, nil }
+func (h *hanging) Next(context.Context) (*Topology, error) {
+	<-h.closed
+	return nil, ErrStreamEnded
+}
+func (h *hanging) Close() error {
+	close(h.closed)
+	return nil
 }

@@ -13,7 +13,8 @@ import (
 )
 
 func entryOf(c *pidCache, who Identity, epoch uint64, m *Node) *pidEntry {
-	return &pidEntry{hash: c.hash(who), id: who, route: core.Route{Member: m, Epoch: abi.Epoch{Index: epoch}, Partition: core.PartitionOf(who)}}
+	return &pidEntry{hash: c.hash(who), id: who,
+		route: core.Route{Member: m, Epoch: abi.Epoch{Index: epoch}, Partition: core.PartitionOf(who)}}
 }
 
 // TestPIDCacheAgainstAModel drives the cache and a map side by side. All identities share one shard and many share

@@ -36,7 +36,8 @@ func (c *Context) deadline(start time.Duration) time.Time {
 
 // send is the way of a request that did not find its actor in the PID cache at start, or found it gone: then stale is the
 // entry and failure what its target answered. The envelope has its deadline.
-func (c *Context) send(ctx context.Context, env *abi.Envelope, start time.Duration, stale *pidEntry, failure error) ([]byte, error) {
+func (c *Context) send(ctx context.Context, env *abi.Envelope, start time.Duration,
+	stale *pidEntry, failure error) ([]byte, error) {
 	r := c.r
 	t := newTries(r, env)
 	if env.Target.IsZero() {

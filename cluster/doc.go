@@ -27,7 +27,7 @@
 //
 // # Rules for those who implement its interfaces
 //
-// No lock is held while [PlacementActor], [Target], [Observer] (implemented here), [Metrics] or [Telemetry] are called, so each may call back
-// from within. Observer methods may be called from any goroutine, also before Activate has returned. Reports
-// about a lease that has ended are ignored.
+// No lock is held while [PlacementActor], [Target], [Metrics] or [Telemetry] are called, so each may call back from within.
+// The methods of [Observer], which is implemented here, may be called from any goroutine, also before Activate has
+// returned. Reports about a lease that has ended are ignored.
 package cluster

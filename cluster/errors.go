@@ -46,7 +46,8 @@ func (e *BootstrapError) WireCode() abi.Code {
 }
 
 // ErrNotInstalled is the reason of every [APIError].
-var ErrNotInstalled = errors.New("the cluster extension is not installed: call cluster.Install before System.Start, and leave Config.Disabled off")
+var ErrNotInstalled = errors.New("the cluster extension is not installed: call cluster.Install before System.Start, " +
+	"and leave Config.Disabled off")
 
 // APIError says that a system has no cluster API.
 type APIError struct{ Reason error }
@@ -75,11 +76,20 @@ type ResolveError struct {
 }
 
 func (e *ResolveError) Error() string {
-	s := "resolve " + strconv.Quote(e.Identity.String()) + ": " + reasonText(e.Reason)
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
+	s := "resolve: "
+	if !e.Identity.IsZero() {
+		s = "resolve " + strconv.Quote(e.Identity.Key()) + ": "
 	}
-	return s
+	switch {
+	case e.Err == nil:
+		return s + e.Reason.Error()
+	case errors.Is(e.Err, e.Reason): // it says so itself
+		return s + e.Err.Error()
+	}
+	if code, ok := e.Reason.(abi.Code); ok {
+		return s + code.String() + ": " + e.Err.Error()
+	}
+	return s + e.Reason.Error() + ": " + e.Err.Error()
 }
 
 // Unwrap returns the reason and what it came from.
@@ -149,12 +159,4 @@ func both(reason, err error) []error {
 		return []error{reason}
 	}
 	return []error{reason, err}
-}
-
-// reasonText leaves out the sentence of a bare code where a cause follows in the text.
-func reasonText(reason error) string {
-	if c, ok := reason.(abi.Code); ok {
-		return c.String()
-	}
-	return reason.Error()
 }

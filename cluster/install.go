@@ -61,8 +61,8 @@ func (x *Extension) Err() error {
 // It returns nil and no error if the extension is disabled, by the configuration or by the recorded status: the system is
 // left as it was.
 func Install(sys *System, cfg Config) (*Extension, error) {
-	sys.mu.Lock()
-	defer sys.mu.Unlock()
+	sys.life.Lock()
+	defer sys.life.Unlock()
 	switch { // the program's mistakes, which say nothing about the node
 	case sys.stopped:
 		return nil, &BootstrapError{Kind: InvalidConfig, Err: ErrSystemStopped}
@@ -78,7 +78,9 @@ func Install(sys *System, cfg Config) (*Extension, error) {
 	if store == nil {
 		store = &sys.status
 	}
+	sys.mu.Lock()
 	sys.store = store
+	sys.mu.Unlock()
 
 	st, err := store.Load()
 	if err != nil {
@@ -146,7 +148,10 @@ func build(sys *System, cfg Config) (*Extension, *BootstrapError) {
 
 // start lets the extension run; see [System.Start].
 func (x *Extension) start(ctx context.Context) error {
-	if err := x.runtime.start(ctx); err != nil {
+	switch err := x.runtime.start(ctx); {
+	case errors.Is(err, ErrSystemStopped): // somebody wanted it so
+		return err
+	case err != nil:
 		return recordFailure(x.runtime.status, x.runtime.log, &BootstrapError{Kind: TopologyUnavailable, Err: err})
 	}
 	return nil

@@ -202,7 +202,8 @@ func TestB3_3_TerminationRemovesLeaseAndPID(t *testing.T) {
 	old := n.silo.find(id("counter/a"))
 	old.end("idle")
 	got := events(t, sub, 2)
-	if ev := got[1]; ev.Type != core.ActivationTerminated || ev.Identity != id("counter/a") || ev.Reason != "idle" || ev.Epoch != old.req.Lease.Epoch {
+	if ev := got[1]; ev.Type != core.ActivationTerminated || ev.Identity != id("counter/a") || ev.Reason != "idle" ||
+		ev.Epoch != old.req.Lease.Epoch {
 		t.Errorf("event %+v", ev)
 	}
 	if _, ok := n.Runtime().Lease(id("counter/a")); ok || n.Runtime().cache.get(id("counter/a")) != nil {
@@ -330,7 +331,8 @@ func TestB3_4_WhatDoesNotEndIsReleasedByForce(t *testing.T) {
 			t.Errorf("a lost end: %v", err)
 		}
 		got := events(t, sub, 3)
-		if got[0].Type != core.ShutdownBegun || got[1].Type != core.ActivationTerminated || got[2].Type != core.ShutdownCompleted || got[2].Count != 1 {
+		if got[0].Type != core.ShutdownBegun || got[1].Type != core.ActivationTerminated ||
+			got[2].Type != core.ShutdownCompleted || got[2].Count != 1 {
 			t.Errorf("events %v", got)
 		}
 		if n.Runtime().Leases() != 0 {

@@ -92,7 +92,8 @@ func TestB4_2_PastTheAttemptsTimeoutWrapsTheCause(t *testing.T) {
 			t.Errorf("it took %s, want 100 + 200 + 200 ms", took)
 		}
 		var resolve *ResolveError
-		if _, err := n.API().Get(t.Context(), id("counter/b")); !errors.As(err, &resolve) || !errors.Is(err, ErrTimeout) || !errors.Is(err, abi.ErrNotReady) {
+		_, err = n.API().Get(t.Context(), id("counter/b"))
+		if !errors.As(err, &resolve) || !errors.Is(err, ErrTimeout) || !errors.Is(err, abi.ErrNotReady) {
 			t.Errorf("Get: %v", err)
 		}
 
@@ -542,10 +543,18 @@ func TestRemoteTargets(t *testing.T) {
 		if err := n.API().Post(env("chat/x"), nil); err != nil {
 			t.Errorf("post: %v", err)
 		}
-		n.Runtime().cfg.Transport = &fakeTransport{func(Node) (Target, error) { return nil, abi.NewError(abi.ErrDenied, "wrong certificate") }}
+		n.Runtime().cfg.Transport = &fakeTransport{func(Node) (Target, error) {
+			return nil, abi.NewError(abi.ErrDenied, "wrong certificate")
+		}}
 		n.Runtime().cache.forget(n.Runtime().cache.get(id("chat/x")))
 		if _, err := n.request("chat/x"); !errors.Is(err, ErrNotResolvable) || abi.CodeOf(err) != abi.ErrDenied {
 			t.Errorf("no way there: %v", err)
 		}
 	})
+}
+
+func TestRetryOutcomesHaveNames(t *testing.T) {
+	if s := fmt.Sprint(RetrySucceeded, RetryTimedOut, RetryFailed, RetryOutcome(0)); s != "succeeded timed_out failed unknown" {
+		t.Error(s)
+	}
 }

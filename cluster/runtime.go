@@ -30,6 +30,7 @@ type Runtime struct {
 	view     atomic.Pointer[View]
 	couriers atomic.Int64 // identities whose posts are carried by a courier
 	shutting atomic.Bool
+	_        [64]byte    // what requests read is apart from what activations write
 	dirty    atomic.Bool // there are events or gauges to flush
 	flushing sync.Mutex
 	flushed  gauges // guarded by flushing
@@ -49,9 +50,12 @@ type Runtime struct {
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
 	exports  sync.WaitGroup
-	stopSend context.CancelFunc // ends the exports' context
-	done     chan struct{}      // closed when the shutdown is complete
-	err      error              // set before done is closed
+
+	exportCtx     context.Context // of telemetry, which outlives the other goroutines: it exports the last event too
+	cancelExports context.CancelFunc
+
+	done chan struct{} // closed when the shutdown is complete
+	err  error         // set before done is closed
 }
 
 type gauges struct{ leases, actors int }
@@ -60,13 +64,14 @@ func newRuntime(cfg Config) *Runtime {
 	r := &Runtime{cfg: cfg, log: cfg.Log, base: time.Now(), cache: newPIDCache(), events: newEventStream(),
 		machine: core.NewMachine(core.Config{Self: cfg.Self.ID, Mode: cfg.Mode, Strategy: cfg.Strategy}),
 		waits:   make(map[Identity]chan struct{}), mail: make(map[Identity]*courier),
-		empty: make(chan struct{}), done: make(chan struct{}), stopSend: func() {}}
+		empty: make(chan struct{}), done: make(chan struct{})}
 	if cfg.Metrics != nil {
 		r.metrics = &guardedMetrics{sink: cfg.Metrics, log: cfg.Log}
 		r.flushed = gauges{-1, -1} // so that zeros are set too
 		r.dirty.Store(true)
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.exportCtx, r.cancelExports = context.WithCancel(context.Background())
 	r.view.Store(r.machine.View())
 	names, _ := kindNames(cfg.Kinds) // checked with the configuration
 	r.step(&core.Input{Type: core.SetKinds, Node: cfg.Self.ID, Kinds: names})
@@ -76,25 +81,38 @@ func newRuntime(cfg Config) *Runtime {
 // now is the core's clock: monotonic, and cheaper than time.Now.
 func (r *Runtime) now() time.Duration { return time.Since(r.base) }
 
-// start waits for the first snapshot of the subscription that Install made, and lets requests through.
+// start waits for the first snapshot of the subscription that Install made, and lets requests through. When it fails
+// nothing runs any more; it fails with [ErrSystemStopped] if a shutdown came first.
 func (r *Runtime) start(ctx context.Context) error {
 	if r.cfg.Telemetry != nil {
 		sub := r.events.Subscribe(0)
-		exportCtx, cancel := context.WithCancel(context.Background())
-		r.stopSend = cancel
-		r.exports.Go(func() { export(exportCtx, sub, r.cfg.Telemetry, r.log) })
+		r.mu.Lock()
+		if !r.closed {
+			r.exports.Go(func() { export(r.exportCtx, sub, r.cfg.Telemetry, r.log) })
+		}
+		r.mu.Unlock()
 	}
 	first, err := r.topology.Next(ctx)
 	if err == nil && first == nil {
 		err = errors.New("the topology stream began with no snapshot")
 	}
+	if r.shutting.Load() {
+		err = ErrSystemStopped
+	}
 	if err != nil {
 		<-r.BeginShutdown(ctx)
 		return err
 	}
+	if m, ok := first.Member(r.cfg.Self.ID); r.cfg.Mode == Member && (!ok || m.Authority != r.cfg.Self.Authority) {
+		r.log.Warn("the topology does not show this node as it is configured; actors are placed by the topology",
+			"node", r.cfg.Self.ID, "authority", r.cfg.Self.Authority, "member", ok, "there", m.Authority)
+	}
 	r.HandleTopologyChanged(first)
 	r.step(&core.Input{Type: core.Start})
-	r.spawn(r.pump)
+	if !r.spawn(r.pump) {
+		<-r.done
+		return ErrSystemStopped
+	}
 	r.log.Info("the cluster has started", "cluster", r.cfg.Cluster, "node", r.cfg.Self.ID, "authority", r.cfg.Self.Authority,
 		"mode", r.cfg.Mode, "members", first.Len())
 	return nil

@@ -63,10 +63,10 @@ func (r *Runtime) shutdown(ctx context.Context) error {
 	r.flushLocked()
 	r.events.close()
 	r.flushing.Unlock()
-	stop := context.AfterFunc(ctx, r.stopSend)
+	stop := context.AfterFunc(ctx, r.cancelExports)
 	r.exports.Wait()
 	stop()
-	r.stopSend()
+	r.cancelExports()
 	return errors.Join(errs...)
 }
 

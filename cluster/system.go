@@ -23,10 +23,12 @@ type System struct {
 
 	extension atomic.Pointer[Extension]
 
-	mu      sync.Mutex
+	life    sync.Mutex // held while an extension is being installed, so that neither start nor end comes in between
 	started bool
 	stopped bool
-	store   StatusStore // of the last install
+
+	mu    sync.Mutex
+	store StatusStore // of the last install
 }
 
 // Why a system refuses.
@@ -48,31 +50,36 @@ func NewSystem(cfg SystemConfig) *System {
 // Start starts what is installed. It returns once requests can be made, or with the reason why not, a [*BootstrapError], after
 // which nothing runs. ctx bounds the start, not the system's life.
 func (s *System) Start(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.stopped:
-		return ErrSystemStopped
-	case s.started:
-		return ErrSystemStarted
-	}
-	if x := s.extension.Load(); x != nil {
-		if err := x.start(ctx); err != nil {
-			s.stopped = true
-			return err
-		}
-	}
+	s.life.Lock()
+	stopped, started := s.stopped, s.started
 	s.started = true
+	x := s.extension.Load()
+	s.life.Unlock()
+	switch {
+	case stopped:
+		return ErrSystemStopped
+	case started:
+		return ErrSystemStarted
+	case x == nil:
+		return nil
+	}
+	if err := x.start(ctx); err != nil {
+		s.life.Lock()
+		s.stopped = true
+		s.life.Unlock()
+		return err
+	}
 	return nil
 }
 
 // Shutdown ends what is installed in good order (see [Runtime.BeginShutdown]) and returns when it has ended. ctx bounds how
-// long activations may take to finish; what is left then is discarded, and the error says how much it was. Further calls wait for the first.
+// long activations may take to finish; what is left then is discarded, and the error says how much it was. Further calls wait
+// for the first. A Start that is still waiting for the topology is given up.
 func (s *System) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
+	s.life.Lock()
 	s.stopped = true
-	s.mu.Unlock()
 	x := s.extension.Load()
+	s.life.Unlock()
 	if x == nil {
 		return nil
 	}
