@@ -35,6 +35,8 @@ const (
 	ErrOverloaded       Code = 21 // no room for another activation
 	ErrNotReady         Code = 22 // the kind is still compiling, or the node starting
 	ErrActivationFailed Code = 23 // the guest could not be started
+	ErrUnreachable      Code = 24 // the actor's node could not be reached; nothing was sent
+	ErrOutcomeUnknown   Code = 25 // the connection was lost after the message may have been sent
 )
 
 // CodeInfo is a row of the error table.
@@ -83,6 +85,8 @@ var codes = [...]CodeInfo{
 	{ErrOverloaded, "overloaded", true, 503, ExitRetryable, "The node has no room for another activation"},
 	{ErrNotReady, "not_ready", true, 503, ExitRetryable, "The kind or the node is not ready yet"},
 	{ErrActivationFailed, "activation_failed", false, 500, ExitActor, "The actor could not be started"},
+	{ErrUnreachable, "unreachable", true, 503, ExitRetryable, "The actor's node cannot be reached"},
+	{ErrOutcomeUnknown, "outcome_unknown", false, 503, ExitActor, "The connection was lost and the outcome is unknown"},
 }
 
 // Codes returns the error table in order of number.

@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/engine"
 )
 
 // Config says what a node is. The zero value is a node without gateway, modules or disk: native actors alone.
@@ -66,16 +70,19 @@ func (c Config) withDefaults() (Config, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.ID, c.Cluster = or(c.ID, "node"), or(c.Cluster, "wasilo")
-	for name, v := range map[string]string{"id": c.ID, "cluster": c.Cluster} {
-		if abi.CheckKind(v) != nil {
-			bad("%s %q: 1 to 63 of a-z, 0-9, '_' and '-', a letter first", name, v)
+	for _, f := range []struct{ name, v string }{{"id", c.ID}, {"cluster", c.Cluster}} {
+		if abi.CheckKind(f.v) != nil {
+			bad("%s %q: 1 to 63 of a-z, 0-9, '_' and '-', a letter first", f.name, f.v)
 		}
 	}
 	l := &c.Limits
-	for name, v := range map[string]int64{"max_message": int64(l.MaxMessage), "mailbox": int64(l.Mailbox), "turn": int64(l.Turn),
-		"request": int64(l.Request), "idle": int64(l.Idle), "max_actors": int64(l.MaxActors), "max_bytes": l.MaxBytes} {
-		if v < 0 {
-			bad("limits.%s must not be negative", name)
+	for _, f := range []struct {
+		name string
+		v    int64
+	}{{"max_message", int64(l.MaxMessage)}, {"mailbox", int64(l.Mailbox)}, {"turn", int64(l.Turn)},
+		{"request", int64(l.Request)}, {"idle", int64(l.Idle)}, {"max_actors", int64(l.MaxActors)}, {"max_bytes", l.MaxBytes}} {
+		if f.v < 0 {
+			bad("limits.%s must not be negative", f.name)
 		}
 	}
 	l.MaxMessage, l.Mailbox = or(l.MaxMessage, abi.DefaultMaxMessage), or(l.Mailbox, abi.DefaultMailbox)
@@ -94,7 +101,8 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	kind("limits", l.Turn, l.Memory)
-	for name, k := range c.Kinds {
+	for _, name := range slices.Sorted(maps.Keys(c.Kinds)) {
+		k := c.Kinds[name]
 		if err := abi.CheckKind(name); err != nil {
 			bad("kinds.%s: %v", name, err)
 		}
@@ -104,7 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 		kind("kinds."+name, or(k.Turn, l.Turn), or(k.Memory, l.Memory))
 	}
 	seen := map[string]bool{}
-	for _, n := range c.Native {
+	c.Native = slices.Clone(c.Native)
+	for i := range c.Native {
+		n := &c.Native[i]
 		switch {
 		case abi.CheckKind(n.Desc.Name) != nil:
 			bad("native kind: %v", abi.CheckKind(n.Desc.Name))
@@ -114,6 +124,16 @@ func (c Config) withDefaults() (Config, error) {
 			bad("native kind %s is given twice", n.Desc.Name)
 		}
 		seen[n.Desc.Name] = true
+		// Sorted, as descriptions have them, and the caller's own left alone.
+		n.Desc.Methods = slices.Clone(n.Desc.Methods)
+		slices.SortFunc(n.Desc.Methods, func(a, b abi.Method) int { return strings.Compare(a.Name, b.Name) })
+		for j, m := range n.Desc.Methods {
+			if !abi.ValidMethod(m.Name) {
+				bad("native kind %s: the method %q: a name is 1 to %d of A-Z, a-z, 0-9, '_', '.' and '-'", n.Desc.Name, m.Name, abi.MaxMethodLen)
+			} else if j > 0 && n.Desc.Methods[j-1].Name == m.Name {
+				bad("native kind %s has the method %s twice", n.Desc.Name, m.Name)
+			}
+		}
 	}
 	return c, errors.Join(errs...)
 }
@@ -130,7 +150,7 @@ func or[T comparable](v, def T) T {
 func (c *Config) limits(kind string) (l actor.Limits, idle time.Duration, memory uint64) {
 	k := c.Kinds[kind]
 	return actor.Limits{
-		Mailbox: or(k.Mailbox, c.Limits.Mailbox), Turn: or(k.Turn, c.Limits.Turn), Request: c.Limits.Request,
+		Mailbox: or(k.Mailbox, c.Limits.Mailbox), Start: engine.DefaultDescribe, Turn: or(k.Turn, c.Limits.Turn), Request: c.Limits.Request,
 		MaxMessage: c.Limits.MaxMessage, MaxOutgoing: abi.DefaultMaxOutgoing, MaxTimers: abi.DefaultMaxTimers,
 	}, or(k.Idle, c.Limits.Idle), or(k.Memory, c.Limits.Memory)
 }

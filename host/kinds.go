@@ -25,7 +25,8 @@ type kinds struct {
 
 type kind struct {
 	silo.Kind
-	file string
+	file   string
+	module *module.Kind[*engine.Module] // nil: native
 }
 
 // counters are kept a kind for the node's life, however often its module changes.
@@ -45,11 +46,27 @@ func (c *counters) of(kind string) *actor.Counters {
 	return k
 }
 
-// rebuild makes a new view of the kinds from the native ones and the catalog, and tells the cluster. A module's kind that
-// a native one has already is left out: the catalog does not know of those.
+// rebuild makes a new view of the kinds from the native ones and the catalog, and tells the cluster.
 func (n *Node) rebuild() {
 	n.rebuilding.Lock()
 	defer n.rebuilding.Unlock()
+	n.rebuildLocked()
+}
+
+// refresh rebuilds the view unless somebody has done so meanwhile. The catalog closes what it replaced before it tells
+// [Node.rebuild], and closing takes its time; whoever finds that the module of a kind is no longer the catalog's comes here,
+// so that nobody tries to start an actor from a closed one.
+func (n *Node) refresh(stale *kinds) *kinds {
+	n.rebuilding.Lock()
+	defer n.rebuilding.Unlock()
+	if n.kinds.Load() == stale {
+		n.rebuildLocked()
+	}
+	return n.kinds.Load()
+}
+
+// rebuildLocked leaves out a module's kind that a native one has already: the catalog does not know of those.
+func (n *Node) rebuildLocked() {
 	v := &kinds{byName: make(map[string]*kind), ready: n.loaded.Load()}
 	for _, native := range n.cfg.Native {
 		k := &kind{Kind: n.siloKind(&native.Desc, "native")}
@@ -84,7 +101,7 @@ func (n *Node) siloKind(desc *abi.KindDescription, version string) silo.Kind {
 }
 
 func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
-	k := &kind{Kind: n.siloKind(m.Desc, m.Version), file: m.File}
+	k := &kind{Kind: n.siloKind(m.Desc, m.Version), file: m.File, module: m}
 	program, log := m.Program, n.log
 	_, _, memory := n.cfg.limits(m.Name)
 	k.Cost = program.Footprint()
@@ -118,7 +135,14 @@ func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
 // find returns a kind as it is now.
 func (n *Node) find(name string) (*kind, error) {
 	v := n.kinds.Load()
-	if k := v.byName[name]; k != nil {
+	k := v.byName[name]
+	if k != nil && k.module != nil {
+		if now, _ := n.catalog.Kind(name); now != k.module {
+			v = n.refresh(v)
+			k = v.byName[name]
+		}
+	}
+	if k != nil {
 		return k, nil
 	}
 	if !v.ready {
@@ -168,7 +192,7 @@ func (n *Node) Kinds() []gateway.KindInfo {
 
 // Files lists the module files that the node knows of, by path.
 func (n *Node) Files() []gateway.FileInfo {
-	if n.catalog == nil {
+	if !n.up.Load() || n.catalog == nil {
 		return nil
 	}
 	files := n.catalog.Files()

@@ -9,6 +9,9 @@ import (
 
 // Actors lists active actors in order of their key.
 func (n *Node) Actors(q gateway.ActorQuery) gateway.ActorPage {
+	if !n.up.Load() {
+		return gateway.ActorPage{Actors: []gateway.ActorInfo{}}
+	}
 	rows, more := n.silo.List(q.Kind, q.After.String(), q.Limit)
 	page := gateway.ActorPage{Actors: make([]gateway.ActorInfo, 0, len(rows)), More: more}
 	for _, r := range rows {

@@ -22,33 +22,53 @@ import (
 	"github.com/wasilo/wasilo/host/telemetry"
 )
 
-// Node is one wasilo node. Use [New]; start it once, shut it down once. Its other methods may be called from any
-// goroutine between the two.
+// Node is one wasilo node. Use [New]; start it once, shut it down once. All methods may be called from any goroutine at
+// any time: before Start and after Shutdown there is nothing to be found, and messages are refused.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
 	counters counters
 
-	system  *cluster.System
-	runtime *cluster.Runtime
-	api     *cluster.API
-	silo    *silo.Silo
+	// Set by Start, in this order; up is set once all that messages need is there.
+	listen  net.Listener
 	engine  *engine.Engine
 	catalog *module.Catalog[*engine.Module] // nil: no directory
 	metrics *telemetry.Telemetry
+	silo    *silo.Silo
+	system  *cluster.System
+	runtime *cluster.Runtime
+	api     *cluster.API
 	gateway *gateway.Gateway
-	listen  net.Listener
+	up      atomic.Bool
 
 	kinds      atomic.Pointer[kinds]
 	loaded     atomic.Bool
 	rebuilding sync.Mutex
 	leaving    atomic.Bool
 
-	work sync.WaitGroup
-	stop sync.Once
-	done chan struct{}
-	err  error // why the node stopped by itself; valid once done is closed
+	life    sync.Mutex // guards the next three
+	phase   phase
+	abandon context.CancelFunc // gives a start up
+	settled chan struct{}      // closed when Start has ended, one way or the other
+
+	hurry     context.Context // ends when somebody who waits for the shutdown has no more time
+	hurryUp   context.CancelFunc
+	ended     chan struct{} // closed when the shutdown is complete
+	endErr    error         // set before
+	work      sync.WaitGroup
+	stop      sync.Once
+	done      chan struct{}
+	failedErr error // why the node stopped by itself; valid once done is closed
 }
+
+// phase is how far a node's life has come.
+type phase uint8
+
+const (
+	fresh phase = iota
+	started
+	ending
+)
 
 var _ gateway.Node = (*Node)(nil)
 
@@ -58,23 +78,52 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, done: make(chan struct{})}
+	n := &Node{cfg: cfg, log: cfg.Log, settled: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
+	n.hurry, n.hurryUp = context.WithCancel(context.Background())
 	n.counters.byKind = make(map[string]*actor.Counters)
 	n.kinds.Store(&kinds{})
 	return n, nil
 }
 
-// Start listens, starts the parts of the node and loads the modules. When it fails nothing is left running. ctx bounds
-// the start, not the node.
-func (n *Node) Start(ctx context.Context) (err error) {
-	if n.system != nil {
-		return errors.New("the node was started before")
+// What a node answers that has no life (any more).
+var (
+	errNotUp       = abi.NewError(abi.ErrNotReady, "the node has not started: call Start first")
+	errStartedOnce = errors.New("the node was started before: make another one with host.New")
+	errShutDown    = errors.New("the node was shut down: make another one with host.New")
+)
+
+// Start listens, starts the parts of the node and loads the modules. When it fails, or Shutdown comes meanwhile, nothing is
+// left running. ctx bounds the start, not the node.
+func (n *Node) Start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.life.Lock()
+	before := n.phase
+	if before == fresh {
+		n.phase, n.abandon = started, cancel
 	}
-	defer func() {
-		if err != nil {
-			n.close()
-		}
-	}()
+	n.life.Unlock()
+	switch before {
+	case started:
+		return errStartedOnce
+	case ending:
+		return errShutDown
+	}
+	defer close(n.settled)
+	err := n.start(ctx)
+	n.life.Lock()
+	if err == nil && n.phase == ending {
+		err = errShutDown
+	}
+	n.life.Unlock()
+	if err != nil {
+		err = errors.Join(err, n.close())
+		n.fail(err)
+	}
+	return err
+}
+
+func (n *Node) start(ctx context.Context) (err error) {
 	if n.cfg.HTTP != "" {
 		if n.listen, err = gateway.Listen(ctx, n.cfg.HTTP); err != nil {
 			return err
@@ -91,6 +140,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.startCluster(ctx); err != nil {
 		return err
 	}
+	n.up.Store(true)
 	n.startGateway()
 	if n.catalog != nil {
 		if err := n.catalog.Start(ctx); err != nil {
@@ -175,31 +225,58 @@ func (n *Node) prepareModules() (err error) {
 	return nil
 }
 
-// fail ends the node by itself.
+// fail ends the node by itself, err being why, or says that it has been shut down (nil). The first one counts.
 func (n *Node) fail(err error) {
 	n.stop.Do(func() {
-		n.err = err
+		n.failedErr = err
 		close(n.done)
 	})
 }
 
-// Done is closed when the node has shut down, or a part of it failed for good: then Err tells, and Shutdown is still due.
+// Done is closed when the node has shut down, or when its start or a part of it failed for good: then Err tells, and
+// Shutdown is still due.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
 // Err returns why the node stopped by itself, once Done is closed; nil after a Shutdown.
 func (n *Node) Err() error {
 	select {
 	case <-n.done:
-		return n.err
+		return n.failedErr
 	default:
 		return nil
 	}
 }
 
 // Shutdown refuses new work, lets actors finish what waits for them, and ends everything; when ctx ends first, what is
-// left is cut off after its turn. It returns when nothing of the node runs any more.
+// left is cut off after its turn. A start under way is given up. It returns when nothing of the node runs any more, whatever
+// state that was in. Further calls wait for the first, hurry it when their own ctx ends, and return the same.
 func (n *Node) Shutdown(ctx context.Context) error {
+	defer context.AfterFunc(ctx, n.hurryUp)()
+	n.life.Lock()
+	before := n.phase
+	n.phase = ending
+	n.life.Unlock()
+	if before == ending {
+		<-n.ended
+		return n.endErr
+	}
 	n.leaving.Store(true)
+	if before == started {
+		n.abandon()
+		<-n.settled
+		n.endErr = n.shut(ctx)
+	}
+	n.fail(nil)
+	n.hurryUp() // it has served
+	close(n.ended)
+	return n.endErr
+}
+
+// shut ends a node whose start is over.
+func (n *Node) shut(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.hurry, cancel)()
 	var errs []error
 	if n.system != nil {
 		errs = append(errs, n.system.Shutdown(ctx))
@@ -212,21 +289,22 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		}
 		cancel()
 	}
-	errs = append(errs, n.close())
-	n.fail(nil)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.close())...)
 }
 
-// close ends what New and Start have made so far, in any state.
+// close ends at once what Start has made so far, in any state. After a graceful end there is nothing left to do.
 func (n *Node) close() error {
+	hurry, cancel := context.WithCancel(context.Background())
+	cancel()
 	var errs []error
+	if n.system != nil {
+		_ = n.system.Shutdown(hurry) // the error only says that it was in a hurry
+	}
+	if n.gateway != nil {
+		_ = n.gateway.Shutdown(hurry)
+	}
 	if n.listen != nil {
 		n.listen.Close() // the gateway has closed it already if it served
-	}
-	if n.system != nil {
-		hurry, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = n.system.Shutdown(hurry) // after a graceful one there is nothing left to do
 	}
 	if n.silo != nil {
 		n.silo.Close()
@@ -241,21 +319,34 @@ func (n *Node) close() error {
 	return errors.Join(errs...)
 }
 
-// URL returns where the gateway serves, "" without one.
+// URL returns where the gateway serves, "" without one and before Start.
 func (n *Node) URL() string {
-	if n.listen == nil {
+	if !n.up.Load() || n.listen == nil {
 		return ""
 	}
 	return "http://" + n.listen.Addr().String()
 }
 
 // API returns the way to the cluster's actors, nil before Start.
-func (n *Node) API() *cluster.API { return n.api }
+func (n *Node) API() *cluster.API {
+	if !n.up.Load() {
+		return nil
+	}
+	return n.api
+}
 
 // Send delivers one message; see [gateway.Node].
 func (n *Node) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
+	if !n.up.Load() {
+		return nil, errNotUp
+	}
 	return n.api.Send(ctx, env)
 }
 
 // Passivate passivates every actor that is idle now and waits until it is gone: volatile state ends with it.
-func (n *Node) Passivate(ctx context.Context) error { return n.silo.PassivateIdle(ctx) }
+func (n *Node) Passivate(ctx context.Context) error {
+	if !n.up.Load() {
+		return nil
+	}
+	return n.silo.PassivateIdle(ctx)
+}

@@ -3,6 +3,7 @@ package actor
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +14,9 @@ import (
 // Instance is what runs an actor's turns: a wasm guest, a native Go actor, or a test's own. One goroutine uses it at a
 // time; Close never comes while Turn runs.
 type Instance interface {
-	// Turn runs one turn and fills out, which is zeroed or stale before. It ends by deadline. An error means that the
-	// instance is broken and must be closed; a failure that the actor survives is an Output of kind OutError.
+	// Turn runs one turn and fills out, which comes as an empty reply. It ends by deadline: nothing else ends it. An
+	// error (trap, limit_exceeded or internal; any other counts as a trap) means that the instance is broken and must be
+	// closed; a failure that the actor survives is an Output of kind OutError.
 	Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error
 	Close() error
 }
@@ -23,7 +25,7 @@ type Instance interface {
 type Outbox interface {
 	// Send delivers env and waits for the reply, until env.Deadline at the latest.
 	Send(ctx context.Context, env *abi.Envelope) ([]byte, error)
-	// Post delivers env without waiting. When it returns nil, done (nil for a one-way message) is called once.
+	// Post delivers env without waiting. When it returns nil, done (which may be nil) is called exactly once.
 	Post(env *abi.Envelope, done func(payload []byte, err error)) error
 }
 
@@ -40,7 +42,7 @@ type End struct {
 	Reason   string // "idle", "shutdown", "evicted", "trap", "start", "revoked"
 	Err      error  // of a start that failed (Failed) or a turn that broke
 	Failed   bool   // the instance never stood
-	Released bool   // by revocation or shutdown: nobody here should start a successor
+	Released bool   // by revocation: nobody here should start a successor
 	Backlog  Backlog
 }
 
@@ -49,9 +51,10 @@ type Counters struct {
 	Turns, Inline, Traps, Limits, Deadlocks, MailboxFull, Expired, StartFailures atomic.Uint64
 }
 
-// Limits bound one activation. Every field must be positive.
+// Limits bound one activation. Every field but Start must be positive.
 type Limits struct {
 	Mailbox     int           // messages waiting
+	Start       time.Duration // how long Config.Start may take: callers with less time left do not run it themselves
 	Turn        time.Duration // a turn, its waiting included
 	Request     time.Duration // a request that names no time
 	MaxMessage  int           // bytes of a payload
@@ -65,6 +68,8 @@ type Config struct {
 	Epoch    abi.Epoch
 	Desc     *abi.KindDescription
 	Reason   string // why it is activated, told to the guest
+	// Start makes the instance. The error ownership_changed says that there is a newer version to start in its place:
+	// nobody is told, and what waits goes to a successor.
 	Start    func(h *Host) (Instance, error)
 	Outbox   Outbox
 	Owner    Owner
@@ -107,7 +112,8 @@ type Activation struct {
 	// Owned by whoever set running.
 	inst      Instance
 	nextToken uint64
-	told      bool // self was delivered
+	lastTimer uint64 // guarded by mu
+	told      bool   // self was delivered
 	ev        abi.Event
 	out       abi.Output
 }
@@ -154,11 +160,22 @@ func (a *Activation) Status() Status {
 // gone is what an activation that has ended answers; whoever resolves again finds its successor.
 var gone = abi.NewError(abi.ErrOwnershipChanged, "the activation has ended")
 
-// Passivate ends the activation if it is idle: no turn, no message, nothing it waits for, no timer. It reports whether it
-// will. The last turn runs on a goroutine of its own.
+// Idle reports whether [Activation.Passivate] would end the activation: there is no turn, no message, nothing it waits for
+// and no timer.
+func (a *Activation) Idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.idle()
+}
+
+func (a *Activation) idle() bool {
+	return a.state == open && !a.running && a.queue.n == 0 && len(a.deferred)+len(a.calls)+len(a.timers) == 0
+}
+
+// Passivate ends the activation if it is idle, and reports whether it will. The last turn runs on a goroutine of its own.
 func (a *Activation) Passivate(reason string) bool {
 	a.mu.Lock()
-	if a.state != open || a.running || a.queue.len() > 0 || len(a.deferred)+len(a.calls)+len(a.timers) > 0 {
+	if !a.idle() {
 		a.mu.Unlock()
 		return false
 	}
@@ -215,9 +232,10 @@ func (a *Activation) passivate() {
 		a.ev = abi.Event{Tag: abi.EventPassivate, Reason: reason}
 		broke = a.exec(nil, time.Now())
 		if broke == nil {
-			broke = a.finishEvent()
+			broke = a.finishEvent(0)
 		}
 		if broke != nil {
+			a.countBroken(broke)
 			a.cfg.Log.Warn("the last turn failed", "actor", a.cfg.Identity, "err", broke)
 		}
 	}
@@ -226,12 +244,7 @@ func (a *Activation) passivate() {
 
 // end closes the instance, refuses messages from here on, and tells the owner. The caller owns running and keeps it.
 func (a *Activation) end(e End) {
-	if a.inst != nil {
-		if err := a.inst.Close(); err != nil {
-			a.cfg.Log.Error("closing an instance", "actor", a.cfg.Identity, "err", err)
-		}
-		a.inst = nil
-	}
+	a.closeInstance()
 	a.mu.Lock()
 	a.state = ended
 	if a.revoked {
@@ -247,31 +260,74 @@ func (a *Activation) end(e End) {
 	}
 	for _, c := range calls {
 		c.expiry.Stop()
+		c.giveUp()
 	}
 	for _, d := range deferred {
 		d.expiry.Stop()
-		d.answer(nil, abi.NewError(abi.ErrTrap, "the actor ended ("+e.Reason+") before it gave its deferred reply"))
+		d.fail(withoutReply(e))
 	}
-	backlog := Backlog{}
+	lost := 0
 	for i := range rest {
 		m := &rest[i]
 		switch {
-		case m.tag != abi.EventCall && m.tag != abi.EventMessage: // completions and timers are of this activation alone
-		case e.Failed:
-			m.fail(startError(e.Err))
+		case m.own != nil: // completions and timers are of this activation alone
+			continue
 		case e.Released:
 			m.fail(gone)
+		case e.Failed && !replaced(e.Err):
+			m.fail(startError(e.Err))
 		default:
-			backlog.msgs = append(backlog.msgs, *m)
+			e.Backlog.msgs = append(e.Backlog.msgs, *m)
+			continue
+		}
+		if m.to == nil {
+			lost++
 		}
 	}
-	e.Backlog = backlog
+	if lost > 0 {
+		a.cfg.Log.Warn("one-way messages were lost with their actor's activation", "actor", a.cfg.Identity, "messages", lost,
+			"reason", e.Reason, "err", e.Err)
+	}
+	a.ev, a.out = abi.Event{}, abi.Output{}
 	a.cfg.Owner.Ended(a, e)
 }
 
+// closeInstance closes the instance, if there is one. A native one may panic in it.
+func (a *Activation) closeInstance() {
+	if a.inst == nil {
+		return
+	}
+	defer func() {
+		a.inst = nil
+		if p := recover(); p != nil {
+			a.cfg.Log.Error("an instance panicked while it was closed", "actor", a.cfg.Identity, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	if err := a.inst.Close(); err != nil {
+		a.cfg.Log.Error("closing an instance", "actor", a.cfg.Identity, "err", err)
+	}
+}
+
+// withoutReply is what callers get whose turn left the reply for later, when there is no later. Their turn ran, so the
+// code must not be a retryable one.
+func withoutReply(e End) *abi.Error {
+	code, why := abi.ErrInternal, e.Reason
+	if e.Err != nil {
+		code, why = abi.ErrTrap, abi.AsError(e.Err).Error()
+	}
+	return abi.NewError(code, "the actor's activation ended before it gave its deferred reply ("+why+"); the outcome is unknown")
+}
+
+// replaced reports whether a start failed because there is a newer version to start.
+func replaced(err error) bool { return abi.CodeOf(err) == abi.ErrOwnershipChanged }
+
+// startError is what those get who wait for an instance that could not be started. None of the codes by which a cluster
+// looks for another place survives, ownership_changed apart: it would start the same thing again at once.
 func startError(err error) error {
 	out := *abi.AsError(err)
-	if out.Code == abi.ErrInternal || out.Code == abi.ErrTrap || out.Code == abi.ErrLimitExceeded {
+	switch out.Code {
+	case abi.ErrInternal, abi.ErrTrap, abi.ErrLimitExceeded, abi.ErrTimeout, abi.ErrCanceled,
+		abi.ErrNotReady, abi.ErrNoQuorum, abi.ErrBlocked, abi.ErrShuttingDown, abi.ErrNone:
 		out.Code = abi.ErrActivationFailed
 	}
 	return &out
@@ -283,10 +339,29 @@ type Backlog struct{ msgs []message }
 // Len returns how many messages wait.
 func (b Backlog) Len() int { return len(b.msgs) }
 
-// Fail answers every message with err.
-func (b Backlog) Fail(err error) {
+// Fail answers every message with err, and returns how many were one-way ones, which nobody hears of.
+func (b Backlog) Fail(err error) (oneWay int) {
 	for i := range b.msgs {
+		if b.msgs[i].to == nil {
+			oneWay++
+		}
 		b.msgs[i].fail(err)
+	}
+	return oneWay
+}
+
+// Forward sends every message anew, in order, for a successor that lives elsewhere.
+func (b Backlog) Forward(out Outbox) {
+	for i := range b.msgs {
+		m := b.msgs[i]
+		m.edge.drop()
+		var done func([]byte, error)
+		if m.to != nil {
+			done = m.to.complete
+		}
+		if err := out.Post(m.env, done); err != nil {
+			m.fail(err)
+		}
 	}
 }
 

@@ -31,7 +31,8 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 		return nil, abi.NewError(abi.CodeOf(err), "the caller stopped waiting before the message was sent")
 	}
 	a.mu.Lock()
-	if a.state == open && !a.running && a.queue.n == 0 && left >= a.cfg.Limits.Turn && !a.revoked {
+	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && left >= a.cfg.Limits.Turn &&
+		(a.inst != nil || left >= a.cfg.Limits.Start) {
 		a.running = true
 		a.mu.Unlock()
 		return a.deliverInline(ctx, env, now)
@@ -46,6 +47,15 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 
 // deliverInline runs the turn on the caller's goroutine, which has set running.
 func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now time.Time) ([]byte, error) {
+	if a.inst == nil {
+		if err := a.start(); err != nil {
+			return nil, a.unstarted(err)
+		}
+		now = time.Now() // a start is not on the turn's time, but it is on the caller's
+		if env.Deadline.Sub(now) < a.cfg.Limits.Turn {
+			return a.standBack(ctx, env)
+		}
+	}
 	a.cfg.Counters.Inline.Add(1)
 	m := message{tag: abi.EventCall, env: env, inline: true}
 	reply, err, answered, w := a.call(&m, now)
@@ -56,12 +66,33 @@ func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now t
 	return reply, err
 }
 
-// Post hands env to the actor without waiting: the turn runs on a runner's goroutine. When it returns nil, done (nil for
-// a one-way message) is called once, on any goroutine, and must not block. It may never be called later than the
-// deadline plus one turn.
+// standBack leaves a turn to a runner, before all others: the start has used up the time that the caller could spend in
+// it. The caller owns running.
+func (a *Activation) standBack(ctx context.Context, env *abi.Envelope) ([]byte, error) {
+	w := a.cfg.Waits.waiter()
+	e, cycle := a.cfg.Waits.add(env, a.cfg.Identity)
+	if cycle != nil {
+		w.release()
+		a.release()
+		a.cfg.Counters.Deadlocks.Add(1)
+		return nil, deadlock(cycle)
+	}
+	w.edge = e
+	a.mu.Lock()
+	a.queue.pushFront(message{tag: abi.EventCall, env: env, to: w, edge: e})
+	a.mu.Unlock()
+	a.release()
+	return w.wait(ctx, env.Deadline)
+}
+
+// Post hands env to the actor without waiting: the turn runs on a runner's goroutine. When it returns nil, done (which may
+// be nil) is called exactly once, on any goroutine, and must not block: with the outcome, or for a one-way message as soon
+// as the mailbox has it. A message whose deadline passes is answered when the mailbox comes to it, which may be much
+// later; whoever cannot wait so long needs a timer.
 func (a *Activation) Post(env *abi.Envelope, done func(payload []byte, err error)) error {
+	oneWay := env.Flags&abi.OneWay != 0
 	m := message{tag: abi.EventCall, env: env}
-	if env.Flags&abi.OneWay != 0 {
+	if oneWay {
 		m.tag = abi.EventMessage
 	} else if done != nil {
 		m.to = doneFunc(done)
@@ -70,14 +101,17 @@ func (a *Activation) Post(env *abi.Envelope, done func(payload []byte, err error
 		return err
 	}
 	a.mu.Lock()
-	return a.enqueueLocked(m, nil)
+	err := a.enqueueLocked(m, nil)
+	if err == nil && oneWay && done != nil {
+		done(nil, nil)
+	}
+	return err
 }
 
 // accepts refuses what this actor can never take.
 func (a *Activation) accepts(tag abi.EventTag, env *abi.Envelope) error {
 	if len(env.Payload) > a.cfg.Limits.MaxMessage {
-		return abi.NewError(abi.ErrPayloadTooLarge, "a payload of "+strconv.Itoa(len(env.Payload))+
-			" bytes; the limit is "+strconv.Itoa(a.cfg.Limits.MaxMessage))
+		return tooLarge("a payload", len(env.Payload), a.cfg.Limits.MaxMessage)
 	}
 	if len(a.cfg.Desc.Methods) > 0 {
 		if _, ok := a.cfg.Desc.Method(env.Method); !ok {
@@ -111,7 +145,7 @@ func (a *Activation) enqueueLocked(m message, w *waiter) error {
 	}
 	if m.tag == abi.EventCall && len(m.env.Chain) > 0 {
 		// Under a.mu, so that the edge stands before the message can be popped and answered.
-		e, cycle := a.cfg.Waits.add(m.env.Chain, a.cfg.Identity)
+		e, cycle := a.cfg.Waits.add(m.env, a.cfg.Identity)
 		if cycle != nil {
 			a.mu.Unlock()
 			a.cfg.Counters.Deadlocks.Add(1)
@@ -160,15 +194,25 @@ func (a *Activation) release() {
 		a.cfg.Spawn(a.run)
 		return
 	}
-	a.forget()
-	a.running = false
+	a.idleLocked()
 	a.mu.Unlock()
 }
 
-// forget drops what the last turn read and wrote, so that an idle actor does not hold its messages.
-func (a *Activation) forget() {
-	a.ev.Payload, a.ev.Err, a.ev.Self = nil, nil, nil
-	a.out.Payload, a.out.Err = nil, nil
+// idleLocked gives up running. What the last turn read and wrote goes, and the room that a burst took, so that an idle
+// actor holds little.
+func (a *Activation) idleLocked() {
+	a.ev, a.out = abi.Event{}, abi.Output{}
+	a.queue.shrink()
+	if len(a.deferred) == 0 {
+		a.deferred = nil
+	}
+	if len(a.calls) == 0 {
+		a.calls = nil
+	}
+	if len(a.timers) == 0 {
+		a.timers = nil
+	}
+	a.running = false
 }
 
 // drain is the runner: it owns running from its start to its end.
@@ -193,41 +237,72 @@ func (a *Activation) drain() {
 				a.passivate()
 				return
 			}
-			a.forget()
-			a.running = false
+			a.idleLocked()
 			a.mu.Unlock()
 			return
 		}
 		a.mu.Unlock()
-		a.handle(&m)
+		a.guarded(&m)
 		if n%turnsBeforeYield == 0 {
 			runtime.Gosched()
 		}
 	}
 }
 
+// guarded handles m, and answers it even if the goroutine ends under it.
+func (a *Activation) guarded(m *message) {
+	returned := false
+	defer func() {
+		if !returned {
+			m.fail(errVanished)
+		}
+	}()
+	a.handle(m)
+	returned = true
+}
+
 // handle runs one queued message's turn.
 func (a *Activation) handle(m *message) {
 	now := time.Now()
-	switch m.tag {
-	case abi.EventCall:
-		if m.env.Deadline.Before(now) {
-			a.cfg.Counters.Expired.Add(1)
-			m.fail(errExpired)
+	if m.own == nil {
+		if m.expired(now) {
+			a.expire(m)
 			return
 		}
+		if a.inst == nil {
+			if err := a.start(); err != nil {
+				a.mu.Lock()
+				a.queue.pushFront(*m)
+				a.mu.Unlock()
+				a.unstarted(err)
+				return
+			}
+			if now = time.Now(); m.expired(now) { // a start is not on the turn's time, but it is on the caller's
+				a.expire(m)
+				return
+			}
+		}
+	}
+	switch m.tag {
+	case abi.EventCall:
 		if reply, err, answered, _ := a.call(m, now); answered {
 			m.answer(reply, err)
 		}
 	case abi.EventMessage:
 		a.message(m.env, now)
 	case abi.EventCompletion:
-		a.ev = abi.Event{Tag: abi.EventCompletion, Handle: m.handle, Method: m.method, Payload: m.payload, Err: m.err}
-		a.event(now)
+		o := m.own
+		a.ev = abi.Event{Tag: abi.EventCompletion, Handle: o.handle, Method: o.method, Payload: o.payload, Err: o.err}
+		a.event(o.token, now)
 	case abi.EventTimer:
-		if a.takeTimer(m) {
-			a.ev = abi.Event{Tag: abi.EventTimer, Timer: m.name, Payload: m.payload}
-			a.event(now)
+		if a.takeTimer(m.own) {
+			a.ev = abi.Event{Tag: abi.EventTimer, Timer: m.own.name, Payload: m.own.payload}
+			a.event(0, now)
 		}
 	}
+}
+
+func (a *Activation) expire(m *message) {
+	a.cfg.Counters.Expired.Add(1)
+	m.fail(errExpired)
 }

@@ -11,12 +11,27 @@ import (
 type deferral struct {
 	message
 	expiry *time.Timer
+	calls  []*loose // made on its behalf, awaited by whoever awaits it
 }
 
 // pending is an effect `call` whose outcome has not come.
 type pending struct {
 	method string
+	token  uint64 // of the deferred call on whose behalf it was made, 0 without one
+	wait   *loose // nil: no actor waits for it
 	expiry *time.Timer
+}
+
+func (p *pending) giveUp() {
+	if p.wait != nil {
+		p.wait.giveUp()
+	}
+}
+
+func (p *pending) answered() {
+	if p.wait != nil {
+		p.wait.answered()
+	}
 }
 
 // checkEffects refuses a turn's effects as a whole if one of them cannot be applied. token is that of the turn's own call.
@@ -25,9 +40,10 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 		return abi.NewError(code, "effect "+strconv.Itoa(i)+" ("+a.out.Effects[i].Tag.String()+"): "+why+"; no effect of the turn was applied")
 	}
 	outgoing, answers := 0, 0
-	var timers map[string]bool // set by this turn, new
+	var handles map[uint64]struct{} // used by this turn
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	timers := timerCount{a: a, n: len(a.timers)}
 	for i := range a.out.Effects {
 		e := &a.out.Effects[i]
 		if readOnly && (e.Tag != abi.EffectReply || e.Token != token) {
@@ -48,36 +64,63 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 			if _, dup := a.calls[e.Handle]; dup {
 				return breach(abi.ErrTrap, i, "handle "+strconv.FormatUint(e.Handle, 10)+" is in use")
 			}
-			for j := range i {
-				if o := &a.out.Effects[j]; o.Tag == abi.EffectCall && o.Handle == e.Handle {
-					return breach(abi.ErrTrap, i, "handle "+strconv.FormatUint(e.Handle, 10)+" is used twice")
-				}
+			if _, dup := handles[e.Handle]; dup {
+				return breach(abi.ErrTrap, i, "handle "+strconv.FormatUint(e.Handle, 10)+" is used twice")
 			}
+			if handles == nil {
+				handles = make(map[uint64]struct{})
+			}
+			handles[e.Handle] = struct{}{}
 			outgoing++
 		case abi.EffectTell:
 			outgoing++
 		case abi.EffectRemind:
-			if _, set := a.timers[e.Name]; !set {
-				if timers == nil {
-					timers = make(map[string]bool)
-				}
-				timers[e.Name] = true
-			}
+			timers.set(e.Name, true)
+		case abi.EffectCancel:
+			timers.set(e.Name, false)
+		default:
+			return breach(abi.ErrTrap, i, "this version has no such effect")
 		}
 		if outgoing+len(a.calls) > a.cfg.Limits.MaxOutgoing {
 			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxOutgoing)+" messages")
 		}
-		if len(timers)+len(a.timers) > a.cfg.Limits.MaxTimers {
+		if timers.n > a.cfg.Limits.MaxTimers {
 			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxTimers)+" timers")
 		}
 	}
 	return nil
 }
 
+// timerCount counts the timers that there would be, effect by effect.
+type timerCount struct {
+	a   *Activation
+	n   int
+	now map[string]bool // names that this turn has changed: whether they are set
+}
+
+func (c *timerCount) set(name string, on bool) {
+	was, changed := c.now[name]
+	if !changed {
+		_, was = c.a.timers[name]
+	}
+	if was == on {
+		return
+	}
+	if c.now == nil {
+		c.now = make(map[string]bool)
+	}
+	c.now[name] = on
+	if on {
+		c.n++
+	} else {
+		c.n--
+	}
+}
+
 // deferReply keeps a call for a later turn to answer, until its deadline.
-func (a *Activation) deferReply(token uint64, m *message, now time.Time) {
+func (a *Activation) deferReply(token uint64, m *message) {
 	if m.edge == nil {
-		m.edge = a.cfg.Waits.force(m.env.Chain, a.cfg.Identity)
+		m.edge = a.cfg.Waits.force(m.env, a.cfg.Identity)
 	}
 	d := &deferral{message: *m}
 	a.mu.Lock()
@@ -86,7 +129,7 @@ func (a *Activation) deferReply(token uint64, m *message, now time.Time) {
 		a.deferred = make(map[uint64]*deferral)
 	}
 	a.deferred[token] = d
-	d.expiry = time.AfterFunc(m.env.Deadline.Sub(now), func() { a.settle(token, nil, errLate) })
+	d.expiry = time.AfterFunc(time.Until(m.env.Deadline), func() { a.settle(token, nil, errLate) })
 }
 
 // settle answers a deferred call; a token that nobody waits for any more is none of anybody's business.
@@ -106,17 +149,22 @@ func (a *Activation) settle(token uint64, payload []byte, err error) {
 		return
 	}
 	d.expiry.Stop()
+	for _, l := range d.calls {
+		l.giveUp()
+	}
 	d.answer(payload, err)
 }
 
-// apply carries out the effects of a turn, all checked. env is the turn's own message or nil; answered says that its
-// call is not deferred.
-func (a *Activation) apply(token uint64, env *abi.Envelope, answered bool, now time.Time) {
+// apply carries out the effects of a turn, all checked. The reply to own, the turn's own call, is not among what is left to
+// do. behalf is the token of the deferred call that the turn works for, 0 without one; env is the turn's own message
+// or nil.
+func (a *Activation) apply(own, behalf uint64, env *abi.Envelope) {
+	now := time.Now() // the turn may have taken long
 	for i := range a.out.Effects {
 		e := &a.out.Effects[i]
 		switch e.Tag {
 		case abi.EffectReply:
-			if e.Token == token {
+			if e.Token == own {
 				continue
 			}
 			if e.Err != nil {
@@ -131,7 +179,7 @@ func (a *Activation) apply(token uint64, env *abi.Envelope, answered bool, now t
 				a.cfg.Log.Warn("a tell was refused", "actor", a.cfg.Identity, "target", e.Target, "method", e.Method, "err", err)
 			}
 		case abi.EffectCall:
-			a.callEffect(e, env, answered, now)
+			a.callEffect(e, behalf, env, now)
 		case abi.EffectRemind:
 			a.setTimer(e, now)
 		case abi.EffectCancel:
@@ -153,30 +201,44 @@ func (a *Activation) outgoing(e *abi.Effect, env *abi.Envelope) *abi.Envelope {
 }
 
 // callEffect sends a call whose outcome comes back as a completion, a time-out at the latest.
-func (a *Activation) callEffect(e *abi.Effect, env *abi.Envelope, answered bool, now time.Time) {
-	out := a.outgoing(e, env)
-	out.Flags &^= abi.OneWay
+func (a *Activation) callEffect(e *abi.Effect, behalf uint64, env *abi.Envelope, now time.Time) {
 	timeout := e.Timeout
 	if timeout <= 0 {
 		timeout = a.cfg.Limits.Request
 	}
-	out.Deadline = now.Add(timeout)
-	if env != nil && !answered {
-		// Those who wait for the deferred reply may be waiting for this call; this actor itself is free to take messages.
-		out.Chain = env.Chain
-	}
-	handle, method := e.Handle, e.Method
-	p := &pending{method: method}
+	handle := e.Handle
+	p := &pending{method: e.Method}
 	a.mu.Lock()
+	d := a.deferred[behalf]
+	if d != nil && env == nil {
+		env = d.env
+	}
+	out := a.outgoing(e, env)
+	out.Flags &^= abi.OneWay
+	out.Deadline = now.Add(timeout)
+	if d != nil {
+		// Those who wait for the deferred reply may be waiting for this call; this actor itself is free to take messages.
+		p.token = behalf
+		if out.Chain = d.env.Chain; len(out.Chain) > 0 {
+			p.wait = a.cfg.Waits.loosen(out)
+			d.calls = append(d.calls, p.wait)
+		}
+	}
 	if a.calls == nil {
 		a.calls = make(map[uint64]*pending)
 	}
 	a.calls[handle] = p
-	p.expiry = time.AfterFunc(timeout, func() { a.completed(handle, p, nil, errLate) })
+	p.expiry = time.AfterFunc(timeout, func() {
+		p.giveUp()
+		a.completed(handle, p, nil, errLate)
+	})
 	a.mu.Unlock()
-	err := a.cfg.Outbox.Post(out, func(payload []byte, err error) { a.completed(handle, p, payload, err) })
-	if err != nil {
-		a.completed(handle, p, nil, err)
+	done := func(payload []byte, err error) {
+		p.answered()
+		a.completed(handle, p, payload, err)
+	}
+	if err := a.cfg.Outbox.Post(out, done); err != nil {
+		done(nil, err)
 	}
 }
 
@@ -188,11 +250,14 @@ func (a *Activation) completed(handle uint64, p *pending, payload []byte, err er
 		return
 	}
 	delete(a.calls, handle)
-	a.mu.Unlock()
 	p.expiry.Stop()
-	m := message{tag: abi.EventCompletion, handle: handle, method: p.method, payload: payload, err: abi.AsError(err)}
-	if m.err == nil && m.payload == nil {
-		m.payload = []byte{}
+	o := &own{handle: handle, method: p.method, token: p.token, payload: payload, err: abi.AsError(err)}
+	if o.err == nil && o.payload == nil {
+		o.payload = []byte{}
 	}
-	a.internal(m)
+	if a.state != open {
+		a.mu.Unlock()
+		return
+	}
+	a.pushLocked(message{tag: abi.EventCompletion, own: o})
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -20,21 +21,28 @@ type Host struct {
 	outgoing int
 
 	started map[uint32]*started
-	next    uint32
+	next    uint32        // the last handle
+	wake    chan struct{} // of one; something has settled
 }
 
 // started is a request that runs beside the turn.
 type started struct {
-	done   chan struct{} // closed when res is set
 	once   sync.Once
+	ready  atomic.Bool // res is set
 	res    abi.Result
+	wake   chan<- struct{}
 	expiry *time.Timer
+	wait   *loose
 }
 
 func (s *started) settle(payload []byte, err error) {
 	s.once.Do(func() {
 		s.res = abi.Result{Payload: payload, Err: abi.AsError(err)}
-		close(s.done)
+		s.ready.Store(true)
+		select {
+		case s.wake <- struct{}{}:
+		default: // one is there already
+		}
 	})
 }
 
@@ -49,8 +57,9 @@ func (h *Host) end() {
 		for _, s := range h.started {
 			s.expiry.Stop()
 		}
-		clear(h.started)
+		h.a.cfg.Waits.leave(h.a.cfg.Identity, h.started)
 	}
+	h.started = nil
 }
 
 // Identity names the actor.
@@ -78,15 +87,28 @@ func (h *Host) Start(q *abi.Request) (uint32, abi.Code) {
 	if err != nil {
 		return 0, abi.CodeOf(err)
 	}
-	s := &started{done: make(chan struct{})}
-	s.expiry = time.AfterFunc(time.Until(env.Deadline), func() { s.settle(nil, errLate) })
+	if h.wake == nil {
+		h.wake = make(chan struct{}, 1)
+	}
+	s := &started{wake: h.wake, wait: h.a.cfg.Waits.loosen(env)}
+	s.expiry = time.AfterFunc(time.Until(env.Deadline), func() {
+		s.wait.giveUp()
+		s.settle(nil, errLate)
+	})
 	if h.started == nil {
 		h.started = make(map[uint32]*started)
 	}
-	h.next++
+	if h.next++; h.next == 0 { // no handle is 0
+		h.next++
+	}
 	h.started[h.next] = s
 	// Sent before the turn goes on, so that messages to one actor keep their order.
-	if err := h.a.cfg.Outbox.Post(env, s.settle); err != nil {
+	err = h.a.cfg.Outbox.Post(env, func(payload []byte, err error) {
+		s.wait.answered()
+		s.settle(payload, err)
+	})
+	if err != nil {
+		s.wait.answered()
 		s.settle(nil, err)
 	}
 	return h.next, abi.ErrNone
@@ -100,11 +122,9 @@ func (h *Host) Wait(handles []uint32, need int, d time.Duration) (int, abi.Code)
 	}
 	ss := make([]*started, len(handles))
 	for i, n := range handles {
-		s := h.started[n]
-		if s == nil {
+		if ss[i] = h.started[n]; ss[i] == nil {
 			return 0, abi.ErrInvalidArgument
 		}
-		ss[i] = s
 	}
 	left := time.Until(h.deadline)
 	if d >= 0 {
@@ -112,64 +132,21 @@ func (h *Host) Wait(handles []uint32, need int, d time.Duration) (int, abi.Code)
 	}
 	timeout := time.NewTimer(left)
 	defer timeout.Stop()
-	return waitFor(h.a.cfg.Context, ss, need, timeout.C), abi.ErrNone
-}
-
-// waitFor counts the outcomes, waiting until there are need of them, timeout fires or ctx ends.
-func waitFor(ctx context.Context, ss []*started, need int, timeout <-chan time.Time) int {
-	any := make(chan struct{}, 1)
-	watching := false
 	for {
 		ready := 0
 		for _, s := range ss {
-			select {
-			case <-s.done:
+			if s.ready.Load() {
 				ready++
-			default:
 			}
 		}
 		if ready >= need {
-			return ready
-		}
-		if need == len(ss) { // all of them: any order does
-			for _, s := range ss {
-				select {
-				case <-s.done:
-				case <-timeout:
-					need = 0
-				case <-ctx.Done():
-					need = 0
-				}
-				if need == 0 {
-					break
-				}
-			}
-			continue
-		}
-		if !watching {
-			watching = true
-			stop := make(chan struct{})
-			var watchers sync.WaitGroup
-			defer watchers.Wait()
-			defer close(stop)
-			for _, s := range ss {
-				watchers.Go(func() {
-					select {
-					case <-s.done:
-						select {
-						case any <- struct{}{}:
-						default:
-						}
-					case <-stop:
-					}
-				})
-			}
+			return ready, abi.ErrNone
 		}
 		select {
-		case <-any:
-		case <-timeout:
+		case <-h.wake: // perhaps of a handle that is not among these
+		case <-timeout.C:
 			need = 0
-		case <-ctx.Done():
+		case <-h.a.cfg.Context.Done():
 			need = 0
 		}
 	}
@@ -181,14 +158,12 @@ func (h *Host) Take(handle uint32) (res abi.Result, ready bool, code abi.Code) {
 	if s == nil {
 		return abi.Result{}, false, abi.ErrInvalidArgument
 	}
-	select {
-	case <-s.done:
-		s.expiry.Stop()
-		delete(h.started, handle)
-		return s.res, true, abi.ErrNone
-	default:
+	if !s.ready.Load() {
 		return abi.Result{}, false, abi.ErrNone
 	}
+	s.expiry.Stop()
+	delete(h.started, handle)
+	return s.res, true, abi.ErrNone
 }
 
 // Log writes a line of the guest's to the node's log.
@@ -202,6 +177,10 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 	if h.deadline.IsZero() {
 		return nil, abi.NewError(abi.ErrUnsupported, "requests are for turns")
 	}
+	if q.Target.IsZero() || !abi.ValidMethod(q.Method) {
+		return nil, abi.NewError(abi.ErrInvalidArgument, "a request needs a target and a method: 1 to "+strconv.Itoa(abi.MaxMethodLen)+
+			" of A-Z, a-z, 0-9, '_', '.' and '-'")
+	}
 	if q.Flags&abi.OneWay != 0 {
 		return nil, abi.NewError(abi.ErrInvalidArgument, "a request waits for its reply; use the effect `tell`")
 	}
@@ -209,7 +188,7 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 		return nil, abi.NewError(abi.ErrLimitExceeded, "more than "+strconv.Itoa(cfg.Limits.MaxOutgoing)+" requests in a turn")
 	}
 	if len(q.Payload) > cfg.Limits.MaxMessage {
-		return nil, abi.NewError(abi.ErrPayloadTooLarge, "a payload of "+strconv.Itoa(len(q.Payload))+" bytes; the limit is "+strconv.Itoa(cfg.Limits.MaxMessage))
+		return nil, tooLarge("a payload", len(q.Payload), cfg.Limits.MaxMessage)
 	}
 	h.outgoing++
 	timeout := q.Timeout
@@ -226,7 +205,7 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 	if h.chain == nil {
 		var before []abi.Identity
 		if h.env != nil {
-			before = h.env.Chain
+			before = cfg.Waits.awaited(h.env)
 		}
 		h.chain = append(before[:len(before):len(before)], cfg.Identity)
 	}

@@ -13,16 +13,20 @@ type message struct {
 	env  *abi.Envelope // call, message
 	to   replier       // call; nil: nobody waits
 	edge *edge         // call: who waits meanwhile; nil: no actor does
+	own  *own          // completion, timer
 
 	inline bool // call: its caller runs the turn
+}
 
+// own is an event that an activation sends to itself.
+type own struct {
 	handle  uint64 // completion
 	method  string
-	payload []byte
 	err     *abi.Error
-
-	name string // timer
-	gen  uint64
+	token   uint64 // completion: of the deferred call on whose behalf the call was made, 0 without one
+	name    string // timer
+	gen     uint64
+	payload []byte
 }
 
 func (m *message) fail(err error) { m.answer(nil, err) }
@@ -32,6 +36,11 @@ func (m *message) answer(payload []byte, err error) {
 	if m.to != nil {
 		m.to.complete(payload, err)
 	}
+}
+
+// expired reports whether nobody waits for the message any more.
+func (m *message) expired(now time.Time) bool {
+	return !m.env.Deadline.IsZero() && m.env.Deadline.Before(now)
 }
 
 // replier takes one outcome.
@@ -51,18 +60,34 @@ type mailbox struct {
 	n    int
 }
 
+// keepRing is how many places an idle actor's mailbox keeps: a burst is no reason to keep its room.
+const keepRing = 8
+
 func (q *mailbox) len() int { return q.n }
 
 func (q *mailbox) push(m message) {
-	if q.n == len(q.ring) {
-		ring := make([]message, max(8, 2*len(q.ring)))
-		for i := range q.n {
-			ring[i] = q.ring[(q.head+i)%len(q.ring)]
-		}
-		q.ring, q.head = ring, 0
-	}
+	q.grow()
 	q.ring[(q.head+q.n)%len(q.ring)] = m
 	q.n++
+}
+
+// pushFront puts a message back that had been taken.
+func (q *mailbox) pushFront(m message) {
+	q.grow()
+	q.head = (q.head + len(q.ring) - 1) % len(q.ring)
+	q.ring[q.head] = m
+	q.n++
+}
+
+func (q *mailbox) grow() {
+	if q.n < len(q.ring) {
+		return
+	}
+	ring := make([]message, max(keepRing, 2*len(q.ring)))
+	for i := range q.n {
+		ring[i] = q.ring[(q.head+i)%len(q.ring)]
+	}
+	q.ring, q.head = ring, 0
 }
 
 func (q *mailbox) pop() (message, bool) {
@@ -73,19 +98,25 @@ func (q *mailbox) pop() (message, bool) {
 	q.ring[q.head] = message{}
 	q.head = (q.head + 1) % len(q.ring)
 	q.n--
-	if q.n == 0 && len(q.ring) > 64 { // a burst is no reason to keep its room
-		q.ring, q.head = nil, 0
-	}
 	return m, true
 }
 
+// take empties the mailbox.
 func (q *mailbox) take() []message {
 	out := make([]message, 0, q.n)
 	for q.n > 0 {
 		m, _ := q.pop()
 		out = append(out, m)
 	}
+	q.ring, q.head = nil, 0
 	return out
+}
+
+// shrink gives back what an idle actor does not need.
+func (q *mailbox) shrink() {
+	if q.n == 0 && len(q.ring) > keepRing {
+		q.ring, q.head = nil, 0
+	}
 }
 
 // waiter is a replier that a goroutine waits on.

@@ -32,12 +32,11 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 	if a.timers == nil {
 		a.timers = make(map[string]*timer)
 	}
-	var gen uint64
 	if old := a.timers[e.Name]; old != nil {
 		old.stop()
-		gen = old.gen + 1
 	}
-	t := &timer{gen: gen, next: now.Add(e.After), every: e.Every, payload: e.Payload}
+	a.lastTimer++ // never used twice: an event of a cancelled timer may still wait when its name is set again
+	t := &timer{gen: a.lastTimer, next: now.Add(e.After), every: e.Every, payload: e.Payload}
 	if t.every > 0 {
 		t.every = max(t.every, minEvery)
 	}
@@ -48,7 +47,7 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 // arm starts t's clock. The caller holds a.mu.
 func (a *Activation) arm(name string, t *timer, now time.Time) {
 	t.clock = time.AfterFunc(t.next.Sub(now), func() {
-		a.internal(message{tag: abi.EventTimer, name: name, gen: t.gen, payload: t.payload})
+		a.internal(message{tag: abi.EventTimer, own: &own{name: name, gen: t.gen, payload: t.payload}})
 	})
 }
 
@@ -62,15 +61,16 @@ func (a *Activation) dropTimer(name string) {
 }
 
 // takeTimer reports whether a timer's event still counts, and sets the next one of a repeating timer: its rhythm is kept,
-// ticks that passed meanwhile are skipped.
-func (a *Activation) takeTimer(m *message) bool {
+// ticks that passed meanwhile are skipped. Once the activation is to stop, timers count only while something that it has
+// to wait for may need them.
+func (a *Activation) takeTimer(m *own) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.timers[m.name]
-	if t == nil || t.gen != m.gen {
+	if t == nil || t.gen != m.gen || a.closeFor != "" && len(a.deferred)+len(a.calls) == 0 {
 		return false
 	}
-	if t.every == 0 {
+	if t.every <= 0 {
 		delete(a.timers, m.name)
 		return true
 	}

@@ -4,74 +4,109 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
 
-// errStart marks a turn that did not run because the instance did not start.
-type errStart struct{ error }
+// errVanished is what becomes of a turn whose goroutine ended under it: native code called runtime.Goexit, as a test's
+// FailNow does.
+var errVanished = abi.NewError(abi.ErrTrap, "the instance ended its goroutine in the midst of the turn (runtime.Goexit)")
 
-func (e errStart) Unwrap() error { return e.error }
-
-// ensure starts the instance if there is none yet.
-func (a *Activation) ensure() (err error) {
-	if a.inst != nil {
-		return nil
-	}
+// start makes the instance. The caller owns running, and sees to an error with [Activation.unstarted].
+func (a *Activation) start() (err error) {
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			err = errStart{fmt.Errorf("panic while starting: %v\n%s", p, debug.Stack())}
+		p := recover()
+		switch {
+		case p != nil:
+			a.cfg.Log.Error("an instance panicked while it started", "actor", a.cfg.Identity, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic while starting: %v", p)
+		case !returned:
+			a.unstarted(errVanished)
 		}
 	}()
 	inst, err := a.cfg.Start(&a.host)
+	returned = true
+	if err == nil && inst == nil {
+		err = errors.New("the kind's New returned neither an instance nor an error")
+	}
 	if err != nil {
-		a.cfg.Counters.StartFailures.Add(1)
-		return errStart{err}
+		return err
 	}
 	a.inst = inst
 	a.cfg.Owner.Started(a)
 	return nil
 }
 
+// unstarted ends an activation whose instance did not start, and returns what callers get.
+func (a *Activation) unstarted(err error) error {
+	if !replaced(err) {
+		a.cfg.Counters.StartFailures.Add(1)
+	}
+	a.end(End{Reason: "start", Err: err, Failed: true})
+	return startError(err)
+}
+
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
-// instance must go. The caller owns running.
+// instance must go. The caller owns running, and the instance stands.
 func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	a.lastUsed.Store(now.UnixNano())
-	if a.inst == nil {
-		if err := a.ensure(); err != nil {
-			return err
-		}
-		now = time.Now() // a start is not on the turn's time
-	}
 	if !a.told {
 		a.told = true
 		a.ev.Self = &abi.Self{Identity: a.cfg.Identity, Epoch: a.cfg.Epoch, Reason: a.cfg.Reason}
 	}
 	deadline := now.Add(a.cfg.Limits.Turn)
 	a.ev.Remaining = a.cfg.Limits.Turn
-	if env != nil {
-		if left := env.Deadline.Sub(now); left < a.ev.Remaining && !env.Deadline.IsZero() {
-			a.ev.Remaining = left
-		}
+	if env != nil && !env.Deadline.IsZero() {
+		a.ev.Remaining = min(a.ev.Remaining, env.Deadline.Sub(now))
 	}
 	a.cfg.Counters.Turns.Add(1)
+	a.out.Kind, a.out.Payload, a.out.Err, a.out.Effects = abi.OutReply, nil, nil, a.out.Effects[:0]
 	a.host.begin(env, deadline)
+	returned := false
 	defer func() {
 		a.host.end()
+		if returned {
+			return
+		}
 		if p := recover(); p != nil {
 			a.cfg.Log.Error("an instance panicked", "actor", a.cfg.Identity, "panic", p, "stack", string(debug.Stack()))
 			err = abi.NewError(abi.ErrTrap, fmt.Sprintf("the instance panicked: %v", p))
+			return
 		}
-		if err != nil {
-			if errors.Is(err, abi.ErrLimitExceeded) {
-				a.cfg.Counters.Limits.Add(1)
-			} else {
-				a.cfg.Counters.Traps.Add(1)
-			}
-		}
+		a.broken(errVanished)
 	}()
-	return a.inst.Turn(&a.ev, deadline, &a.out)
+	err = a.inst.Turn(&a.ev, deadline, &a.out)
+	returned = true
+	if err != nil {
+		return turnError(err)
+	}
+	switch a.out.Kind {
+	case abi.OutReply, abi.OutEffects:
+		return nil
+	case abi.OutError:
+		if a.out.Err != nil {
+			return nil
+		}
+	}
+	return abi.NewError(abi.ErrTrap, "the turn's output is of kind "+strconv.Itoa(int(a.out.Kind))+" and no error, reply or effects")
+}
+
+// turnError is the error of a turn that broke. Whatever a native instance returned, it has a code by which nobody sends the
+// message again: its turn has run.
+func turnError(err error) error {
+	var coded *abi.Error
+	if errors.As(err, &coded) {
+		switch coded.Code {
+		case abi.ErrTrap, abi.ErrLimitExceeded, abi.ErrInternal:
+			return abi.AsError(err)
+		}
+	}
+	out := *abi.AsError(err)
+	out.Code = abi.ErrTrap
+	return &out
 }
 
 // call runs the turn of a call. answered is false when the turn left it for later: then m.to, or the waiter that is
@@ -87,6 +122,9 @@ func (a *Activation) call(m *message, now time.Time) (reply []byte, err error, a
 	}
 	switch a.out.Kind {
 	case abi.OutReply:
+		if len(a.out.Payload) > a.cfg.Limits.MaxMessage {
+			return nil, tooLarge("a reply", len(a.out.Payload), a.cfg.Limits.MaxMessage), true, nil
+		}
 		return a.out.Payload, nil, true, nil
 	case abi.OutError:
 		return nil, a.actorError(a.out.Err), true, nil
@@ -106,46 +144,44 @@ func (a *Activation) call(m *message, now time.Time) (reply []byte, err error, a
 			}
 		}
 	}
-	if !answered {
-		inline := m.to == nil && m.inline
-		if inline {
-			w = a.cfg.Waits.waiter()
-			m.to = w
-		}
-		a.deferReply(token, m, now)
-		if inline {
-			w.edge = m.edge
-		}
+	if answered {
+		a.apply(token, 0, env)
+		return reply, err, true, nil
 	}
-	a.apply(token, env, answered, now)
-	return reply, err, answered, w
+	if m.inline {
+		w = a.cfg.Waits.waiter()
+		m.to = w
+	}
+	a.deferReply(token, m)
+	if m.inline {
+		w.edge = m.edge
+	}
+	a.apply(token, token, env)
+	return nil, nil, false, w
 }
 
 // message runs the turn of a one-way message; an error of the actor's own goes to the log.
 func (a *Activation) message(env *abi.Envelope, now time.Time) {
-	if !env.Deadline.IsZero() && env.Deadline.Before(now) {
-		a.cfg.Counters.Expired.Add(1)
-		return
-	}
 	a.setEvent(abi.EventMessage, env)
 	err := a.exec(env, now)
 	if err == nil {
-		err = a.finishEvent()
+		err = a.finishEvent(0)
 	}
 	if err != nil {
 		a.cfg.Log.Warn("a one-way message failed", "actor", a.cfg.Identity, "method", env.Method, "err", a.broken(err))
 	}
 }
 
-// event runs the turn of a.ev, a completion or timer.
-func (a *Activation) event(now time.Time) {
+// event runs the turn of a.ev, a completion or timer. behalf is the token of the deferred call that brought it about, 0
+// without one.
+func (a *Activation) event(behalf uint64, now time.Time) {
 	tag := a.ev.Tag
 	if !a.cfg.Desc.Handles(tag) {
 		return
 	}
 	err := a.exec(nil, now)
 	if err == nil {
-		err = a.finishEvent()
+		err = a.finishEvent(behalf)
 	}
 	if err != nil {
 		a.cfg.Log.Warn("a turn failed", "actor", a.cfg.Identity, "event", tag.String(), "err", a.broken(err))
@@ -153,7 +189,7 @@ func (a *Activation) event(now time.Time) {
 }
 
 // finishEvent applies the output of a turn that nobody waits for. An error means that the instance is broken.
-func (a *Activation) finishEvent() error {
+func (a *Activation) finishEvent(behalf uint64) error {
 	switch a.out.Kind {
 	case abi.OutError:
 		a.cfg.Log.Warn("an actor answered an error where nobody waits", "actor", a.cfg.Identity,
@@ -162,7 +198,7 @@ func (a *Activation) finishEvent() error {
 		if err := a.checkEffects(0, false); err != nil {
 			return err
 		}
-		a.apply(0, nil, true, time.Now())
+		a.apply(0, behalf, nil)
 	}
 	return nil
 }
@@ -177,13 +213,17 @@ func (a *Activation) setEvent(tag abi.EventTag, env *abi.Envelope) {
 
 // broken ends the activation after a turn that failed and returns what the caller gets.
 func (a *Activation) broken(err error) error {
-	var start errStart
-	if errors.As(err, &start) {
-		a.end(End{Reason: "start", Err: start.error, Failed: true})
-		return startError(start.error)
-	}
+	a.countBroken(err)
 	a.end(End{Reason: "trap", Err: err})
 	return err
+}
+
+func (a *Activation) countBroken(err error) {
+	if abi.CodeOf(err) == abi.ErrLimitExceeded {
+		a.cfg.Counters.Limits.Add(1)
+	} else {
+		a.cfg.Counters.Traps.Add(1)
+	}
 }
 
 // actorError is an error as the guest gave it. It may use a few of the host's codes, among them those by which a call of
@@ -201,4 +241,9 @@ func (a *Activation) actorError(e *abi.Error) error {
 	}
 	out.Code = abi.ErrActor
 	return &out
+}
+
+func tooLarge(what string, n, limit int) *abi.Error {
+	return abi.NewError(abi.ErrPayloadTooLarge, what+" of "+strconv.Itoa(n)+" bytes; the limit is "+strconv.Itoa(limit)+
+		" (limits.max_message)")
 }

@@ -1,8 +1,10 @@
 package actor
 
 import (
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -12,59 +14,90 @@ import (
 // add no edge, so the hot path never comes here. One lock guards it: of two messages that close a cycle together, one
 // comes second and sees the other.
 //
-// A request that a turn started (import `start`) counts as awaited from its start.
+// Whoever sends with a goroutine of its own gives its wait up by itself, at the deadline at the latest. A request that a
+// turn started (import `start`), or an effect `call` on behalf of a deferred reply, has nobody who stands and waits; it
+// counts as awaited from the moment it is sent until it is answered, its deadline passes, or that turn or that deferred
+// reply has ended. Such waits are loose, and kept by their envelope.
 type Waits struct {
 	mu    sync.Mutex
-	edges map[abi.Identity]map[abi.Identity]int
+	edges map[abi.Identity]map[*edge]struct{} // by who waits
+	loose map[*abi.Envelope]*loose
+	slack atomic.Int64 // len(loose), to be read without the lock
 
 	free sync.Pool // of *waiter
 }
 
 // NewWaits returns an empty picture.
-func NewWaits() *Waits { return &Waits{edges: make(map[abi.Identity]map[abi.Identity]int)} }
+func NewWaits() *Waits {
+	return &Waits{edges: make(map[abi.Identity]map[*edge]struct{}), loose: make(map[*abi.Envelope]*loose)}
+}
 
 // edge is one wait: of every actor in chain for target, until it is dropped.
 type edge struct {
-	waits   *Waits
-	chain   []abi.Identity
-	target  abi.Identity
-	dropped bool // under waits.mu
+	waits  *Waits
+	chain  []abi.Identity // guarded by waits.mu: it may lose its front
+	target abi.Identity
 }
 
-// add records that chain waits for target, unless target waits for a member of chain already: then nothing is recorded
-// and the cycle is returned, target first and last. An empty chain has no edge; a nil edge may be dropped.
-func (w *Waits) add(chain []abi.Identity, target abi.Identity) (e *edge, cycle []abi.Identity) {
-	if len(chain) == 0 {
+// loose is the wait behind a message that nobody stands and waits for. All but the first two fields are guarded by
+// waits.mu.
+type loose struct {
+	waits *Waits
+	env   *abi.Envelope
+	edge  *edge
+	over  bool // nobody waits any more
+}
+
+// add records that the chain of env waits for target, unless target waits for a member of it already: then nothing is
+// recorded and the cycle is returned, target first and last. An empty chain has no edge; a nil edge may be dropped.
+func (w *Waits) add(env *abi.Envelope, target abi.Identity) (e *edge, cycle []abi.Identity) {
+	if len(env.Chain) == 0 {
 		return nil, nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if path := w.path(target, chain); path != nil {
+	l := w.loose[env]
+	if l != nil && l.over {
+		return nil, nil
+	}
+	if path := w.path(target, env.Chain); path != nil {
 		return nil, append(path, target)
 	}
-	return w.link(chain, target), nil
+	return w.link(env, target, l), nil
 }
 
 // force records without looking: whoever defers a reply waits for nobody by that.
-func (w *Waits) force(chain []abi.Identity, target abi.Identity) *edge {
-	if len(chain) == 0 {
+func (w *Waits) force(env *abi.Envelope, target abi.Identity) *edge {
+	if len(env.Chain) == 0 {
 		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.link(chain, target)
+	l := w.loose[env]
+	if l != nil && l.over {
+		return nil
+	}
+	return w.link(env, target, l)
 }
 
-func (w *Waits) link(chain []abi.Identity, target abi.Identity) *edge {
-	for _, from := range chain {
+func (w *Waits) link(env *abi.Envelope, target abi.Identity, l *loose) *edge {
+	e := &edge{waits: w, chain: env.Chain, target: target}
+	w.relink(e)
+	if l != nil {
+		l.edge = e
+	}
+	return e
+}
+
+func (w *Waits) relink(e *edge) {
+	for _, from := range e.chain {
 		to := w.edges[from]
 		if to == nil {
-			to = make(map[abi.Identity]int, 1)
+			to = make(map[*edge]struct{}, 1)
 			w.edges[from] = to
 		}
-		to[target]++
+		to[e] = struct{}{}
 	}
-	return &edge{waits: w, chain: chain, target: target}
 }
 
 // drop ends the wait; further drops do nothing.
@@ -72,27 +105,90 @@ func (e *edge) drop() {
 	if e == nil {
 		return
 	}
-	w := e.waits
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if e.dropped {
-		return
-	}
-	e.dropped = true
+	e.waits.mu.Lock()
+	defer e.waits.mu.Unlock()
+	e.waits.unlink(e)
+}
+
+func (w *Waits) unlink(e *edge) {
 	for _, from := range e.chain {
 		to := w.edges[from]
-		if to[e.target] > 1 {
-			to[e.target]--
-			continue
-		}
-		if delete(to, e.target); len(to) == 0 {
+		if delete(to, e); len(to) == 0 {
 			delete(w.edges, from)
 		}
 	}
 }
 
-// path finds a way along the edges from start to a member of goals.
+// loosen makes the wait for env's reply a loose one. It must come before env is sent, and exactly one
+// [loose.answered] after.
+func (w *Waits) loosen(env *abi.Envelope) *loose {
+	l := &loose{waits: w, env: env}
+	w.slack.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.loose[env] = l
+	return l
+}
+
+// giveUp says that nobody waits any more, though the message may still be on its way.
+func (l *loose) giveUp() {
+	l.waits.mu.Lock()
+	defer l.waits.mu.Unlock()
+	l.giveUpLocked()
+}
+
+func (l *loose) giveUpLocked() {
+	l.over = true
+	if l.edge != nil {
+		l.waits.unlink(l.edge)
+		l.edge = nil
+	}
+}
+
+// answered says that env was answered or was never sent.
+func (l *loose) answered() {
+	w := l.waits
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.loose, l.env)
+	w.slack.Add(-1)
+}
+
+// leave says that the turn of an actor has ended while requests that it started are under way. Since an actor waits by its
+// running turn alone, nobody up to it in a chain waits any more; those behind it still do.
+func (w *Waits) leave(id abi.Identity, given map[uint32]*started) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range given {
+		s.wait.giveUpLocked()
+	}
+	for e := range w.edges[id] {
+		w.unlink(e)
+		chain := e.chain[slices.Index(e.chain, id)+1:]
+		if e.chain = chain; len(chain) > 0 {
+			w.relink(e)
+		}
+	}
+}
+
+// awaited returns the chain of env, none if that is known to have stopped waiting.
+func (w *Waits) awaited(env *abi.Envelope) []abi.Identity {
+	if w.slack.Load() == 0 || len(env.Chain) == 0 {
+		return env.Chain
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.loose[env]; l != nil && l.over {
+		return nil
+	}
+	return env.Chain
+}
+
+// path finds a shortest way along the edges from start to a member of goals.
 func (w *Waits) path(start abi.Identity, goals []abi.Identity) []abi.Identity {
+	if len(w.edges[start]) == 0 {
+		return nil
+	}
 	cameFrom := map[abi.Identity]abi.Identity{start: {}}
 	todo := []abi.Identity{start}
 	for len(todo) > 0 {
@@ -110,10 +206,10 @@ func (w *Waits) path(start abi.Identity, goals []abi.Identity) []abi.Identity {
 				return rev
 			}
 		}
-		for next := range w.edges[at] {
-			if _, seen := cameFrom[next]; !seen {
-				cameFrom[next] = at
-				todo = append(todo, next)
+		for e := range w.edges[at] {
+			if _, seen := cameFrom[e.target]; !seen {
+				cameFrom[e.target] = at
+				todo = append(todo, e.target)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package actor
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,6 @@ type guest struct {
 }
 
 func (g *guest) Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error {
-	*out = abi.Output{}
 	return g.turn(g.host, ev, out)
 }
 
@@ -45,6 +45,8 @@ type world struct {
 
 	mu     sync.Mutex
 	actors map[abi.Identity]*Activation
+	going  map[*Activation]chan struct{} // closed when it has ended
+	parked map[abi.Identity][]parcel
 	start  map[abi.Identity]func(h *Host) (Instance, error)
 	ends   []End
 	starts int
@@ -52,7 +54,8 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, waits: NewWaits(), actors: map[abi.Identity]*Activation{}, start: map[abi.Identity]func(*Host) (Instance, error){},
+	w := &world{t: t, waits: NewWaits(), actors: map[abi.Identity]*Activation{}, going: map[*Activation]chan struct{}{},
+		parked: map[abi.Identity][]parcel{}, start: map[abi.Identity]func(*Host) (Instance, error){},
 		limits: Limits{Mailbox: 1024, Turn: 5 * time.Second, Request: 10 * time.Second, MaxMessage: 1 << 20, MaxOutgoing: 1024, MaxTimers: 16},
 		desc: &abi.KindDescription{Name: "k", Events: []abi.EventTag{abi.EventCall, abi.EventMessage, abi.EventCompletion,
 			abi.EventTimer, abi.EventPassivate}}}
@@ -62,17 +65,23 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) close() {
-	w.mu.Lock()
-	var all []*Activation
-	for _, a := range w.actors {
-		all = append(all, a)
-	}
-	w.mu.Unlock()
-	for _, a := range all {
+	for _, a := range w.all() {
 		a.Revoke()
 	}
 	w.cancel()
 	w.work.Wait()
+	if n, loose := w.waits.Len(), w.waits.slack.Load(); w.t != nil && (n > 0 || loose > 0 || len(w.waits.loose) > 0) {
+		w.t.Errorf("%d actors still wait, %d waits are loose", n, loose)
+	}
+}
+
+func (w *world) all() (all []*Activation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.actors {
+		all = append(all, a)
+	}
+	return all
 }
 
 func (w *world) id(name string) abi.Identity {
@@ -94,10 +103,17 @@ func (w *world) at(id abi.Identity) *Activation {
 	defer w.mu.Unlock()
 	a := w.actors[id]
 	if a == nil {
-		a = New(Config{Identity: id, Desc: w.desc, Reason: "test", Start: w.start[id], Outbox: w, Owner: w, Waits: w.waits,
-			Limits: w.limits, Counters: &w.count, Context: w.ctx, Spawn: w.work.Go, Log: slog.New(slog.DiscardHandler)}, time.Now())
-		w.actors[id] = a
+		a = w.activate(id)
 	}
+	return a
+}
+
+// activate makes an activation that takes the place of whatever there was. w.mu is held.
+func (w *world) activate(id abi.Identity) *Activation {
+	a := New(Config{Identity: id, Desc: w.desc, Reason: "test", Start: w.start[id], Outbox: w, Owner: w, Waits: w.waits,
+		Limits: w.limits, Counters: &w.count, Context: w.ctx, Spawn: w.work.Go, Log: slog.New(slog.DiscardHandler)}, time.Now())
+	w.actors[id] = a
+	w.going[a] = make(chan struct{})
 	return a
 }
 
@@ -109,22 +125,90 @@ func (w *world) Started(*Activation) {
 
 func (w *world) Ended(a *Activation, e End) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.ends = append(w.ends, e)
+	close(w.going[a])
+	delete(w.going, a)
 	if w.actors[a.Identity()] == a {
 		delete(w.actors, a.Identity())
 	}
-	w.mu.Unlock()
 	if e.Backlog.Len() > 0 {
-		w.at(a.Identity()).Adopt(e.Backlog)
+		w.activate(a.Identity()).Adopt(e.Backlog)
+	}
+	parked := w.parked[a.Identity()]
+	delete(w.parked, a.Identity())
+	if len(parked) > 0 && w.actors[a.Identity()] == nil {
+		w.activate(a.Identity())
+	}
+	for _, p := range parked {
+		if err := w.actors[a.Identity()].Post(p.env, p.done); err != nil && p.done != nil {
+			p.done(nil, err)
+		}
 	}
 }
 
 func (w *world) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
-	return w.at(env.Target).Deliver(ctx, env)
+	for {
+		a := w.at(env.Target)
+		out, err := a.Deliver(ctx, env)
+		if abi.CodeOf(err) == abi.ErrOwnershipChanged {
+			err = w.outlive(ctx, a, env.Deadline)
+			if err == nil {
+				continue
+			}
+		}
+		return out, err
+	}
 }
 
+// Post keeps what an activation that is about to end refuses for the next one, in order.
 func (w *world) Post(env *abi.Envelope, done func([]byte, error)) error {
-	return w.at(env.Target).Post(env, done)
+	for {
+		a := w.at(env.Target)
+		w.mu.Lock()
+		behind := len(w.parked[env.Target]) > 0
+		w.mu.Unlock()
+		if !behind {
+			if err := a.Post(env, done); err != gone {
+				return err
+			}
+		}
+		w.mu.Lock()
+		wait := w.going[a] != nil
+		if wait {
+			w.parked[env.Target] = append(w.parked[env.Target], parcel{env, done})
+		}
+		w.mu.Unlock()
+		if wait {
+			return nil
+		}
+	}
+}
+
+// parcel is a post that waits for the next activation.
+type parcel struct {
+	env  *abi.Envelope
+	done func([]byte, error)
+}
+
+// outlive waits for the end of an activation that refuses messages.
+func (w *world) outlive(ctx context.Context, a *Activation, deadline time.Time) error {
+	w.mu.Lock()
+	ended := w.going[a]
+	w.mu.Unlock()
+	if ended == nil {
+		return nil
+	}
+	late := time.NewTimer(time.Until(deadline))
+	defer late.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return abi.CodeOf(ctx.Err())
+	case <-late.C:
+		return errLate
+	}
 }
 
 // call is a request of an outside client.
@@ -166,5 +250,28 @@ func wantCode(t *testing.T, err error, code abi.Code) {
 	t.Helper()
 	if abi.CodeOf(err) != code {
 		t.Fatalf("error %v (%s), want %s", err, abi.CodeOf(err), code)
+	}
+}
+
+// ask is a request of an outside client, whose outcome comes in time.
+func (w *world) ask(name, method string) <-chan string {
+	out := make(chan string, 1)
+	w.work.Go(func() {
+		s, err := w.call(name, method, "", time.Minute)
+		if err != nil {
+			s = err.Error()
+		}
+		out <- s
+	})
+	return out
+}
+
+// queued waits until so many messages wait at an actor.
+func (w *world) queued(name string, n int) {
+	w.t.Helper()
+	for began := time.Now(); w.at(w.id(name)).Status().Queued < n; runtime.Gosched() {
+		if time.Since(began) > 10*time.Second {
+			w.t.Fatalf("no %d messages wait at %s", n, name)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/time/rate"
@@ -14,7 +15,14 @@ const (
 	maxLine     = 4 << 10 // bytes; the rest of a longer line is dropped
 	linesBurst  = 200     // lines at once
 	linesSecond = 50      // lines a second in the long run; those beyond are counted and dropped
-	maxWords    = 512     // bytes of a guest's last words that go into an error
+	reportEvery = time.Second
+	maxWords    = 512 // bytes of a guest's last words that go into an error
+)
+
+// Bounds of what all instances of an engine write together.
+const (
+	allLinesBurst  = 2000
+	allLinesSecond = 1000
 )
 
 // console takes what a guest writes: stdout, stderr and the import `log`. It is used on the turn's goroutine.
@@ -24,10 +32,11 @@ type console struct {
 	stderr   lineWriter
 	limiter  *rate.Limiter // made with the first line
 	dropped  int
-	panicked string // the line of this turn that looks like a panic, and what follows it
-	follow   int    // how many further lines belong to it
-	where    string // the function that a Go guest's own backtrace names first
-	last     string // the last line of this turn on stderr, or logged as an error
+	reported time.Time // when it was last told that lines were dropped
+	panicked string    // the line of this turn that looks like a panic, and what follows it
+	follow   int       // how many further lines belong to it
+	where    string    // the function that a Go guest's own backtrace names first
+	last     string    // the last line of this turn on stderr, or logged as an error
 }
 
 // init ties the console to its instance.
@@ -119,19 +128,23 @@ func (c *console) allow() bool {
 	if c.limiter == nil {
 		c.limiter = rate.NewLimiter(linesSecond, linesBurst)
 	}
-	if !c.limiter.Allow() {
+	if !c.limiter.Allow() || !c.inst.module.eng.lines.Allow() {
 		c.dropped++
 		return false
 	}
-	c.reportDropped()
+	if c.dropped > 0 {
+		if now := time.Now(); now.Sub(c.reported) >= reportEvery {
+			c.reported = now
+			c.reportDropped()
+		}
+	}
 	return true
 }
 
+// reportDropped tells of the lines that were dropped since it last did.
 func (c *console) reportDropped() {
-	if c.dropped > 0 {
-		c.inst.log.Warn("the guest writes more than is logged", "dropped_lines", c.dropped, "lines_per_second", linesSecond)
-		c.dropped = 0
-	}
+	c.inst.log.Warn("the guest writes more than is logged", "dropped_lines", c.dropped, "lines_per_second", linesSecond)
+	c.dropped = 0
 }
 
 // note remembers what may be a guest's last words.
@@ -193,7 +206,9 @@ func (c *console) end() {
 			w.flush()
 		}
 	}
-	c.reportDropped()
+	if c.dropped > 0 && c.inst.module.eng.lines.Allow() {
+		c.reportDropped()
+	}
 }
 
 // logLevel maps the levels of the import `log`; what is beyond the highest is an error.

@@ -97,3 +97,32 @@ func TestSleepWithinATurn(t *testing.T) {
 		t.Errorf("it slept %v", d)
 	}
 }
+
+// TestFloodIsToldOnceASecond: a guest that floods for long must not fill the log by what is said of it.
+func TestFloodIsToldOnceASecond(t *testing.T) {
+	var book logBook
+	i := instance(t, "hostcalls.wasm", &bookHost{}, Options{Log: book.logger()})
+	for began := time.Now(); time.Since(began) < 200*time.Millisecond; { // lines are let through again every 20 ms
+		write(t, i, 1, strings.Repeat("x\n", 500))
+	}
+	i.Close()
+	if n := strings.Count(book.String(), "more than is logged"); n != 2 { // the first time, and the rest at the end
+		t.Errorf("told %d times", n)
+	}
+}
+
+// TestAllGuestsTogetherAreBounded: many guests that each keep to their rate.
+func TestAllGuestsTogetherAreBounded(t *testing.T) {
+	var book logBook
+	m := mustLoad(t, newEngine(t, Config{}), "hostcalls.wasm")
+	began := time.Now()
+	for range 2 * allLinesBurst / linesBurst {
+		i := instantiate(t, m, &bookHost{}, Options{Log: book.logger()})
+		write(t, i, 1, strings.Repeat("x\n", linesBurst))
+		i.Close()
+	}
+	most := allLinesBurst + int(time.Since(began).Seconds()*allLinesSecond) + 1
+	if n := strings.Count(book.String(), "\n") + 1; n > most || n < allLinesBurst {
+		t.Errorf("%d lines, at most %d", n, most)
+	}
+}

@@ -26,11 +26,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"golang.org/x/time/rate"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -69,7 +71,15 @@ type Engine struct {
 	// open counts modules that are not released; closed refuses further ones.
 	open   atomic.Int64
 	closed atomic.Bool
+	// starts has room for the instances that start at once. The others wait for their turn, and their time does not run:
+	// a thousand at once would each be too slow for Config.Describe, and all of them fail.
+	starts chan struct{}
+	// lines bounds what all guests together write to the log.
+	lines *rate.Limiter
 }
+
+// startsAtOnce are few, so that each gets on, and more than there are CPUs, so that one that hangs holds up few others.
+func startsAtOnce() int { return max(8, 4*runtime.GOMAXPROCS(0)) }
 
 // New returns an engine, or an error for a Config that cannot be.
 func New(cfg Config) (*Engine, error) {
@@ -93,7 +103,7 @@ func New(cfg Config) (*Engine, error) {
 	case cfg.Describe < 0:
 		return nil, fmt.Errorf("engine: a describe time of %v", cfg.Describe)
 	}
-	e := &Engine{cfg: cfg}
+	e := &Engine{cfg: cfg, starts: make(chan struct{}, startsAtOnce()), lines: rate.NewLimiter(allLinesSecond, allLinesBurst)}
 	if cfg.CacheDir != "" {
 		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
 	}

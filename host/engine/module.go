@@ -93,7 +93,7 @@ func (m *Module) release() error {
 // Instantiate starts an instance, which calls h during its turns. It runs the module's start function and _initialize,
 // with every host function refused, and is bounded by ctx and Config.Describe. The error is an [*abi.Error]: trap,
 // limit_exceeded, timeout or canceled (of ctx), or ownership_changed for a closed module: whoever asks anew finds its
-// successor.
+// successor. A few instances start at once, the others wait, as ctx lets them; Config.Describe counts from the start.
 func (m *Module) Instantiate(ctx context.Context, h Host, opt Options) (*Instance, error) {
 	if h == nil {
 		panic("engine: Instantiate without a host")
@@ -104,7 +104,14 @@ func (m *Module) Instantiate(ctx context.Context, h Host, opt Options) (*Instanc
 	if !m.acquire() {
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "the module was replaced by another version; nothing was done")
 	}
+	select {
+	case m.eng.starts <- struct{}{}:
+	case <-ctx.Done():
+		m.release()
+		return nil, abi.NewError(abi.CodeOf(ctx.Err()), "the instance was given up before it could start: "+ctx.Err().Error())
+	}
 	i, err := m.start(ctx, h, opt)
+	<-m.eng.starts
 	if err != nil {
 		m.release()
 		return nil, err

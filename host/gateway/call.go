@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +15,21 @@ import (
 
 // bodyTimeout bounds how long a body may take to arrive, so that slow senders hold no goroutine for long.
 const bodyTimeout = 30 * time.Second
+
+// expectBody starts the time that the body of r has, whether or not somebody reads it: net/http reads off what a handler
+// left before it takes the next request, and would wait for it as long as for the longest call. Who has read the whole
+// body ends that time by bodyRead; in every other case the connection closes when it is over.
+func (g *Gateway) expectBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// Not every ResponseWriter has deadlines; those of net/http do, and others have no connection to guard.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.bodyTimeout))
+	}
+}
+
+// bodyRead lets the connection wait again: a read deadline that passes would end the request's context.
+func bodyRead(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+}
 
 // call answers POST /v1/actors/{kind}/{id}/{method}; rest is the path after "/v1/actors/".
 //
@@ -81,16 +97,29 @@ func (g *Gateway) reply(w http.ResponseWriter, reply []byte, out format, result 
 	if out == formatJSON {
 		js, err := cbor.ToJSON(reply, result)
 		if err != nil {
-			return 0, abi.NewError(abi.ErrTrap, "the actor's reply cannot be written as JSON: "+err.Error())
+			return 0, noJSON(reply, err)
 		}
-		writeBody(w, http.StatusOK, jsonHeader, js)
+		writeBody(w, http.StatusOK, jsonHeader, append(js, '\n')) // curl adds none, and a prompt would follow on the line
 		return http.StatusOK, nil
 	}
 	if err := cbor.Wellformed(reply); err != nil {
-		return 0, abi.NewError(abi.ErrTrap, "the actor's reply is not CBOR: "+err.Error())
+		return 0, noCBOR(err)
 	}
 	writeBody(w, http.StatusOK, cborHeader, reply)
 	return http.StatusOK, nil
+}
+
+// noJSON tells an actor that answers nonsense from one whose answer JSON cannot hold, such as NaN.
+func noJSON(reply []byte, err error) error {
+	if bad := cbor.Wellformed(reply); bad != nil {
+		return noCBOR(bad)
+	}
+	return abi.NewError(abi.ErrUnsupported, "the reply has no JSON form, ask for it with Accept: "+TypeCBOR+"; the call took effect: "+
+		err.Error())
+}
+
+func noCBOR(err error) error {
+	return abi.NewError(abi.ErrTrap, "the actor's reply is not CBOR: "+err.Error())
 }
 
 var (
@@ -101,7 +130,7 @@ var (
 // payload reads the body and returns it as CBOR, which nothing else refers to: an actor may keep it.
 func (g *Gateway) payload(w http.ResponseWriter, r *http.Request, in format, params *abi.Schema) ([]byte, error) {
 	if in == formatCBOR {
-		body, err := readBody(w, r, nil, g.maxMessage)
+		body, err := g.readBody(w, r, nil, g.maxMessage)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +151,7 @@ func (g *Gateway) payload(w http.ResponseWriter, r *http.Request, in format, par
 			bodyPool.Put(buf)
 		}
 	}()
-	body, err := readBody(w, r, (*buf)[:0], 2*g.maxMessage)
+	body, err := g.readBody(w, r, (*buf)[:0], 2*g.maxMessage)
 	if err != nil {
 		return nil, err
 	}
@@ -158,13 +187,22 @@ func tooLarge(limit int) error {
 		" bytes (limits.max_message)")
 }
 
+// bodyTooLarge is the error of a body of more than limit bytes, which for JSON is twice that of a message.
+func (g *Gateway) bodyTooLarge(limit int) error {
+	if limit == g.maxMessage {
+		return tooLarge(limit)
+	}
+	return abi.NewError(abi.ErrPayloadTooLarge, "the body has more than "+strconv.Itoa(limit)+" bytes, which is what JSON of a message of "+
+		strconv.Itoa(g.maxMessage)+" (limits.max_message) may take; CBOR is shorter")
+}
+
 // JSON bodies are read into pooled buffers, since the codec copies what it keeps. Rare large ones are not kept.
 const maxPooled = 64 << 10
 
 var bodyPool = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 // readBody appends the whole body to buf, at most limit bytes of it.
-func readBody(w http.ResponseWriter, r *http.Request, buf []byte, limit int) ([]byte, error) {
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, buf []byte, limit int) ([]byte, error) {
 	n := r.ContentLength
 	if n == 0 || r.Body == nil || r.Body == http.NoBody {
 		return buf, nil
@@ -172,12 +210,7 @@ func readBody(w http.ResponseWriter, r *http.Request, buf []byte, limit int) ([]
 	if n > int64(limit) {
 		// The connection is not worth keeping: its rest would have to be read first.
 		w.Header().Set("Connection", "close")
-		return nil, tooLarge(limit)
-	}
-	conn := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; those of net/http do, and others have no connection to guard.
-	if conn.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
+		return nil, g.bodyTooLarge(limit)
 	}
 	if n > 0 {
 		if cap(buf) < int(n) {
@@ -185,8 +218,9 @@ func readBody(w http.ResponseWriter, r *http.Request, buf []byte, limit int) ([]
 		}
 		buf = buf[:n]
 		if _, err := io.ReadFull(r.Body, buf); err != nil {
-			return nil, bodyError(w, err)
+			return nil, g.bodyError(w, err)
 		}
+		bodyRead(w)
 		return buf, nil
 	}
 	body := http.MaxBytesReader(w, r.Body, int64(limit))
@@ -200,18 +234,24 @@ func readBody(w http.ResponseWriter, r *http.Request, buf []byte, limit int) ([]
 		buf = buf[:len(buf)+m]
 		switch {
 		case err == io.EOF:
+			bodyRead(w)
 			return buf, nil
 		case err != nil:
-			return nil, bodyError(w, err)
+			return nil, g.bodyError(w, err)
 		}
 	}
 }
 
-func bodyError(w http.ResponseWriter, err error) error {
+// bodyError says why a body could not be read. The connection ends: where its next request would begin is not known.
+func (g *Gateway) bodyError(w http.ResponseWriter, err error) error {
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {
-		return tooLarge(int(over.Limit))
+		return g.bodyTooLarge(int(over.Limit))
 	}
 	w.Header().Set("Connection", "close")
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &statusError{status: http.StatusRequestTimeout, err: abi.NewError(abi.ErrInvalidArgument,
+			"the body did not arrive within "+g.bodyTimeout.String()+"; nothing was done")}
+	}
 	return abi.NewError(abi.ErrInvalidArgument, "the body ended early: "+err.Error())
 }

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -42,7 +43,13 @@ type Gateway struct {
 	maxTimeout     time.Duration
 	log            *slog.Logger
 	version        string
+	bodyTimeout    time.Duration
+	linger         time.Duration
 	server         *http.Server
+
+	leaving atomic.Bool   // every answer is now the last one of its connection
+	conns   atomic.Int64  // open connections
+	empty   chan struct{} // holds an item when, leaving, the last connection was closed
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -52,6 +59,7 @@ func New(cfg Config) *Gateway {
 	g := &Gateway{
 		node: cfg.Node, metrics: cfg.Metrics, maxMessage: cfg.MaxMessage, defaultTimeout: cfg.DefaultTimeout,
 		maxTimeout: cfg.MaxTimeout, log: cfg.Log, version: cfg.Version,
+		bodyTimeout: bodyTimeout, linger: linger, empty: make(chan struct{}, 1),
 	}
 	if g.node == nil {
 		panic("gateway: Config.Node is nil")
@@ -103,6 +111,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (status int, err
 			err = abi.NewError(abi.ErrInternal, "a defect of the node; its log says more")
 		}
 	}()
+	if g.leaving.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	g.expectBody(w, r)
 	if err := checkOrigin(r); err != nil {
 		return 0, err
 	}

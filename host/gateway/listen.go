@@ -109,6 +109,10 @@ const (
 	maxHeader     = 32 << 10
 )
 
+// linger is how long a gateway that shuts down still answers, each time closing the connection behind it. Clients with
+// kept connections thus learn of the end by an answer; one that is closed under a request leaves them in doubt.
+const linger = 250 * time.Millisecond
+
 func (g *Gateway) newServer() *http.Server {
 	return &http.Server{
 		Handler:           g,
@@ -119,6 +123,22 @@ func (g *Gateway) newServer() *http.Server {
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(g.log.Handler(), slog.LevelWarn),
+		ConnState:      g.count,
+	}
+}
+
+// count keeps the number of open connections.
+func (g *Gateway) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		g.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		if g.conns.Add(-1) == 0 && g.leaving.Load() {
+			select {
+			case g.empty <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
@@ -130,9 +150,19 @@ func (g *Gateway) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown stops taking requests and waits for those under way. When ctx ends first it cuts them off and returns the
-// error of ctx.
+// Shutdown answers a moment longer, closing each connection behind its answer, then stops taking requests and waits for
+// those under way. When ctx ends first it cuts them off and returns the error of ctx.
 func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.leaving.Store(true)
+	if g.conns.Load() > 0 {
+		last := time.NewTimer(g.linger)
+		select {
+		case <-g.empty:
+		case <-last.C:
+		case <-ctx.Done():
+		}
+		last.Stop()
+	}
 	err := g.server.Shutdown(ctx)
 	if err != nil {
 		_ = g.server.Close()

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -56,7 +57,10 @@ func (g *Gateway) kinds(w http.ResponseWriter, _ *http.Request) (int, error) {
 }
 
 func (g *Gateway) actors(w http.ResponseWriter, r *http.Request) (int, error) {
-	args := r.URL.Query()
+	args, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return 0, abi.NewError(abi.ErrInvalidArgument, "the query: "+err.Error())
+	}
 	q := ActorQuery{Kind: args.Get("kind"), Limit: DefaultPage}
 	if q.Kind != "" {
 		if err := abi.CheckKind(q.Kind); err != nil {

@@ -60,6 +60,7 @@ type Catalog[P Program] struct {
 	cfg        Config[P]
 	log        *slog.Logger
 	openEvents func() (*fileEvents, error)
+	openFile   func(path string) (*os.File, error)
 	view       atomic.Pointer[view[P]]
 
 	mu     sync.Mutex // guards cancel and closed
@@ -94,7 +95,7 @@ func New[P Program](cfg Config[P]) *Catalog[P] {
 		cfg.Parallel = min(runtime.GOMAXPROCS(0), 4)
 	}
 	c := &Catalog[P]{
-		cfg: cfg, log: cfg.Log, openEvents: openEvents,
+		cfg: cfg, log: cfg.Log, openEvents: openEvents, openFile: os.Open,
 		done: make(chan struct{}), files: make(map[string]*file[P]),
 	}
 	if c.log == nil {

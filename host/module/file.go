@@ -145,8 +145,10 @@ var (
 	errBusy = errors.New("the file was written while it was read: it is loaded once the copy is complete")
 )
 
-// readModule reads the whole file, of at most [MaxFileSize] bytes, and stamps it. errBusy: it changed meanwhile.
-func readModule(path string) ([]byte, stamp, error) {
+// readModule reads the whole file, of at most [MaxFileSize] bytes, and stamps it. errBusy: it changed meanwhile. A file
+// that should be readable and is not has the zero stamp, so that every look at the directory tries again: the cause, such
+// as too many open files, may pass without a trace on the file.
+func readModule(path string, open func(string) (*os.File, error)) ([]byte, stamp, error) {
 	st, err := stampOf(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(path); err == nil {
@@ -166,21 +168,21 @@ func readModule(path string) ([]byte, stamp, error) {
 		return nil, st, fmt.Errorf("the file has %.1f MiB, more than the %d allowed: build it without debug information "+
 			`(Go: -ldflags="-s -w")`, float64(n)/(1<<20), MaxFileSize>>20)
 	}
-	data, err := readStable(path, st.info)
+	data, err := readStable(path, st.info, open)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, st, errGone
 	case errors.Is(err, errBusy):
 		return nil, st, err
 	case err != nil:
-		return nil, st, fmt.Errorf("the file cannot be read: %w", err)
+		return nil, stamp{at: st.at}, fmt.Errorf("the file cannot be read: %w", err)
 	}
 	return data, st, nil
 }
 
 // readStable reads the file that info describes; errBusy if it is another, or is written while it is read.
-func readStable(path string, info fs.FileInfo) ([]byte, error) {
-	f, err := os.Open(path)
+func readStable(path string, info fs.FileInfo, open func(string) (*os.File, error)) ([]byte, error) {
+	f, err := open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -354,6 +356,34 @@ func TestUnreadableFile(t *testing.T) {
 	h.untilState("a.wasm", StateLoaded)
 	if n := h.loader.loads("module a end"); n != 1 {
 		t.Errorf("what serves was loaded %d times", n)
+	}
+}
+
+// TestReadFailureThatPasses: the file is as it was, only the node could not read it for a while, as without descriptors.
+func TestReadFailureThatPasses(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			h := build(t, map[string]string{"a.wasm": "module a end"})
+			h.openEvents = way.open
+			old := time.Now().Add(-time.Hour) // nothing about the file asks for another look
+			if err := os.Chtimes(h.file("a.wasm"), old, old); err != nil {
+				t.Fatal(err)
+			}
+			var opened atomic.Int64
+			h.openFile = func(path string) (*os.File, error) {
+				if opened.Add(1) <= 3 {
+					return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EMFILE}
+				}
+				return os.Open(path)
+			}
+			if err := h.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			h.untilKinds("a")
+			if n := h.logs.count("module not loaded"); n != 1 {
+				t.Errorf("the failure was logged %d times", n)
+			}
+		})
 	}
 }
 

@@ -96,7 +96,7 @@ func (c *Catalog[P]) look(ctx context.Context, name string, known *file[P]) (o o
 		o.err = ctx.Err()
 		return o
 	}
-	data, st, err := readModule(c.abs(name))
+	data, st, err := readModule(c.abs(name), c.openFile)
 	o.stamp, o.err, o.size = st, err, int64(len(data))
 	if err != nil {
 		return o

@@ -1,19 +1,30 @@
 package silo
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
 
-// evicting is how many activations may be on their way out of a full silo, beside a tenth of it.
-const evicting = 16
+const (
+	// leavingSlack is how many activations may be on their way out of a full silo, beside a tenth of it: an actor that is
+	// being passivated takes room until its last turn is over.
+	leavingSlack = 16
+	// maxLeaving is how many the idle sweep sends off before it waits for its next round.
+	maxLeaving = 1024
+	// Eviction looks at a few shards with something idle in them, and at a few activations of each: an approximation
+	// that costs little, whatever the silo holds, and needs no global order.
+	lookShards  = 4
+	lookIdle    = 16
+	lookEntries = 64
+)
 
 // admit counts one more activation of kind, making room for it if need be.
 func (s *Silo) admit(kind *Kind) error {
 	s.mu.Lock()
-	draining := s.draining
+	draining := s.draining.Load()
 	if !draining {
 		s.count.Add(1)
 	}
@@ -22,17 +33,29 @@ func (s *Silo) admit(kind *Kind) error {
 		return abi.NewError(abi.ErrShuttingDown, "the node is shutting down")
 	}
 	s.bytes.Add(kind.Cost)
-	if !s.full(0, 0) {
-		return nil
+	for s.crowded() {
+		if !s.evict() && s.crowded() {
+			s.retire(kind)
+			return s.overloaded(", none idle")
+		}
 	}
-	// An actor that is being passivated counts until its last turn is over; some slack keeps a full silo from refusing
-	// while room is on its way.
-	if s.evict() && !s.full(s.cfg.MaxActors/10+evicting, s.cfg.MaxBytes/10+evicting*kind.Cost) {
-		return nil
+	if s.cfg.MaxActors > 0 && s.count.Load() > int64(s.cfg.MaxActors+s.cfg.MaxActors/10+leavingSlack) ||
+		s.cfg.MaxBytes > 0 && s.bytes.Load() > s.cfg.MaxBytes+s.cfg.MaxBytes/10+leavingSlack*kind.Cost {
+		s.retire(kind)
+		return s.overloaded("; idle ones are being passivated, but not as fast as new ones come")
 	}
-	s.retire(kind)
+	return nil
+}
+
+// crowded reports whether the silo exceeds its bounds, those apart that are leaving.
+func (s *Silo) crowded() bool {
+	return s.cfg.MaxActors > 0 && s.count.Load()-s.leaving.Load() > int64(s.cfg.MaxActors) ||
+		s.cfg.MaxBytes > 0 && s.bytes.Load()-s.leavingBytes.Load() > s.cfg.MaxBytes
+}
+
+func (s *Silo) overloaded(why string) error {
 	return abi.NewError(abi.ErrOverloaded, strconv.FormatInt(s.count.Load(), 10)+" activations of about "+
-		strconv.FormatInt(s.bytes.Load()>>20, 10)+" MiB are in use, none idle; raise limits.max_actors or limits.max_bytes, or add nodes")
+		strconv.FormatInt(s.bytes.Load()>>20, 10)+" MiB are in use"+why+"; raise limits.max_actors or limits.max_bytes, or add nodes")
 }
 
 // retire counts one activation less.
@@ -40,50 +63,52 @@ func (s *Silo) retire(kind *Kind) {
 	s.bytes.Add(-kind.Cost)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count.Add(-1) == 0 && s.draining {
+	if s.count.Add(-1) == 0 && s.draining.Load() {
 		close(s.empty)
 	}
 }
 
-// full reports whether the silo exceeds its bounds by more than the slack given.
-func (s *Silo) full(actors int, bytes int64) bool {
-	return s.cfg.MaxActors > 0 && s.count.Load() > int64(s.cfg.MaxActors+actors) ||
-		s.cfg.MaxBytes > 0 && s.bytes.Load() > s.cfg.MaxBytes+bytes
-}
-
-// evict passivates the actor that was idle longest among a few shards: an approximation that costs little and needs no
-// global order.
-func (s *Silo) evict() bool {
-	const look = 4 // shards with something idle in them
+// evict passivates as many actors as it takes, of a few, those first that were idle longest. It reports whether there
+// was one.
+func (s *Silo) evict() (some bool) {
+	type candidate struct {
+		e    *entry
+		used time.Time
+	}
+	var found []candidate
 	before := time.Now().Add(-minIdle)
-	found := 0
-	var oldest *entry
-	var used time.Time
+	with := 0
 	for range shards {
 		sh := &s.shards[s.hand.Add(1)%shards]
-		some := false
+		idle, looked := 0, 0
 		sh.mu.Lock()
-		for _, e := range sh.entries {
-			if at := e.act.LastUsed(); at.Before(before) {
-				some = true
-				if oldest == nil || at.Before(used) {
-					oldest, used = e, at
-				}
+		for _, e := range sh.entries { // begins anywhere
+			if used := e.act.LastUsed(); used.Before(before) && e.act.Idle() {
+				found = append(found, candidate{e, used})
+				idle++
+			}
+			if looked++; idle == lookIdle || looked == lookEntries {
+				break
 			}
 		}
 		sh.mu.Unlock()
-		if some {
-			found++
+		if idle > 0 {
+			with++
 		}
-		if found == look {
+		if with == lookShards {
 			break
 		}
 	}
-	if oldest == nil || !oldest.act.Passivate("evicted") {
-		return false
+	slices.SortFunc(found, func(a, b candidate) int { return a.used.Compare(b.used) })
+	for _, c := range found {
+		if s.passivate(c.e, "evicted") {
+			s.evictions.Add(1)
+			if some = true; !s.crowded() {
+				break
+			}
+		}
 	}
-	s.evictions.Add(1)
-	return true
+	return some
 }
 
 // sweep passivates idle actors until the silo closes.
@@ -96,8 +121,8 @@ func (s *Silo) sweep() {
 			return
 		case now := <-tick.C:
 			s.each(func(e *entry) {
-				if now.Sub(e.act.LastUsed()) >= e.kind.Idle {
-					e.act.Passivate("idle")
+				if now.Sub(e.act.LastUsed()) >= e.kind.Idle && s.leaving.Load() < maxLeaving {
+					s.passivate(e, "idle")
 				}
 			})
 		}

@@ -64,10 +64,12 @@ type Silo struct {
 	waits  *actor.Waits
 	shards [shards]shard
 
-	count     atomic.Int64
-	bytes     atomic.Int64
-	evictions atomic.Uint64
-	hand      atomic.Uint32 // the shard that eviction looks at next
+	count        atomic.Int64
+	bytes        atomic.Int64
+	leaving      atomic.Int64 // of count: passivated, the last turn is not over
+	leavingBytes atomic.Int64
+	evictions    atomic.Uint64
+	hand         atomic.Uint32 // the shard that eviction looks at next
 
 	ctx     context.Context // of outgoing requests
 	cancel  context.CancelFunc
@@ -75,8 +77,8 @@ type Silo struct {
 	work    sync.WaitGroup // every goroutine of the silo and its activations
 	quit    chan struct{}
 
-	mu       sync.Mutex
-	draining bool
+	mu       sync.Mutex // guards the change of draining, and of count beside it
+	draining atomic.Bool
 	empty    chan struct{} // closed when draining and the last activation has ended
 }
 
@@ -94,6 +96,7 @@ type entry struct {
 	lease    cluster.Lease
 	observer cluster.Observer
 	since    time.Time
+	leaving  atomic.Bool   // it is counted as leaving
 	gone     chan struct{} // closed when nothing of it is left
 }
 
@@ -163,6 +166,9 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	delete(sh.orphans, id)
 	e.act.Adopt(backlog)
 	sh.mu.Unlock()
+	if s.draining.Load() { // since it was admitted: the drain may have looked at the table before
+		e.act.Stop("shutdown")
+	}
 	return e.act, nil
 }
 
@@ -181,11 +187,8 @@ func (s *Silo) Revoke(lease cluster.Lease) {
 // rest is revoked. It returns when all have ended, with ctx's error if that took revoking.
 func (s *Silo) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	if !s.draining {
-		s.draining = true
-		if s.count.Load() == 0 {
-			close(s.empty)
-		}
+	if !s.draining.Swap(true) && s.count.Load() == 0 {
+		close(s.empty)
 	}
 	s.mu.Unlock()
 	s.each(func(e *entry) { e.act.Stop("shutdown") })
@@ -200,7 +203,7 @@ func (s *Silo) Drain(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close ends whatever still runs and waits for it. Further calls do nothing.
+// Close ends whatever still runs and waits for it. Further calls do no more than wait for the first.
 func (s *Silo) Close() { s.closing.Do(s.shut) }
 
 func (s *Silo) shut() {
@@ -233,10 +236,7 @@ func (e *entry) Started(*actor.Activation) { e.observer.Started(e.lease) }
 // Ended takes the activation out of the table, tells the lease's observer, and sees to what waited in the mailbox.
 func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	s, id := e.silo, a.Identity()
-	s.mu.Lock()
-	draining := s.draining
-	s.mu.Unlock()
-	successor := end.Backlog.Len() > 0 && !draining && !end.Released
+	successor := end.Backlog.Len() > 0 && !s.draining.Load() && !end.Released
 
 	sh := s.shard(id)
 	sh.mu.Lock()
@@ -257,8 +257,9 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	case successor:
 		s.work.Go(func() { s.succeed(id) })
 	case end.Backlog.Len() > 0:
-		end.Backlog.Fail(abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
+		s.refuse(id, end.Backlog, abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}
+	s.left(e)
 	s.retire(e.kind)
 	close(e.gone)
 }
@@ -270,22 +271,53 @@ func (s *Silo) succeed(id abi.Identity) {
 	_, err := s.api.Get(ctx, id)
 	sh := s.shard(id)
 	sh.mu.Lock()
-	backlog, left := sh.orphans[id]
-	if err != nil {
-		delete(sh.orphans, id)
-	}
+	backlog := sh.orphans[id]
+	delete(sh.orphans, id)
 	sh.mu.Unlock()
-	if left && err != nil {
-		backlog.Fail(abi.AsError(err))
+	switch {
+	case backlog.Len() == 0: // the successor has it
+	case err != nil:
+		s.refuse(id, backlog, abi.AsError(err))
+	default: // it lives on another node
+		backlog.Forward(s.api)
 	}
 }
 
-// PassivateIdle passivates every actor that is idle now, whenever it was last used, and returns when those are gone or
-// ctx ends.
+// refuse answers a backlog that finds no successor.
+func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
+	if lost := b.Fail(err); lost > 0 {
+		s.cfg.Log.Warn("one-way messages were lost with their actor's activation", "actor", id, "messages", lost, "err", err)
+	}
+}
+
+// passivate passivates an activation that is idle, and counts it as leaving until it is gone.
+func (s *Silo) passivate(e *entry, reason string) bool {
+	if !e.leaving.CompareAndSwap(false, true) {
+		return false
+	}
+	s.leaving.Add(1)
+	s.leavingBytes.Add(e.kind.Cost)
+	if e.act.Passivate(reason) {
+		return true
+	}
+	s.left(e)
+	return false
+}
+
+// left ends the counting of an activation as leaving, if it is counted.
+func (s *Silo) left(e *entry) {
+	if e.leaving.CompareAndSwap(true, false) {
+		s.leaving.Add(-1)
+		s.leavingBytes.Add(-e.kind.Cost)
+	}
+}
+
+// PassivateIdle passivates every actor that is idle now, whenever it was last used, and returns when those and the ones that
+// were going already are gone, or ctx ends.
 func (s *Silo) PassivateIdle(ctx context.Context) error {
 	var going []*entry
 	s.each(func(e *entry) {
-		if e.act.Passivate("evicted") {
+		if s.passivate(e, "evicted") || e.leaving.Load() {
 			going = append(going, e)
 		}
 	})

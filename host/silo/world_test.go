@@ -25,6 +25,8 @@ type node struct {
 	api  *cluster.API
 	kind *Kind
 
+	kindErr error // guarded by mu
+
 	mu     sync.Mutex
 	events []string
 	turn   func(h *actor.Host, ev *abi.Event, out *abi.Output) error
@@ -35,14 +37,17 @@ type node struct {
 
 func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 	n := &node{t: t, starts: map[string]int{}, live: map[string]int{}, start: func() error { return nil }}
-	n.kind = &Kind{Desc: &abi.KindDescription{Name: "k", Events: []abi.EventTag{abi.EventCall, abi.EventMessage, abi.EventPassivate}},
+	n.kind = &Kind{Desc: &abi.KindDescription{Name: "k", Events: []abi.EventTag{abi.EventCall, abi.EventMessage,
+		abi.EventCompletion, abi.EventTimer, abi.EventPassivate}},
 		Version: "v1", Idle: time.Minute, Cost: 100, Counters: &actor.Counters{},
 		Limits: actor.Limits{Mailbox: 100, Turn: 5 * time.Second, Request: 10 * time.Second, MaxMessage: 1000, MaxOutgoing: 10, MaxTimers: 10}}
 	cfg := Config{Kind: func(name string) (*Kind, error) {
 		if name != "k" {
 			return nil, abi.NewError(abi.ErrUnknownKind, name)
 		}
-		return n.kind, nil
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.kind, n.kindErr
 	}}
 	if change != nil {
 		change(&cfg, n.kind)
@@ -92,6 +97,19 @@ func (n *node) close() {
 	n.silo.Close()
 	if st := n.silo.Stats(); st.Activations != 0 || st.Bytes != 0 || st.Waiting != 0 {
 		n.t.Errorf("left behind: %+v", st)
+	}
+	if l, b := n.silo.leaving.Load(), n.silo.leavingBytes.Load(); l != 0 || b != 0 {
+		n.t.Errorf("%d activations of %d bytes are leaving", l, b)
+	}
+	for i := range n.silo.shards {
+		if sh := &n.silo.shards[i]; len(sh.entries)+len(sh.orphans) != 0 {
+			n.t.Errorf("shard %d keeps %d activations and %d backlogs", i, len(sh.entries), len(sh.orphans))
+		}
+	}
+	for id, live := range n.live {
+		if live != 0 {
+			n.t.Errorf("%d instances of %s are left", live, id)
+		}
 	}
 }
 

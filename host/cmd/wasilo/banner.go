@@ -27,7 +27,7 @@ func (a *app) banner(node *host.Node, dir string) {
 	_ = t.flush()
 	for _, f := range node.Files() {
 		if f.State != gateway.FileLoaded {
-			fmt.Fprintf(w, "  %s was refused: %s\n", oneLine(f.Path), oneLine(f.Error))
+			fmt.Fprintf(w, "  %s\n", refusal(f))
 		}
 	}
 	example, ok := gateway.PickExample(kinds)
@@ -50,6 +50,15 @@ func methodNames(k *gateway.KindInfo) string {
 		names = append(names, k.Methods[i].Name)
 	}
 	return strings.Join(names, " ")
+}
+
+// refusal says why what is on disk is not what serves.
+func refusal(f gateway.FileInfo) string {
+	kept := ""
+	if f.State == gateway.FileKept {
+		kept = ", the version before it still serves"
+	}
+	return oneLine(f.Path) + " was refused" + kept + ": " + oneLine(f.Error)
 }
 
 // callLine is the example as one types it.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,7 +38,7 @@ The exit code tells what went wrong, see wasilo --help; with -o json the problem
 	}
 	var f callFlags
 	flags := cmd.Flags()
-	flags.DurationVar(&f.timeout, "timeout", 0, "wait at most `TIME` (default: the node's, 10s)")
+	flags.Var(timeFlag{&f.timeout, time.Nanosecond}, "timeout", "wait at most `TIME` (default: the node's, 10s)")
 	flags.BoolVar(&f.oneWay, "one-way", false, "wait for no reply, only until the message is accepted")
 	flags.BoolVar(&f.ifActive, "if-active", false, "only if the actor is active now, else exit code 3")
 	flags.BoolVar(&f.ifExists, "if-exists", false, "only if the actor has stored state, else exit code 3")
@@ -54,9 +53,6 @@ func (a *app) runCall(cmd *cobra.Command, args []string, f callFlags) error {
 	target, err := abi.ParseIdentity(args[0])
 	if err != nil {
 		return err
-	}
-	if cmd.Flags().Changed("timeout") && f.timeout <= 0 {
-		return usagef("--timeout: %v is no time to wait", f.timeout)
 	}
 	if f.ifActive && f.ifExists {
 		return usagef("--if-active and --if-exists exclude each other")
@@ -118,7 +114,7 @@ func (a *app) parameters(arg string, raw bool) ([]byte, error) {
 		return nil, usagef("parameters: %w", err)
 	}
 	if len(b) > mostInput {
-		return nil, errors.Join(abi.NewError(abi.ErrPayloadTooLarge, "parameters of more than 256 MiB"))
+		return nil, abi.NewError(abi.ErrPayloadTooLarge, "parameters of more than 256 MiB")
 	}
 	return b, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -45,7 +46,7 @@ func loadSettings(flags *pflag.FlagSet, env []string, defaults settings) (settin
 	if !named {
 		file = defaultFile
 	}
-	text, err := os.ReadFile(file)
+	text, err := readConfig(file)
 	switch {
 	case err == nil:
 		if err := readFile(&c, file, text, table); err != nil {
@@ -70,6 +71,30 @@ func loadSettings(flags *pflag.FlagSet, env []string, defaults settings) (settin
 	return c, nil
 }
 
+// maxConfig bounds a configuration file, lest a wrong name, such as that of a device, fills the memory.
+const maxConfig = 1 << 20
+
+func readConfig(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(text) > maxConfig {
+		return nil, fmt.Errorf("%s has more than %s: it is no configuration", name, sizeText(maxConfig))
+	}
+	return text, err
+}
+
+// ofKubernetes reports whether a variable is one that Kubernetes sets in every container of a namespace which has a
+// service "wasilo"; it is none of ours. See "enableServiceLinks" there.
+func ofKubernetes(name string) bool {
+	name = strings.TrimPrefix(name, envPrefix)
+	return name == "PORT" || strings.HasPrefix(name, "PORT_") || name == "SERVICE_HOST" || name == "SERVICE_PORT" ||
+		strings.HasPrefix(name, "SERVICE_PORT_")
+}
+
 // variables returns the WASILO_ variables, and refuses one that means nothing. One without a value counts as not set:
 // compose files pass such.
 func variables(env []string, table []setting) (map[string]string, error) {
@@ -84,6 +109,9 @@ func variables(env []string, table []setting) (map[string]string, error) {
 			continue
 		}
 		if !slices.Contains(known, name) {
+			if ofKubernetes(name) {
+				continue
+			}
 			return nil, usagef("unknown variable %s%s", name, didYouMean(name, known))
 		}
 		vars[name] = value

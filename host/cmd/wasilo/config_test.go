@@ -110,13 +110,20 @@ func TestWhatAFileMayNotHold(t *testing.T) {
 	for file, says := range map[string]string{
 		"nope = 1":                          "wasilo.toml:1: unknown key nope; known are http,",
 		"\n\nlimits.mailbx = 1":             "wasilo.toml:3: unknown key limits.mailbx; did you mean limits.mailbox?",
-		"limits = 5":                        "wasilo.toml:1: unknown key limits",
+		"limits = 5":                        "wasilo.toml:1: limits: a table is expected: [limits] with max_message, mailbox, ",
+		"log = 'debug'":                     "wasilo.toml:1: log: a table is expected: [log] with level, format",
+		"kinds = 5":                         "wasilo.toml:1: kinds: a table is expected: [kinds.NAME] with mailbox, ",
+		"[[kinds]]\nidle = '1h'":            "wasilo.toml:1: kinds: a table is expected: ",
+		"limits.turn = { a = 1 }":           "wasilo.toml:1: limits.turn: a value is expected, not a table",
+		"[kinds.chat]\nidle = { a = 1 }":    "wasilo.toml:2: kinds.chat.idle: a value is expected, not a table",
+		"'limits.turn' = '5s'":              "wasilo.toml:1: unknown key",
+		"limits.turn = '9000h'":             "wasilo.toml:1: limits.turn: 9000h is too long: at most 8760h",
 		"limits = { turn = '1s',\n  x = 1}": "wasilo.toml:2: unknown key limits.x",
 		"[id]\na = 1":                       "wasilo.toml:1: id: a value is expected, not a table",
 		"[[limits]]\nturn = '1s'":           "wasilo.toml:1: ",
 		"[kinds.Chat]\nturn = '1s'":         "wasilo.toml:1: kinds.Chat: ",
-		"[kinds]\nchat = 5":                 "wasilo.toml:2: unknown key kinds.chat",
-		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown table kinds.chat.more",
+		"[kinds]\nchat = 5":                 "wasilo.toml:2: kinds.chat: a table is expected: [kinds.NAME]",
+		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown key kinds.chat.more; known are mailbox, turn, idle, memory",
 		"http = ''":                         "wasilo.toml:1: http: it is empty",
 		"[limits]\nturn = 1.5":              "wasilo.toml:2: limits.turn: a text or a whole number is expected",
 		"[limits]\nturn = '-5s'":            "wasilo.toml:2: limits.turn: -5s is too short",
@@ -127,6 +134,39 @@ func TestWhatAFileMayNotHold(t *testing.T) {
 		_, err := load(t, file, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), says) {
 			t.Errorf("%q:\n got %v\nwant %s…", file, err, says)
+		}
+	}
+}
+
+func TestAConfigurationIsNoDevice(t *testing.T) {
+	if _, err := os.Stat("/dev/zero"); err != nil {
+		t.Skip("no /dev/zero here")
+	}
+	if _, err := load(t, "", nil, "--config", "/dev/zero"); err == nil || !strings.Contains(err.Error(), "more than 1MiB") {
+		t.Error(err)
+	}
+}
+
+// Kubernetes sets variables of this prefix for a service that is called wasilo; those are none of a node's.
+func TestVariablesOfKubernetes(t *testing.T) {
+	env := []string{"WASILO_SERVICE_HOST=10.0.0.1", "WASILO_SERVICE_PORT=7700", "WASILO_SERVICE_PORT_HTTP=7700",
+		"WASILO_PORT=tcp://10.0.0.1:7700", "WASILO_PORT_7700_TCP=tcp://10.0.0.1:7700", "WASILO_PORT_7700_TCP_ADDR=10.0.0.1"}
+	if _, err := load(t, "", env); err != nil {
+		t.Error(err)
+	}
+	for _, v := range []string{"WASILO_PORTS=1", "WASILO_SERVICE=1"} {
+		if _, err := load(t, "", []string{v}); err == nil {
+			t.Errorf("%s is taken", v)
+		}
+	}
+}
+
+func TestTimeText(t *testing.T) {
+	for d, want := range map[time.Duration]string{5 * time.Second: "5s", 10 * time.Minute: "10m", 90 * time.Second: "1m30s",
+		time.Hour: "1h", 8760 * time.Hour: "8760h", time.Millisecond: "1ms", 61 * time.Minute: "1h1m", 0: "0s",
+		time.Hour + time.Second: "1h0m1s"} {
+		if got := timeText(d); got != want {
+			t.Errorf("%v: %s", d, got)
 		}
 	}
 }

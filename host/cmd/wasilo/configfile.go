@@ -56,11 +56,16 @@ func (f *configFile) apply(key toml.Key) error {
 	if _, isTable := value.(map[string]any); isTable {
 		return f.checkTable(key)
 	}
-	if key[0] == "kinds" && len(key) == 3 {
+	switch {
+	case key[0] == "kinds" && len(key) < 3:
+		return fmt.Errorf("%s: a table is expected: [kinds.NAME] with %s", key, strings.Join(f.kindKeys(), ", "))
+	case key[0] == "kinds" && len(key) == 3:
 		return f.applyKind(key, value)
+	case len(key) == 1 && slices.Contains(f.tables(), key[0]):
+		return fmt.Errorf("%s: a table is expected: [%s] with %s", key, key, strings.Join(f.keysOf(key[0]), ", "))
 	}
 	path := strings.Join(key, ".")
-	i := slices.IndexFunc(f.table, func(s setting) bool { return s.key == path })
+	i := slices.IndexFunc(f.table, func(s setting) bool { return f.isKey(key, s.key) })
 	if i < 0 {
 		return fmt.Errorf("unknown key %s%s", key, didYouMean(path, f.keys()))
 	}
@@ -81,11 +86,7 @@ func (f *configFile) apply(key toml.Key) error {
 func (f *configFile) applyKind(key toml.Key, value any) error {
 	i := slices.IndexFunc(f.kinds, func(s kindSetting) bool { return s.key == key[2] })
 	if i < 0 {
-		var known []string
-		for _, s := range f.kinds {
-			known = append(known, s.key)
-		}
-		return fmt.Errorf("unknown key %s%s", key, didYouMean(key[2], known))
+		return fmt.Errorf("unknown key %s%s", key, didYouMean(key[2], f.kindKeys()))
 	}
 	if f.c.host.Kinds == nil {
 		f.c.host.Kinds = make(map[string]host.KindLimits)
@@ -104,24 +105,54 @@ func (f *configFile) applyKind(key toml.Key, value any) error {
 
 // checkTable refuses a table that nothing can stand in.
 func (f *configFile) checkTable(key toml.Key) error {
-	tables := []string{"kinds"}
-	for _, k := range f.keys() {
-		if table, _, ok := strings.Cut(k, "."); ok && !slices.Contains(tables, table) {
-			tables = append(tables, table)
-		}
-	}
 	switch {
-	case len(key) == 1 && slices.Contains(tables, key[0]):
+	case len(key) == 1 && slices.Contains(f.tables(), key[0]):
 		return nil
 	case len(key) == 2 && key[0] == "kinds":
 		if err := abi.CheckKind(key[1]); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		return nil
-	case len(key) == 1 && slices.Contains(f.keys(), key[0]):
+	case slices.ContainsFunc(f.table, func(s setting) bool { return f.isKey(key, s.key) }),
+		len(key) == 3 && key[0] == "kinds" && slices.Contains(f.kindKeys(), key[2]):
 		return fmt.Errorf("%s: a value is expected, not a table", key)
+	case len(key) == 3 && key[0] == "kinds":
+		return fmt.Errorf("unknown key %s%s", key, didYouMean(key[2], f.kindKeys()))
 	}
-	return fmt.Errorf("unknown table %s%s", key, didYouMean(key[0], tables))
+	return fmt.Errorf("unknown table %s%s", key, didYouMean(key[0], f.tables()))
+}
+
+// isKey reports whether key is the one of the table that is written path there: "limits.turn" in quotes is not.
+func (*configFile) isKey(key toml.Key, path string) bool {
+	return slices.Equal([]string(key), strings.Split(path, "."))
+}
+
+// tables are the names that a table may have.
+func (f *configFile) tables() []string {
+	tables := []string{"kinds"}
+	for _, k := range f.keys() {
+		if table, _, ok := strings.Cut(k, "."); ok && !slices.Contains(tables, table) {
+			tables = append(tables, table)
+		}
+	}
+	return tables
+}
+
+// keysOf are the names that stand in a table.
+func (f *configFile) keysOf(table string) (keys []string) {
+	for _, k := range f.keys() {
+		if key, ok := strings.CutPrefix(k, table+"."); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (f *configFile) kindKeys() (keys []string) {
+	for _, s := range f.kinds {
+		keys = append(keys, s.key)
+	}
+	return keys
 }
 
 func (f *configFile) keys() []string {

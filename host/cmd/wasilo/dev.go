@@ -43,7 +43,9 @@ Compiled modules are kept in the user's cache directory, so the next start is qu
 			c.host.DataDir = dir
 		}
 		return a.runNode(cmd.Context(), c, func(n *host.Node) error {
-			a.banner(n, c.host.ActorsDir)
+			if c.logFormat != "json" { // else who reads stderr reads records
+				a.banner(n, c.host.ActorsDir)
+			}
 			return a.announce(n, c.host.ID)
 		})
 	}

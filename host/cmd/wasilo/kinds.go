@@ -46,7 +46,7 @@ With -o json there are the documentation, the schemas, an example and the versio
 		}
 		for _, f := range list.Files {
 			if f.State != gateway.FileLoaded {
-				fmt.Fprintf(a.stderr, "%s was refused: %s\n", oneLine(f.Path), oneLine(f.Error))
+				fmt.Fprintln(a.stderr, refusal(f))
 			}
 		}
 		return nil

@@ -17,8 +17,22 @@ const shutdownTime = 30 * time.Second
 // errForced is the end after a second signal.
 var errForced = errors.New("ended at once by a second signal; what was under way is lost")
 
-// runNode starts a node, tells ready, and runs it until a signal or its own end. The first SIGINT or SIGTERM shuts it
-// down, a second one returns at once.
+// sameSignal is how long a further signal counts as the first one. A supervisor may deliver one twice: timeout(1) signals
+// its child and then the group that the child is in. Nobody means "at once" so soon.
+const sameSignal = 250 * time.Millisecond
+
+// endSignals are those that end a node. A hang-up does too, so that closing a terminal loses nothing, unless it is
+// ignored, as under nohup(1).
+func endSignals() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
+// runNode starts a node, tells ready, and runs it until a signal or its own end. The first signal shuts it down, a
+// second one returns at once.
 func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) error) error {
 	log := newLogger(a.stderr, c.logLevel, c.logFormat, a.env)
 	c.host.Log = log
@@ -30,7 +44,7 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 		return &usageError{err: err}
 	}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, endSignals()...)
 	defer signal.Stop(signals)
 
 	starting, cancel := context.WithCancel(ctx)
@@ -46,15 +60,12 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 	case s := <-signals:
 		log.Info("stopping before the node is ready", "signal", s.String())
 		cancel()
-		select {
-		case err = <-started:
-			if err != nil {
-				return nil // it was asked to end, and did
-			}
-			return a.stopNode(ctx, node, signals)
-		case <-signals:
+		if err, forced := unlessAnother(signals, started); forced {
 			return errForced
+		} else if err != nil {
+			return nil // it was asked to end, and did
 		}
+		return a.stopNode(ctx, node, signals)
 	}
 	log.Info("ready", "url", node.URL(), "took", time.Since(began).Round(time.Millisecond))
 	if err := ready(node); err != nil {
@@ -79,11 +90,24 @@ func (a *app) stopNode(ctx context.Context, node *host.Node, signals <-chan os.S
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- node.Shutdown(ctx) }()
-	select {
-	case err := <-stopped:
+	if err, forced := unlessAnother(signals, stopped); !forced {
 		return err
-	case <-signals:
-		return errForced
+	}
+	return errForced
+}
+
+// unlessAnother waits for done, and returns early with forced at a signal that is not the first one over again, which
+// has just come.
+func unlessAnother(signals <-chan os.Signal, done <-chan error) (err error, forced bool) {
+	for first := time.Now(); ; {
+		select {
+		case err = <-done:
+			return err, false
+		case <-signals:
+			if time.Since(first) >= sameSignal {
+				return nil, true
+			}
+		}
 	}
 }
 

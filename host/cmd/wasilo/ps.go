@@ -28,13 +28,11 @@ One page is shown; --all shows all of them, --after goes on where a page ended.`
 	var all bool
 	cmd.Flags().StringVar(&q.Kind, "kind", "", "only actors of `KIND`")
 	cmd.Flags().BoolVar(&all, "all", false, "all pages")
-	cmd.Flags().IntVar(&q.Limit, "limit", gateway.DefaultPage, "`N` actors a page")
+	q.Limit = gateway.DefaultPage
+	cmd.Flags().Var(countFlag{&q.Limit, 1, gateway.MaxPage}, "limit", "`N` actors a page"+defaultsTo(gateway.DefaultPage))
 	cmd.Flags().StringVar(&q.After, "after", "", "go on after `CURSOR`, the next of the page before")
 	nodeFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if q.Limit < 1 || q.Limit > gateway.MaxPage {
-			return usagef("--limit: 1 to %d", gateway.MaxPage)
-		}
 		if all && !cmd.Flags().Changed("limit") {
 			q.Limit = gateway.MaxPage
 		}
@@ -89,7 +87,7 @@ func (p *actorTable) page(actors []gateway.ActorInfo) error {
 	now := time.Now()
 	for _, i := range actors {
 		p.rows++
-		t.row(i.Kind+"/"+i.ID, i.State, age(i.Since, now), age(i.Last, now),
+		t.row(actorName(i.Kind, i.ID), i.State, age(i.Since, now), age(i.Last, now),
 			strconv.Itoa(i.Waiting), strconv.Itoa(i.Calls), strconv.Itoa(i.Timers))
 	}
 	return t.flush()

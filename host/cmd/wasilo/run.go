@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/gateway"
@@ -53,7 +54,11 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		if wantsJSON(args) {
 			a.output = outputJSON
 		}
-		err = usagef("%w; see %s --help", err, cmd.CommandPath())
+		about := cmd
+		if cmd.Name() == "help" {
+			about = cmd.Root()
+		}
+		err = usagef("%w; see %s --help", err, about.CommandPath())
 	}
 	return a.report(err)
 }
@@ -72,12 +77,17 @@ func wantsJSON(args []string) bool {
 }
 
 func (a *app) command() *cobra.Command {
+	version := a.version()
+	var showVersion bool
 	root := &cobra.Command{
 		Use: "wasilo", Short: "Virtual actors in WebAssembly", Long: about, Example: aboutExample,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownVerb(cmd, args[0])
+			}
+			if showVersion {
+				return version.RunE(version, nil)
 			}
 			return cmd.Help()
 		},
@@ -87,6 +97,8 @@ func (a *app) command() *cobra.Command {
 	root.SetErr(a.stderr)
 	root.PersistentFlags().VarP(&a.output, "output", "o", "`FORMAT` of what is printed: text or json")
 	root.PersistentFlags().SortFlags = false
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version, as wasilo version does")
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(&cobra.Command{
 		Use: "help [COMMAND]", Short: "Help about a command", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -97,7 +109,7 @@ func (a *app) command() *cobra.Command {
 			return about.Help()
 		},
 	})
-	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.inspect(), a.version()} {
+	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.inspect(), version} {
 		verb.Flags().SortFlags = false
 		verb.DisableFlagsInUseLine = true
 		run := verb.RunE
@@ -120,6 +132,23 @@ func unknownVerb(root *cobra.Command, name string) error {
 		}
 	}
 	return fmt.Errorf("unknown command %q%s", name, didYouMean(name, known))
+}
+
+// flagError says more about a flag that there is not.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	if unknown.GetSpecifiedShortnames() != "" {
+		return fmt.Errorf("%w; an argument that begins with '-' goes behind --", err)
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	if best := nearest(unknown.GetSpecifiedName(), known); best != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, best)
+	}
+	return err
 }
 
 // takes checks the number of a verb's arguments.

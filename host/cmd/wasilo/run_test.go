@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -62,11 +65,62 @@ func TestRunIsAFunction(t *testing.T) {
 
 func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{"plain é": "plain é", "a\nb\n": "a; b", "\x1b[2J": `\x1b[2J`, "\u009bm": `\u009bm`,
+		"a\u202eb\u2028c\ufeff": `a\u202eb\u2028c\ufeff`, "👩\u200d💻": "👩\u200d💻",
 		"a\tb": `a\tb`, "": ""} {
 		if got := oneLine(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
+}
+
+func TestTablesAreAligned(t *testing.T) {
+	var out bytes.Buffer
+	tab := newTable(&out, "ACTOR", "STATE", "N")
+	tab.indent = "  "
+	tab.row("counter/日本語😀", "idle", "1")
+	tab.row("counter/e\u0301", "running", "22")
+	tab.row("counter/"+strings.Repeat("x", widest), "idle", "3")
+	tab.row(actorName("counter", " "), "idle", "4")
+	tab.row("counter/\u202eabc", "idle", "5")
+	tab.row("counter/👩\u200d💻", "idle")
+	if err := tab.flush(); err != nil {
+		t.Fatal(err)
+	}
+	want := `  ACTOR              STATE    N
+  counter/日本語😀   idle     1
+  counter/e` + "\u0301" + `          running  22
+  counter/` + strings.Repeat("x", widest) + `  idle     3
+  "counter/ "        idle     4
+  counter/\u202eabc  idle     5
+  counter/👩` + "\u200d" + `💻       idle
+`
+	if got := out.String(); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// One signal that is delivered twice ends nothing at once.
+func TestTheSameSignalTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals, done := make(chan os.Signal, 2), make(chan error, 1)
+		signals <- syscall.SIGTERM
+		go func() {
+			time.Sleep(sameSignal - 1)
+			signals <- syscall.SIGTERM
+			time.Sleep(time.Second)
+			done <- errors.New("done")
+		}()
+		if err, forced := unlessAnother(signals, done); forced || err == nil {
+			t.Errorf("%v, forced %v", err, forced)
+		}
+		go func() {
+			time.Sleep(sameSignal)
+			signals <- syscall.SIGTERM
+		}()
+		if err, forced := unlessAnother(signals, done); !forced {
+			t.Errorf("%v, not forced", err)
+		}
+	})
 }
 
 func TestLogIsPlainWithoutATerminal(t *testing.T) {

@@ -182,7 +182,8 @@ func (p *process) end(ts *testscript.TestScript) error {
 	return err
 }
 
-// force signals twice, the second time when the node has taken notice of the first. It must end at once, not with 0.
+// force signals, and again when the node has taken notice of the first, until the node holds it for a second one. It must
+// end at once, not with 0.
 func force(ts *testscript.TestScript, neg bool, args []string) {
 	p := ts.Value("node").(*process)
 	if neg || p.cmd == nil || len(args) > 0 {
@@ -201,9 +202,19 @@ func force(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("it ended by the first signal: %v\n%s", err, text)
 		}
 	}
-	ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
-	if err := p.end(ts); p.exitCode(err) != abi.ExitActor {
-		ts.Fatalf("after two signals: %v", err)
+	again := time.NewTicker(sameSignal)
+	defer again.Stop()
+	for {
+		ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
+		select {
+		case err := <-p.exited:
+			p.exited <- err
+			if err := p.end(ts); p.exitCode(err) != abi.ExitActor {
+				ts.Fatalf("after two signals: %v", err)
+			}
+			return
+		case <-again.C:
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ func (s *setting) variable() string {
 // Widest values that make sense; the host may know better.
 const (
 	leastTime  = time.Millisecond
+	mostTime   = 8760 * time.Hour // a year; sums of times stay far from their type's end
 	mostMemory = 4 << 30
 	mostBytes  = 1 << 50
 	mostCount  = 1 << 30
@@ -137,7 +138,12 @@ func kindSettings() []kindSetting {
 	}
 }
 
-func defaultsTo(v any) string { return fmt.Sprintf(" (default %v)", v) }
+func defaultsTo(v any) string {
+	if d, ok := v.(time.Duration); ok {
+		v = timeText(d)
+	}
+	return fmt.Sprintf(" (default %v)", v)
+}
 
 func checkName(v string) error {
 	if abi.CheckKind(v) != nil {

@@ -18,10 +18,59 @@ func parseDuration(s string, least time.Duration) (time.Duration, error) {
 		return 0, fmt.Errorf(`%q is no time: write it like "500ms", "5s" or "2m"`, s)
 	}
 	if d < least {
-		return 0, fmt.Errorf("%s is too short: at least %s", s, least)
+		return 0, fmt.Errorf("%s is too short: at least %s", s, timeText(least))
+	}
+	if d > mostTime {
+		return 0, fmt.Errorf("%s is too long: at most %s", s, timeText(mostTime))
 	}
 	return d, nil
 }
+
+// timeText writes a time as people do: "10m", not "10m0s".
+func timeText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// timeFlag is a flag whose value is a time.
+type timeFlag struct {
+	value *time.Duration
+	least time.Duration
+}
+
+func (f timeFlag) String() string { return "" }
+
+// Set implements pflag.Value.
+func (f timeFlag) Set(s string) (err error) {
+	*f.value, err = parseDuration(s, f.least)
+	return err
+}
+
+// Type implements pflag.Value.
+func (f timeFlag) Type() string { return "time" }
+
+// countFlag is a flag whose value is a whole number.
+type countFlag struct {
+	value       *int
+	least, most int
+}
+
+func (f countFlag) String() string { return "" }
+
+// Set implements pflag.Value.
+func (f countFlag) Set(s string) (err error) {
+	*f.value, err = parseCount(s, f.least, f.most)
+	return err
+}
+
+// Type implements pflag.Value.
+func (f countFlag) Type() string { return "count" }
 
 // units of sizes, the longest suffix first.
 var units = []struct {

@@ -48,8 +48,8 @@ func New(cfg Config) (*Client, error) {
 		cfg.URL = DefaultURL
 	}
 	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" ||
-		u.Path != "" && u.Path != "/" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(u.Port()) || u.User != nil ||
+		u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
 		return nil, abi.NewError(abi.ErrInvalidArgument, "node URL "+strconv.Quote(cfg.URL)+
 			": it is written http://HOST:PORT, such as "+DefaultURL)
 	}
@@ -69,6 +69,15 @@ func New(cfg Config) (*Client, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
+}
+
+// validPort accepts none too, which is the scheme's own.
+func validPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // URL returns where the node is, without a slash at the end.

@@ -212,7 +212,8 @@ func TestStrangersAnswer(t *testing.T) {
 }
 
 func TestBadInput(t *testing.T) {
-	for _, url := range []string{"127.0.0.1:7700", "ftp://localhost", "http://", "http://localhost/path", "http://localhost?q", ":"} {
+	for _, url := range []string{"127.0.0.1:7700", "ftp://localhost", "http://", "http://localhost/path", "http://localhost?q", ":",
+		"http://localhost:99999", "http://localhost:0", "http://:7700", "http://me:secret@localhost"} {
 		_, err := client.New(client.Config{URL: url})
 		if !errors.Is(err, abi.ErrInvalidArgument) || !strings.Contains(err.Error(), "http://HOST:PORT") {
 			t.Errorf("%q: %v", url, err)

@@ -1,0 +1,154 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/link/ca"
+)
+
+// Handler takes the messages of other nodes.
+type Handler interface {
+	// Handle takes a message from a node whose id its certificate proves. It must not block: the next frame of that node is
+	// read when it returns. The envelope has a deadline, may be kept and belongs to the handler.
+	//
+	// done is nil for a message that nobody awaits. Otherwise it is to be called once, from any goroutine, now or later; it never blocks,
+	// and has encoded the payload when it returns. For an envelope flagged abi.OneWay it awaits no reply of the actor, only that
+	// the message was accepted or why not.
+	Handle(env *abi.Envelope, from cluster.NodeID, done func(payload []byte, err error))
+}
+
+// Config is what a [Link] is made from.
+type Config struct {
+	// Self is this node: its id, the authority (host:port) by which others reach its listener, and its run. Boot grows from one run of
+	// a node to the next, as the time of its start does. ID and authority are required.
+	Self cluster.Node
+	// Mode is what the node is to the cluster.
+	Mode cluster.Mode
+	// Kinds are the kinds that it hosts; [Link.SetKinds] changes them.
+	Kinds []string
+	// Credentials prove who it is. Required; they name the cluster, and Self.ID.
+	Credentials *ca.Credentials
+	// Handler takes what others send; nil answers every request `unsupported`.
+	Handler Handler
+	// MaxMessage bounds payloads, in bytes; 0 is abi.DefaultMaxMessage.
+	MaxMessage int
+	// MaxInFlight bounds the requests that await their replies on one connection, for each end; 0 is 16,384, at most 65,535. Beyond
+	// it, and beyond MaxBytes, a message is refused at once with `overloaded`: a queue before the queue would only hide it.
+	MaxInFlight int
+	// MaxBytes bounds the bytes of those requests, together with what waits to be written; 0 is 64 MiB.
+	MaxBytes int
+	// Keepalive is how often a connection is looked at: what has been silent for one is pinged, for four is dropped. 0 is a second.
+	Keepalive time.Duration
+	// DialTimeout bounds a connection attempt, from the first packet to the hello; 0 is 3 s.
+	DialTimeout time.Duration
+	// Dial makes connections; nil is that of a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// OnKinds is told what a node hosts, when it is first known and when it changes. Calls come one after another, from a goroutine of
+	// the link; changes in between may be left out.
+	OnKinds func(node cluster.NodeID, kinds []string)
+	// OnIncident is told of peers that were refused or dropped, and of those that refused this node. Calls come one after another,
+	// from a goroutine of the link; when they come faster than they are taken some are left out.
+	OnIncident func(Incident)
+	// Log takes the log; nil is slog.Default().
+	Log *slog.Logger
+}
+
+// Incident is something that a block list may want to know.
+type Incident struct {
+	Node    cluster.NodeID // whom the certificate proves, "" where there is none that is believed
+	Dialled cluster.NodeID // whom this node meant to reach, "" for a connection from outside
+	Remote  string         // the address
+	Reason  Reason
+	Theirs  bool // the peer refused this node, rather than the other way round
+	Blame   bool // the reason is the peer's fault, as leaving, or a network that fell silent, is not
+	Err     error
+}
+
+const (
+	maxInFlightLimit = 1<<16 - 1
+	defaultInFlight  = 16 << 10
+	defaultBytes     = 64 << 20
+	defaultKeepalive = time.Second
+	defaultDial      = 3 * time.Second
+
+	silentTicks  = 4  // keepalives without a byte: dropped
+	stalledTicks = 30 // keepalives within one frame: dropped
+	unreadTicks  = 10 // keepalives in which a write did not move: dropped
+	drainTicks   = 3  // keepalives without anything in flight after a goaway: closed
+	controlBurst = 1000
+)
+
+func (c Config) checked() (Config, error) {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if _, err := cluster.NewTopology(c.Self); err != nil {
+		fault("Self: %w", err)
+	}
+	if c.Credentials == nil {
+		fault("Credentials are missing: those of ca.OpenDevelopment serve nodes of one machine")
+	} else if id := c.Credentials.ID(); id.Node != string(c.Self.ID) {
+		fault("the certificate is that of node %q, and this is node %q: issue one with `wasilo node cert %s`", id.Node, c.Self.ID, c.Self.ID)
+	}
+	if c.Mode != cluster.Member && c.Mode != cluster.Client {
+		fault("Mode %d is neither Member nor Client", c.Mode)
+	}
+	if err := checkKinds(c.Kinds); err != nil {
+		fault("Kinds: %w", err)
+	}
+	amount := func(name string, v *int, zero, most int) {
+		if *v < 0 || *v > most {
+			fault("%s %d is not within 0 and %d", name, *v, most)
+		}
+		if *v == 0 {
+			*v = zero
+		}
+	}
+	amount("MaxMessage", &c.MaxMessage, abi.DefaultMaxMessage, 1<<29)
+	amount("MaxInFlight", &c.MaxInFlight, defaultInFlight, maxInFlightLimit)
+	amount("MaxBytes", &c.MaxBytes, defaultBytes, 1<<31-1)
+	c.MaxBytes = max(c.MaxBytes, c.MaxMessage+frameExtra)
+	if c.Keepalive < 0 || c.DialTimeout < 0 {
+		fault("Keepalive %s or DialTimeout %s is negative", c.Keepalive, c.DialTimeout)
+	}
+	if c.Keepalive == 0 {
+		c.Keepalive = defaultKeepalive
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = defaultDial
+	}
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	if c.OnKinds == nil {
+		c.OnKinds = func(cluster.NodeID, []string) {}
+	}
+	if c.OnIncident == nil {
+		c.OnIncident = func(Incident) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, errors.Join(faults...)
+}
+
+func checkKinds(kinds []string) error {
+	if len(kinds) > maxKinds {
+		return fmt.Errorf("%d kinds; the limit is %d", len(kinds), maxKinds)
+	}
+	for _, k := range kinds {
+		if err := abi.CheckKind(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxFrame is the longest frame that this node reads.
+func (c *Config) maxFrame() int { return c.MaxMessage + frameExtra }

@@ -1,0 +1,192 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/wasilo/wasilo/host/link/ca"
+)
+
+// protocol is the name that TLS negotiates, so that other protocols may share the port.
+const protocol = "wasilo-link"
+
+// dial connects, proves both sides and exchanges hellos. On an error nothing is left open.
+func (c *outbound) dial() error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.link.cfg.DialTimeout)
+	defer cancel()
+	raw, err := c.link.cfg.Dial(ctx, "tcp", c.p.authority)
+	if err != nil {
+		return dialError(ctx, err)
+	}
+	stop := interruptOn(ctx, raw)
+	defer stop()
+	err = c.introduce(raw)
+	if !stop() { // ctx ended, and with it whatever was under way
+		err = dialError(ctx, ctx.Err())
+	}
+	if err != nil {
+		c.close(err)
+		_ = raw.Close()
+		return err
+	}
+	_ = raw.SetDeadline(time.Time{})
+	c.opened()
+	return nil
+}
+
+// interruptOn ends what waits on a connection when ctx ends. stop reports false if that has begun.
+func interruptOn(ctx context.Context, c net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+}
+
+// dialError tells why an attempt was ended, rather than what that looked like.
+func dialError(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return err
+	case errors.Is(cause, context.DeadlineExceeded):
+		return fmt.Errorf("no answer in time: %w", err)
+	default:
+		return cause
+	}
+}
+
+// introduce does the handshake of the side that dialled.
+func (c *outbound) introduce(raw net.Conn) error {
+	l := c.link
+	own := l.cfg.Credentials.ID()
+	want := ca.ID{Cluster: own.Cluster, Node: string(c.p.id)}
+	cfg := l.cfg.Credentials.Client(want)
+	cfg.NextProtos = []string{protocol}
+	s := newSock(raw)
+	conn := tls.Client(s, cfg)
+	if err := conn.Handshake(); err != nil {
+		return handshakeError(err)
+	}
+	_, expires, err := ca.PeerOf(conn.ConnectionState())
+	if err != nil {
+		return &fault{reason: BadCertificate, err: err}
+	}
+	c.proven = c.p.id
+	h := l.hello()
+	if _, err := conn.Write(appendHello(nil, &h)); err != nil {
+		return handshakeError(err)
+	}
+	c.in = frameReader{src: conn, max: helloLimit}
+	theirs, err := readFirst(&c.in)
+	if err != nil {
+		return handshakeError(err)
+	}
+	if f := c.admit(theirs); f != nil {
+		_, _ = conn.Write(appendRefusal(nil, f.reason, f.text))
+		return f
+	}
+	if err := c.connected(s, conn, theirs, expires); err != nil {
+		return err
+	}
+	if f := l.roster.admit(&c.wire); f != nil {
+		_, _ = conn.Write(appendRefusal(nil, f.reason, f.text))
+		return f
+	}
+	l.attach(&c.wire)
+	return nil
+}
+
+// admit judges the hello of the node that was dialled, whose certificate was verified.
+func (c *outbound) admit(h *hello) *fault {
+	l := c.link
+	switch {
+	case h.version < minVersion || h.version > maxVersion:
+		return &fault{reason: UnknownVersion, text: fmt.Sprintf("it chose version %d of the protocol; this node speaks %d to %d",
+			h.version, minVersion, maxVersion)}
+	case h.cluster != l.cluster:
+		return &fault{reason: WrongCluster, text: fmt.Sprintf("it says cluster %.100q; this is %q", h.cluster, l.cluster)}
+	case h.node != c.p.id:
+		return &fault{reason: WrongNode, text: fmt.Sprintf("it says node %.100q; its certificate is of %q", h.node, c.p.id)}
+	case h.boot < c.p.boot.Load():
+		return &fault{reason: StaleBoot, text: "a newer run of the node is known"}
+	}
+	if err := h.check(); err != nil {
+		return &fault{reason: Malformed, text: err.Error()}
+	}
+	return nil
+}
+
+// older reports whether the connection stands, and to a run before boot.
+func (c *outbound) older(boot uint64) bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.state != connecting && c.peer.boot < boot
+}
+
+// readFirst reads the first frame: a hello, or the other end's refusal.
+func readFirst(in *frameReader) (*hello, error) {
+	for {
+		body, err := in.buffered()
+		if err != nil {
+			return nil, readError(err)
+		}
+		if body == nil {
+			if err := in.fill(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		r, number, items, err := frameHead(body)
+		switch {
+		case err != nil:
+		case number == frameRefusal:
+			refusal, err := readRefusal(&r, items)
+			if err != nil {
+				return nil, readError(err)
+			}
+			return nil, refusal
+		case number != frameHello:
+			r.Fail("the first frame is a hello")
+			err = r.Err()
+		default:
+			h, err := readHello(&r, items)
+			if err != nil {
+				return nil, readError(err)
+			}
+			return h, nil
+		}
+		return nil, readError(err)
+	}
+}
+
+// handshakeError sorts what a handshake failed with.
+func handshakeError(err error) error {
+	var cert *ca.CertificateError
+	var op *net.OpError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &cert):
+		f := &fault{reason: BadCertificate, err: err}
+		switch cert.Reason {
+		case ca.ErrWrongNode:
+			f.reason = WrongNode
+		case ca.ErrWrongCluster:
+			f.reason = WrongCluster
+		}
+		return f
+	case errors.As(err, &op) && op.Op == "remote error":
+		return &Refusal{Reason: BadCertificate, Text: "the other node does not accept this node's certificate; its log says why (" + op.Err.Error() + ")"}
+	case errors.As(err, &record):
+		return &fault{reason: Malformed, text: "it does not speak TLS"}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errLost
+	}
+	return err
+}
+
+// hello is how this node introduces itself.
+func (l *Link) hello() hello {
+	return hello{min: minVersion, max: maxVersion, cluster: l.cluster, node: l.cfg.Self.ID, boot: l.cfg.Self.Boot,
+		authority: l.cfg.Self.Authority, mode: l.cfg.Mode, maxFrame: l.cfg.maxFrame(), maxInFlight: l.cfg.MaxInFlight}
+}

@@ -1,0 +1,43 @@
+// Package link carries messages between nodes: it is the cluster's Transport, over TCP and mutual TLS 1.3, always.
+//
+// # Connections
+//
+// A node that has messages for another dials it, and sends its requests over that one connection; the other answers on it. What
+// the other has to ask goes over a connection of its own, so there is at most one each way and nothing to settle when both dial
+// at once. A connection is made when the first message wants it ([Link.Target] only looks it up), or when the node is a member
+// ([Link.SetMembers]), and made again, with back-off, when it was lost.
+//
+// Both sides prove who they are by certificates that name node and cluster (package ca), then introduce themselves: versions of
+// the protocol, cluster, id, run, address, limits. Either may refuse, with a frame that says why. Gossip proposes where a node is;
+// only what this package has verified is believed.
+//
+// # Frames
+//
+// A frame is four bytes of length and a CBOR array: hello, refusal, request, one-way, reply, failure, cancel, kinds, ping, pong,
+// goaway (frame.go). Envelopes, errors and their limits are those of package abi; a deadline travels as the time that is left.
+//
+// Requests are pipelined. Whoever has a frame writes it, together with the frames of all who came meanwhile, and never waits for the
+// network: what it does not take at once is left to the connection's writer (outbox.go). A request costs no goroutine and no
+// timer. Messages to one node arrive in the order in which they were sent.
+//
+// # What is known of a message that failed
+//
+// An error of the other node comes back as it is. Otherwise the error is an [*Error]: `unreachable` (or `shutting_down`) if nothing
+// was sent, whatever the reason, so that the message may go elsewhere; `outcome_unknown` if the connection was lost when some of it
+// may have been; `timeout` and `canceled` if the caller's time or patience ended, which ends the wait and not the work.
+//
+// # Bounds
+//
+// A connection holds at most Config.MaxInFlight requests and Config.MaxBytes. A message beyond that is refused with `overloaded` at
+// once, by the sender, or by the receiver if the sender does not keep to it. A message is bounded by Config.MaxMessage: a larger one
+// fails before anything is sent, with `payload_too_large`; a peer that sends one is dropped before anything is allocated for
+// it. While a peer does not read its replies, its requests are not read either.
+//
+// # Bad company
+//
+// A connection that is silent for four keepalives (pings are answered by the package itself), that begins a frame and does not
+// end it, that does not read, or that speaks anything but this protocol, is dropped: a line in the log, at most one each ten seconds for a
+// peer and reason, and an [Incident] for the block list. So is one that claims another's id or an older run of its own while
+// a newer one is connected. Other connections do not notice. What is not known to be anybody (no certificate yet) has
+// Config.DialTimeout and 16 KiB to become somebody.
+package link

@@ -1,0 +1,177 @@
+package serfwatch
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/wasilo/wasilo/cluster"
+)
+
+// version is the protocol of the tags. A node that reads another one's tags has to know their version.
+const version = 1
+
+// The tags that every node has.
+const (
+	tagVersion = "v"
+	tagCluster = "cluster"
+	tagID      = "id"
+	tagBoot    = "boot"
+	tagMode    = "mode"
+	tagLink    = "link"
+)
+
+var reserved = [...]string{tagVersion, tagCluster, tagID, tagBoot, tagMode, tagLink}
+
+// said is what a node says of itself, in its tags and its name.
+type said struct {
+	cluster string
+	node    cluster.Node // Authority may be "" of a client
+	mode    cluster.Mode
+	extra   map[string]string
+}
+
+// name is what serf calls this run of the node.
+func (s said) name() string { return string(s.node.ID) + "-" + bootText(s.node.Boot) }
+
+func bootText(boot uint64) string { return fmt.Sprintf("%016x", boot) }
+
+func (s said) tags() map[string]string {
+	tags := make(map[string]string, len(reserved)+len(s.extra))
+	maps.Copy(tags, s.extra)
+	tags[tagVersion] = strconv.Itoa(version)
+	tags[tagCluster] = s.cluster
+	tags[tagID] = string(s.node.ID)
+	tags[tagBoot] = bootText(s.node.Boot)
+	tags[tagMode] = s.mode.String()
+	if s.node.Authority != "" {
+		tags[tagLink] = s.node.Authority
+	}
+	return tags
+}
+
+// read checks what a member of the gossip says of itself, down to its last field: it comes from the network. name is the one that
+// serf knows it by, own the name of this node's cluster. The error says what is wrong, and repeats nothing longer than a name.
+func read(name string, tags map[string]string, own string) (said, error) {
+	var s said
+	if v := tags[tagVersion]; v != strconv.Itoa(version) {
+		if n, err := strconv.ParseUint(v, 10, 16); err == nil {
+			return said{}, fmt.Errorf("it speaks version %d of the tags, this node version %d", n, version)
+		}
+		return said{}, errors.New("it has no tags of this kind of cluster")
+	}
+	if err := checkSize(tags); err != nil {
+		return said{}, err
+	}
+	s.cluster = tags[tagCluster]
+	if s.cluster != own {
+		if checkName(cluster.NodeID(s.cluster)) != nil {
+			return said{}, errors.New("it names no cluster")
+		}
+		return said{}, fmt.Errorf("it is of cluster %q, this node of %q", s.cluster, own)
+	}
+	s.node.ID = cluster.NodeID(tags[tagID])
+	if checkName(s.node.ID) != nil {
+		return said{}, errors.New("its id is not that of a node")
+	}
+	s.node.Boot, _ = strconv.ParseUint(tags[tagBoot], 16, 64)
+	if s.node.Boot == 0 || tags[tagBoot] != bootText(s.node.Boot) {
+		return said{}, errors.New("it has no boot number")
+	}
+	if name != s.name() {
+		return said{}, fmt.Errorf("it says that it is node %s, boot %s, but is not called so", s.node.ID, bootText(s.node.Boot))
+	}
+	switch tags[tagMode] {
+	case cluster.Member.String():
+		s.mode = cluster.Member
+	case cluster.Client.String():
+		s.mode = cluster.Client
+	default:
+		return said{}, errors.New("its mode is neither member nor client")
+	}
+	s.node.Authority = tags[tagLink]
+	if s.node.Authority != "" || s.mode == cluster.Member {
+		if err := checkReachable(s.node.Authority); err != nil {
+			return said{}, fmt.Errorf("its link cannot be reached: %w", err)
+		}
+	}
+	for key, value := range tags {
+		if isReserved(key) {
+			continue
+		}
+		if s.extra == nil {
+			s.extra = make(map[string]string, len(tags))
+		}
+		s.extra[key] = value
+	}
+	if checkExtra(s.extra) != nil {
+		return said{}, errors.New("it has tags that are not printable text")
+	}
+	return s, nil
+}
+
+func isReserved(key string) bool {
+	for _, r := range reserved {
+		if key == r {
+			return true
+		}
+	}
+	return false
+}
+
+// checkExtra returns nil if tags can be told beside a node's own: printable text, under names that are not taken.
+func checkExtra(tags map[string]string) error {
+	for key, value := range tags {
+		switch {
+		case key == "":
+			return errors.New("a tag has no name")
+		case isReserved(key):
+			return fmt.Errorf("%q is the name of a tag that the node sets itself", key)
+		case !printable(key) || !printable(value):
+			return fmt.Errorf("tag %.40q is not printable UTF-8", key)
+		}
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkSize returns nil if tags fit into what memberlist spreads of a node. It counts as serf's encoder does: a byte in front, then
+// a MessagePack map of raw strings.
+func checkSize(tags map[string]string) error {
+	text := func(s string) int {
+		switch {
+		case len(s) < 32:
+			return 1 + len(s)
+		case len(s) < 1<<16:
+			return 3 + len(s)
+		}
+		return 5 + len(s)
+	}
+	size := 1 + 1
+	if len(tags) > 15 {
+		size += 2
+	}
+	for key, value := range tags {
+		size += text(key) + text(value)
+	}
+	if size > memberlist.MetaMaxSize {
+		return fmt.Errorf("the tags take %d bytes of %d", size, memberlist.MetaMaxSize)
+	}
+	return nil
+}
