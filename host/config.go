@@ -11,7 +11,6 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/actor"
-	"github.com/wasilo/wasilo/host/engine"
 )
 
 // Config says what a node is. The zero value is a node without gateway, modules or disk: native actors alone.
@@ -150,7 +149,7 @@ func or[T comparable](v, def T) T {
 func (c *Config) limits(kind string) (l actor.Limits, idle time.Duration, memory uint64) {
 	k := c.Kinds[kind]
 	return actor.Limits{
-		Mailbox: or(k.Mailbox, c.Limits.Mailbox), Start: engine.DefaultDescribe, Turn: or(k.Turn, c.Limits.Turn), Request: c.Limits.Request,
+		Mailbox: or(k.Mailbox, c.Limits.Mailbox), Turn: or(k.Turn, c.Limits.Turn), Request: c.Limits.Request,
 		MaxMessage: c.Limits.MaxMessage, MaxOutgoing: abi.DefaultMaxOutgoing, MaxTimers: abi.DefaultMaxTimers,
 	}, or(k.Idle, c.Limits.Idle), or(k.Memory, c.Limits.Memory)
 }

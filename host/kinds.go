@@ -106,7 +106,7 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	_, _, memory := n.cfg.limits(m.Name)
 	k.Cost = program.Footprint()
 	k.Start = func(h *actor.Host) (actor.Instance, error) {
-		return program.Instantiate(context.Background(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
+		return program.Instantiate(h.Context(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
 	}
 	return k
 }

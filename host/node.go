@@ -89,6 +89,7 @@ func New(cfg Config) (*Node, error) {
 var (
 	errNotUp       = abi.NewError(abi.ErrNotReady, "the node has not started: call Start first")
 	errStartedOnce = errors.New("the node was started before: make another one with host.New")
+	errLeaving     = abi.NewError(abi.ErrShuttingDown, "the node is shutting down; send to another one")
 	errShutDown    = errors.New("the node was shut down: make another one with host.New")
 )
 
@@ -335,10 +336,13 @@ func (n *Node) API() *cluster.API {
 	return n.api
 }
 
-// Send delivers one message; see [gateway.Node].
+// Send delivers one message of a client's; see [gateway.Node]. A node that leaves takes none.
 func (n *Node) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 	if !n.up.Load() {
 		return nil, errNotUp
+	}
+	if n.leaving.Load() {
+		return nil, errLeaving // actors go on until they have finished; clients would keep them from it
 	}
 	return n.api.Send(ctx, env)
 }

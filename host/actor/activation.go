@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,10 +52,9 @@ type Counters struct {
 	Turns, Inline, Traps, Limits, Deadlocks, MailboxFull, Expired, StartFailures atomic.Uint64
 }
 
-// Limits bound one activation. Every field but Start must be positive.
+// Limits bound one activation. Every field must be positive.
 type Limits struct {
 	Mailbox     int           // messages waiting
-	Start       time.Duration // how long Config.Start may take: callers with less time left do not run it themselves
 	Turn        time.Duration // a turn, its waiting included
 	Request     time.Duration // a request that names no time
 	MaxMessage  int           // bytes of a payload
@@ -68,15 +68,15 @@ type Config struct {
 	Epoch    abi.Epoch
 	Desc     *abi.KindDescription
 	Reason   string // why it is activated, told to the guest
-	// Start makes the instance. The error ownership_changed says that there is a newer version to start in its place:
-	// nobody is told, and what waits goes to a successor.
+	// Start makes the instance, on a goroutine of the activation's. The error ownership_changed says that there is a newer
+	// version to start in its place: nobody is told, and what waits goes to a successor.
 	Start    func(h *Host) (Instance, error)
 	Outbox   Outbox
 	Owner    Owner
 	Waits    *Waits
 	Limits   Limits
 	Counters *Counters
-	// Context bounds every outgoing request; it ends when the node gives up waiting for turns.
+	// Context bounds starts and outgoing requests; it ends when the node gives up waiting for turns.
 	Context context.Context
 	// Spawn starts a goroutine that the node waits for.
 	Spawn func(func())
@@ -87,7 +87,7 @@ type state uint8
 
 const (
 	open    state = iota // takes messages
-	closing              // takes messages for its successor, runs its last turn
+	closing              // takes messages for whoever comes after, runs its last turn
 	ended                // refuses
 )
 
@@ -103,7 +103,7 @@ type Activation struct {
 	state    state
 	running  bool // some goroutine owns the fields below
 	revoked  bool
-	closeFor string // reason of a passivation that waits for its turn
+	stopFor  string // the reason, once Stop was called
 	queue    mailbox
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
@@ -154,7 +154,7 @@ func (a *Activation) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return Status{Busy: a.running, Queued: a.queue.len(), Deferred: len(a.deferred), Calls: len(a.calls),
-		Timers: len(a.timers), Closing: a.state != open || a.closeFor != ""}
+		Timers: len(a.timers), Closing: a.state != open || a.stopFor != ""}
 }
 
 // gone is what an activation that has ended answers; whoever resolves again finds its successor.
@@ -179,22 +179,28 @@ func (a *Activation) Passivate(reason string) bool {
 		a.mu.Unlock()
 		return false
 	}
-	a.running, a.state, a.closeFor = true, closing, reason
+	a.running, a.state = true, closing
 	a.mu.Unlock()
-	a.cfg.Spawn(func() { a.passivate() })
+	a.cfg.Spawn(func() {
+		if !a.passivate(reason) {
+			a.drain()
+		}
+	})
 	return true
 }
 
 // Stop ends the activation once the messages that wait have had their turns, deferred replies were given and calls have
-// their outcome, all of which their deadlines bound. Timers are given up. Whoever stops an activation sees to it that
-// no new messages come, or it may never end; [Activation.Revoke] hurries it.
+// their outcome, all of which their deadlines bound. Timers are given up. From here on no message is left to a successor,
+// since there will be none: one that comes during the last turn, or is left behind by a turn that breaks, gets a new
+// instance in the old one's place. Whoever stops an activation sees to it that no new messages come, or it may never end;
+// [Activation.Revoke] hurries it.
 func (a *Activation) Stop(reason string) {
 	a.mu.Lock()
-	if a.state != open || a.closeFor != "" {
+	if a.state == ended || a.stopFor != "" {
 		a.mu.Unlock()
 		return
 	}
-	a.closeFor = reason
+	a.stopFor = reason
 	if a.running {
 		a.mu.Unlock()
 		return
@@ -222,10 +228,11 @@ func (a *Activation) Revoke() {
 	a.cfg.Spawn(a.run)
 }
 
-// passivate runs the last turn and ends the activation. The caller owns running, and state is closing.
-func (a *Activation) passivate() {
+// passivate runs the last turn and ends the activation; false is that of [Activation.end]. The caller owns running, and
+// state is closing.
+func (a *Activation) passivate(reason string) bool {
 	a.mu.Lock()
-	reason, revoked := a.closeFor, a.revoked
+	revoked := a.revoked
 	a.mu.Unlock()
 	var broke error
 	if a.inst != nil && !revoked && a.cfg.Desc.Handles(abi.EventPassivate) {
@@ -239,20 +246,31 @@ func (a *Activation) passivate() {
 			a.cfg.Log.Warn("the last turn failed", "actor", a.cfg.Identity, "err", broke)
 		}
 	}
-	a.end(End{Reason: reason, Err: broke})
+	return a.end(End{Reason: reason, Err: broke})
 }
 
-// end closes the instance, refuses messages from here on, and tells the owner. The caller owns running and keeps it.
-func (a *Activation) end(e End) {
+// end closes the instance, refuses messages from here on, and tells the owner. The caller owns running and keeps it. It
+// returns false if the activation goes on without an instance, for messages that wait and have nowhere else to go.
+func (a *Activation) end(e End) bool {
 	a.closeInstance()
+	a.ev, a.out = abi.Event{}, abi.Output{}
 	a.mu.Lock()
-	a.state = ended
 	if a.revoked {
 		e.Reason, e.Released = "revoked", true
 	}
 	rest := a.queue.take()
+	rest = slices.DeleteFunc(rest, func(m message) bool { return m.own != nil }) // completions and timers are of this instance alone
 	deferred, calls, timers := a.deferred, a.calls, a.timers
 	a.deferred, a.calls, a.timers = nil, nil, nil
+	goesOn := len(rest) > 0 && a.stopFor != "" && !a.revoked && !e.Failed
+	if goesOn {
+		a.state, a.told = open, false
+		for _, m := range rest {
+			a.queue.push(m)
+		}
+	} else {
+		a.state = ended
+	}
 	a.mu.Unlock()
 
 	for _, t := range timers {
@@ -266,12 +284,13 @@ func (a *Activation) end(e End) {
 		d.expiry.Stop()
 		d.fail(withoutReply(e))
 	}
+	if goesOn {
+		return false
+	}
 	lost := 0
 	for i := range rest {
 		m := &rest[i]
 		switch {
-		case m.own != nil: // completions and timers are of this activation alone
-			continue
 		case e.Released:
 			m.fail(gone)
 		case e.Failed && !replaced(e.Err):
@@ -288,8 +307,8 @@ func (a *Activation) end(e End) {
 		a.cfg.Log.Warn("one-way messages were lost with their actor's activation", "actor", a.cfg.Identity, "messages", lost,
 			"reason", e.Reason, "err", e.Err)
 	}
-	a.ev, a.out = abi.Event{}, abi.Output{}
 	a.cfg.Owner.Ended(a, e)
+	return true
 }
 
 // closeInstance closes the instance, if there is one. A native one may panic in it.

@@ -52,17 +52,17 @@ func TestTurnsRunOneAtATimeAndInOrder(t *testing.T) {
 func TestTurnRunsOnTheCallersGoroutineOnlyWithTimeForIt(t *testing.T) {
 	w := newWorld(t)
 	w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error { return reply(out, "") })
-	if _, err := w.call("a", "m", "", time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if w.count.Inline.Load() != 1 {
-		t.Errorf("inline turns %d, want 1", w.count.Inline.Load())
-	}
-	if _, err := w.call("a", "m", "", w.limits.Turn/2); err != nil {
-		t.Fatal(err)
-	}
-	if w.count.Inline.Load() != 1 || w.count.Turns.Load() != 2 {
-		t.Errorf("inline %d of %d turns, want 1 of 2", w.count.Inline.Load(), w.count.Turns.Load())
+	for i, c := range []struct {
+		timeout time.Duration
+		inline  uint64 // so far
+	}{{time.Minute, 0} /* it has to start */, {time.Minute, 1}, {w.limits.Turn / 2, 1}, {w.limits.Turn + time.Second, 2}} {
+		if _, err := w.call("a", "m", "", c.timeout); err != nil {
+			t.Fatal(err)
+		}
+		w.work.Wait() // the runner has ended
+		if got := w.count.Inline.Load(); got != c.inline || w.count.Turns.Load() != uint64(i+1) {
+			t.Errorf("call %d: inline %d of %d turns, want %d", i, got, w.count.Turns.Load(), c.inline)
+		}
 	}
 }
 

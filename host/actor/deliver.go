@@ -31,8 +31,8 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 		return nil, abi.NewError(abi.CodeOf(err), "the caller stopped waiting before the message was sent")
 	}
 	a.mu.Lock()
-	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && left >= a.cfg.Limits.Turn &&
-		(a.inst != nil || left >= a.cfg.Limits.Start) {
+	// A start is left to a runner: it may take longer than the caller has.
+	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && a.inst != nil && left >= a.cfg.Limits.Turn {
 		a.running = true
 		a.mu.Unlock()
 		return a.deliverInline(ctx, env, now)
@@ -47,15 +47,6 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 
 // deliverInline runs the turn on the caller's goroutine, which has set running.
 func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now time.Time) ([]byte, error) {
-	if a.inst == nil {
-		if err := a.start(); err != nil {
-			return nil, a.unstarted(err)
-		}
-		now = time.Now() // a start is not on the turn's time, but it is on the caller's
-		if env.Deadline.Sub(now) < a.cfg.Limits.Turn {
-			return a.standBack(ctx, env)
-		}
-	}
 	a.cfg.Counters.Inline.Add(1)
 	m := message{tag: abi.EventCall, env: env, inline: true}
 	reply, err, answered, w := a.call(&m, now)
@@ -64,25 +55,6 @@ func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now t
 		return w.wait(ctx, env.Deadline)
 	}
 	return reply, err
-}
-
-// standBack leaves a turn to a runner, before all others: the start has used up the time that the caller could spend in
-// it. The caller owns running.
-func (a *Activation) standBack(ctx context.Context, env *abi.Envelope) ([]byte, error) {
-	w := a.cfg.Waits.waiter()
-	e, cycle := a.cfg.Waits.add(env, a.cfg.Identity)
-	if cycle != nil {
-		w.release()
-		a.release()
-		a.cfg.Counters.Deadlocks.Add(1)
-		return nil, deadlock(cycle)
-	}
-	w.edge = e
-	a.mu.Lock()
-	a.queue.pushFront(message{tag: abi.EventCall, env: env, to: w, edge: e})
-	a.mu.Unlock()
-	a.release()
-	return w.wait(ctx, env.Deadline)
 }
 
 // Post hands env to the actor without waiting: the turn runs on a runner's goroutine. When it returns nil, done (which may
@@ -189,7 +161,7 @@ func (a *Activation) release() {
 		a.mu.Unlock()
 		return
 	}
-	if a.queue.n > 0 || a.closeFor != "" || a.revoked {
+	if a.queue.n > 0 || a.stopFor != "" || a.revoked {
 		a.mu.Unlock()
 		a.cfg.Spawn(a.run)
 		return
@@ -217,57 +189,94 @@ func (a *Activation) idleLocked() {
 
 // drain is the runner: it owns running from its start to its end.
 func (a *Activation) drain() {
+	var last answer
 	for n := 1; ; n++ {
 		a.mu.Lock()
-		if a.state == ended {
-			a.mu.Unlock()
+		m, next := a.nextLocked()
+		a.mu.Unlock()
+		last.give() // only now, so that whoever has it finds the actor idle if it is
+		switch next {
+		case stepRest:
 			return
-		}
-		if a.revoked {
-			a.state = closing
-			a.mu.Unlock()
+		case stepDiscard:
 			a.end(End{Reason: "revoked"})
 			return
-		}
-		m, ok := a.queue.pop()
-		if !ok {
-			if a.closeFor != "" && len(a.deferred)+len(a.calls) == 0 {
-				a.state = closing
-				a.mu.Unlock()
-				a.passivate()
+		case stepLeave:
+			if a.passivate(a.stopFor) {
 				return
 			}
-			a.idleLocked()
-			a.mu.Unlock()
-			return
+			continue
 		}
-		a.mu.Unlock()
-		a.guarded(&m)
+		last = a.guarded(&m)
 		if n%turnsBeforeYield == 0 {
 			runtime.Gosched()
 		}
 	}
 }
 
+// step is what a runner does next.
+type step uint8
+
+const (
+	stepTurn    step = iota // of the message taken
+	stepRest                // nothing: running is given up, or the activation has ended
+	stepDiscard             // it was revoked
+	stepLeave               // it was stopped, and nothing waits any more
+)
+
+func (a *Activation) nextLocked() (message, step) {
+	switch {
+	case a.state == ended:
+		return message{}, stepRest
+	case a.revoked:
+		a.state = closing
+		return message{}, stepDiscard
+	}
+	if m, ok := a.queue.pop(); ok {
+		return m, stepTurn
+	}
+	if a.stopFor != "" && len(a.deferred)+len(a.calls) == 0 {
+		a.state = closing
+		return message{}, stepLeave
+	}
+	a.idleLocked()
+	return message{}, stepRest
+}
+
+// answer is the outcome of a message that has had its turn.
+type answer struct {
+	due     bool
+	to      message
+	payload []byte
+	err     error
+}
+
+func (r *answer) give() {
+	if r.due {
+		r.due = false
+		r.to.answer(r.payload, r.err)
+	}
+}
+
 // guarded handles m, and answers it even if the goroutine ends under it.
-func (a *Activation) guarded(m *message) {
+func (a *Activation) guarded(m *message) answer {
 	returned := false
 	defer func() {
 		if !returned {
 			m.fail(errVanished)
 		}
 	}()
-	a.handle(m)
+	r := a.handle(m)
 	returned = true
+	return r
 }
 
 // handle runs one queued message's turn.
-func (a *Activation) handle(m *message) {
+func (a *Activation) handle(m *message) (r answer) {
 	now := time.Now()
 	if m.own == nil {
 		if m.expired(now) {
-			a.expire(m)
-			return
+			return a.expire(m)
 		}
 		if a.inst == nil {
 			if err := a.start(); err != nil {
@@ -275,18 +284,17 @@ func (a *Activation) handle(m *message) {
 				a.queue.pushFront(*m)
 				a.mu.Unlock()
 				a.unstarted(err)
-				return
+				return r
 			}
 			if now = time.Now(); m.expired(now) { // a start is not on the turn's time, but it is on the caller's
-				a.expire(m)
-				return
+				return a.expire(m)
 			}
 		}
 	}
 	switch m.tag {
 	case abi.EventCall:
 		if reply, err, answered, _ := a.call(m, now); answered {
-			m.answer(reply, err)
+			return answer{due: true, to: *m, payload: reply, err: err}
 		}
 	case abi.EventMessage:
 		a.message(m.env, now)
@@ -300,9 +308,10 @@ func (a *Activation) handle(m *message) {
 			a.event(0, now)
 		}
 	}
+	return r
 }
 
-func (a *Activation) expire(m *message) {
+func (a *Activation) expire(m *message) answer {
 	a.cfg.Counters.Expired.Add(1)
-	m.fail(errExpired)
+	return answer{due: true, to: *m, err: errExpired}
 }

@@ -137,7 +137,7 @@ func (a *Activation) settle(token uint64, payload []byte, err error) {
 	a.mu.Lock()
 	d := a.deferred[token]
 	delete(a.deferred, token)
-	last := a.closeFor != "" && !a.running && a.state == open // Stop waits for this one
+	last := a.stopFor != "" && !a.running && a.state == open // Stop waits for this one
 	if last {
 		a.running = true
 	}

@@ -282,24 +282,3 @@ func TestTrapAnswersDeferredCallers(t *testing.T) {
 	wantCode(t, err, abi.ErrTrap)
 	wantCode(t, <-got, abi.ErrTrap)
 }
-
-func BenchmarkInlineTurn(b *testing.B) {
-	w := newWorld(&testing.T{})
-	w.t = nil
-	id, _ := abi.NewIdentity("k", "a")
-	w.start[id] = func(h *Host) (Instance, error) {
-		return &guest{host: h, turn: func(h *Host, ev *abi.Event, out *abi.Output) error {
-			out.Kind, out.Payload = abi.OutReply, ev.Payload
-			return nil
-		}}, nil
-	}
-	a := w.at(id)
-	env := &abi.Envelope{Target: id, Method: "m", Deadline: time.Now().Add(time.Hour)}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := a.Deliver(b.Context(), env); err != nil {
-			b.Fatal(err)
-		}
-	}
-	w.close()
-}

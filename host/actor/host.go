@@ -65,6 +65,10 @@ func (h *Host) end() {
 // Identity names the actor.
 func (h *Host) Identity() abi.Identity { return h.a.cfg.Identity }
 
+// Context returns what bounds the start of an instance, and what a native one waits for in its turns beside their
+// deadline: it ends when the node gives up waiting for them.
+func (h *Host) Context() context.Context { return h.a.cfg.Context }
+
 // Deadline returns the end of the running turn, zero outside of one.
 func (h *Host) Deadline() time.Time { return h.deadline }
 

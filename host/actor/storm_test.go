@@ -45,7 +45,7 @@ type stormy struct {
 func newStorm(t *testing.T, seed uint64, actors int, does func(*stormy, *abi.Event, *abi.Output) error) *storm {
 	s := &storm{world: newWorld(t), t: t, does: does, seq: make([]atomic.Uint64, 64), busy: make([]atomic.Int32, actors),
 		live: make([]atomic.Int32, actors)}
-	s.limits.Mailbox, s.limits.Turn, s.limits.Start = 200, time.Second, time.Second
+	s.limits.Mailbox, s.limits.Turn = 200, time.Second
 	for i := range actors {
 		id := s.id(fmt.Sprint("a", i))
 		s.ids = append(s.ids, id)

@@ -2,8 +2,10 @@ package actor
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,6 +172,88 @@ func TestStopWithABusyTimer(t *testing.T) {
 			t.Errorf("ends %+v after %d ticks", ends, ticks)
 		}
 	})
+}
+
+// Once an activation is to stop there is no successor: what comes during its last turn, or is left by a turn that breaks,
+// has its turn on a new instance in the same place.
+func TestStopLeavesNothingToASuccessor(t *testing.T) {
+	for _, how := range []string{"passivated", "trap", "inline trap", "goexit"} {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t)
+			var instances atomic.Int32
+			gate, entered := make(chan struct{}), make(chan struct{})
+			var got []string
+			w.start[w.id("a")] = func(h *Host) (Instance, error) {
+				instances.Add(1)
+				first := true
+				return &guest{host: h, turn: func(h *Host, ev *abi.Event, out *abi.Output) error {
+					if (ev.Self != nil) != first {
+						t.Errorf("self %v", ev.Self)
+					}
+					first = false
+					what := ev.Tag.String() + " " + ev.Method + ev.Reason
+					got = append(got, what)
+					if len(got) == 2 {
+						close(entered)
+						<-gate
+						switch {
+						case how == "goexit":
+							runtime.Goexit()
+						case ev.Method == "trap":
+							return abi.NewError(abi.ErrTrap, "boom")
+						}
+					}
+					if ev.Tag == abi.EventCall {
+						return effects(out, abi.Effect{Tag: abi.EffectReply, Token: ev.Token},
+							abi.Effect{Tag: abi.EffectRemind, Name: "never", After: time.Hour}, abi.Effect{Tag: abi.EffectCancel, Name: "never"})
+					}
+					return effects(out)
+				}}, nil
+			}
+			if _, err := w.call("a", "m", "", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			a := w.at(w.id("a"))
+			switch how {
+			case "passivated":
+				if !a.Passivate("idle") {
+					t.Fatal("not idle")
+				}
+			case "inline trap", "goexit":
+				w.work.Go(func() { w.call("a", "trap", "", time.Minute) })
+			default:
+				if err := w.Post(w.env("a", "trap", "", time.Minute), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			<-entered
+			tell := w.env("a", "tell", "", time.Minute)
+			tell.Flags = abi.OneWay
+			if err := w.Post(tell, nil); err != nil {
+				t.Fatal(err)
+			}
+			call := w.ask("a", "call")
+			w.queued("a", 2)
+			a.Stop("shutdown")
+			a.Stop("again")
+			close(gate)
+			if s := <-call; s != "" {
+				t.Errorf("%s", s)
+			}
+			w.work.Wait()
+			second := map[string]string{"passivated": "passivate idle"}[how]
+			if second == "" {
+				second = "call trap"
+			}
+			want := "call m, " + second + ", message tell, call call, passivate shutdown"
+			if s := strings.Join(got, ", "); s != want || instances.Load() != 2 {
+				t.Errorf("%d instances: %s\nwant %s", instances.Load(), s, want)
+			}
+			if ends := w.ended(); len(ends) != 1 || ends[0].Reason != "shutdown" || ends[0].Backlog.Len() != 0 {
+				t.Errorf("ends %+v", ends)
+			}
+		})
+	}
 }
 
 // Whoever is owed a reply when the actor has to go is told that it will not come, and not that nothing was done.

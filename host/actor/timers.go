@@ -67,7 +67,7 @@ func (a *Activation) takeTimer(m *own) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.timers[m.name]
-	if t == nil || t.gen != m.gen || a.closeFor != "" && len(a.deferred)+len(a.calls) == 0 {
+	if t == nil || t.gen != m.gen || a.stopFor != "" && len(a.deferred)+len(a.calls) == 0 {
 		return false
 	}
 	if t.every <= 0 {

@@ -40,13 +40,12 @@ func (a *Activation) start() (err error) {
 	return nil
 }
 
-// unstarted ends an activation whose instance did not start, and returns what callers get.
-func (a *Activation) unstarted(err error) error {
+// unstarted ends an activation whose instance did not start.
+func (a *Activation) unstarted(err error) {
 	if !replaced(err) {
 		a.cfg.Counters.StartFailures.Add(1)
 	}
 	a.end(End{Reason: "start", Err: err, Failed: true})
-	return startError(err)
 }
 
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
@@ -76,7 +75,10 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 			err = abi.NewError(abi.ErrTrap, fmt.Sprintf("the instance panicked: %v", p))
 			return
 		}
-		a.broken(errVanished)
+		a.countBroken(errVanished)
+		if !a.end(End{Reason: "trap", Err: errVanished}) {
+			a.cfg.Spawn(a.run)
+		}
 	}()
 	err = a.inst.Turn(&a.ev, deadline, &a.out)
 	returned = true

@@ -79,7 +79,7 @@ type Engine struct {
 }
 
 // startsAtOnce are few, so that each gets on, and more than there are CPUs, so that one that hangs holds up few others.
-func startsAtOnce() int { return max(8, 4*runtime.GOMAXPROCS(0)) }
+func startsAtOnce() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
 
 // New returns an engine, or an error for a Config that cannot be.
 func New(cfg Config) (*Engine, error) {

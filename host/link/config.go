@@ -44,7 +44,8 @@ type Config struct {
 	MaxInFlight int
 	// MaxBytes bounds the bytes of those requests, together with what waits to be written; 0 is 64 MiB.
 	MaxBytes int
-	// Keepalive is how often a connection is looked at: what has been silent for one is pinged, for four is dropped. 0 is a second.
+	// Keepalive is how often a connection is looked at: nothing said for one brings a ping, nothing heard for four the end. 0 is a
+	// second.
 	Keepalive time.Duration
 	// DialTimeout bounds a connection attempt, from the first packet to the hello; 0 is 3 s.
 	DialTimeout time.Duration

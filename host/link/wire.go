@@ -106,12 +106,17 @@ func (w *wire) socket() *sock {
 func (w *wire) run() error {
 	w.link.spawn(w.write)
 	err := w.read()
+	select {
+	case <-w.done: // it was closed here, and that is why
+		return w.err
+	default:
+	}
 	var f *fault
 	if errors.As(err, &f) {
 		w.lastWords(f)
 	}
 	w.close(err)
-	return w.err
+	return err
 }
 
 // lastWords tells the other end what it did, as far as it reads that within a moment.
@@ -271,6 +276,7 @@ func (w *wire) look(now time.Time) {
 	silent := count(&k.silent, received == k.received && !w.paused.Load())
 	stalled := count(&k.stalled, frames == k.frames && w.partial.Load() && !w.paused.Load())
 	stuck := count(&k.stuck, sent == k.sent && s.waiting.Load())
+	quiet := sent == k.sent // this end; the other may have its hands full with what it sends, and hear nothing else
 	k.received, k.sent, k.frames = received, sent, frames
 	every := w.link.cfg.Keepalive
 	switch {
@@ -283,7 +289,7 @@ func (w *wire) look(now time.Time) {
 	case stuck >= unreadTicks:
 		w.close(&fault{reason: Unread, text: "it took nothing of what was sent for " + (unreadTicks * every).String()})
 		return
-	case silent > 0:
+	case silent > 0 || quiet:
 		k.pings++
 		w.control(func(b []byte) []byte { return appendNumber(b, framePing, k.pings) })
 	}

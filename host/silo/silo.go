@@ -317,7 +317,7 @@ func (s *Silo) left(e *entry) {
 func (s *Silo) PassivateIdle(ctx context.Context) error {
 	var going []*entry
 	s.each(func(e *entry) {
-		if s.passivate(e, "evicted") || e.leaving.Load() {
+		if s.passivate(e, "evicted") || e.act.Status().Closing {
 			going = append(going, e)
 		}
 	})

@@ -42,7 +42,7 @@ func storm(t *testing.T, seed uint64) {
 	n := newNode(t, func(c *Config, k *Kind) {
 		c.MaxActors = 16
 		k.Idle = 2 * time.Second
-		k.Limits.Turn, k.Limits.Start = time.Second, time.Second
+		k.Limits.Turn = time.Second
 	})
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(seed, 0))

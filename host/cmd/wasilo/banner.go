@@ -22,7 +22,7 @@ func (a *app) banner(node *host.Node, dir string) {
 	t.indent = "  "
 	for i := range kinds {
 		k := &kinds[i]
-		t.row(k.Name, methodNames(k), filepath.Base(k.File))
+		t.row(k.Name, someNames(methodNames(k)), filepath.Base(k.File))
 	}
 	_ = t.flush()
 	for _, f := range node.Files() {
@@ -50,6 +50,15 @@ func methodNames(k *gateway.KindInfo) string {
 		names = append(names, k.Methods[i].Name)
 	}
 	return strings.Join(names, " ")
+}
+
+// someNames cuts a list of names to what fits into a column; wasilo kinds shows all.
+func someNames(names string) string {
+	if width(names) <= widest {
+		return names
+	}
+	end := strings.LastIndexByte(names[:widest-1], ' ')
+	return names[:max(end, 0)] + " …"
 }
 
 // refusal says why what is on disk is not what serves.

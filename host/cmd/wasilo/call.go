@@ -116,5 +116,8 @@ func (a *app) parameters(arg string, raw bool) ([]byte, error) {
 	if len(b) > mostInput {
 		return nil, abi.NewError(abi.ErrPayloadTooLarge, "parameters of more than 256 MiB")
 	}
+	if len(b) == 0 { // whatever should have written them has failed
+		return nil, usagef("parameters: nothing comes from %s; leave it out for none", arg)
+	}
 	return b, nil
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/gateway"
 )
 
 // shutdownTime is how long a node may take to leave after the first signal.
@@ -68,6 +71,9 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 		return a.stopNode(ctx, node, signals)
 	}
 	log.Info("ready", "url", node.URL(), "took", time.Since(began).Round(time.Millisecond))
+	for _, name := range unserved(c.host.Kinds, node.Kinds()) {
+		log.Warn("the configuration limits a kind that no module serves; it counts once one does", "kind", name)
+	}
 	if err := ready(node); err != nil {
 		return errors.Join(err, a.stopNode(ctx, node, signals))
 	}
@@ -82,6 +88,16 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 		log.Info("stopped")
 	}
 	return errors.Join(failed, err)
+}
+
+// unserved returns the kinds that have limits and no module, sorted: a name that was misspelt shows by nothing else.
+func unserved(limits map[string]host.KindLimits, kinds []gateway.KindInfo) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		if !slices.ContainsFunc(kinds, func(k gateway.KindInfo) bool { return k.Name == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // stopNode shuts the node down, until a second signal.

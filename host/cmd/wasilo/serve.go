@@ -9,8 +9,8 @@ import (
 func (a *app) serve() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve [FLAGS]", Short: "Run a node", Args: takes(0, 0),
-		Long: `Run a node: serve the .wasm files of a directory until SIGINT or SIGTERM, which shuts it down gracefully; a second
-one ends it at once.
+		Long: `Run a node: serve the .wasm files of a directory until SIGINT, SIGTERM or SIGHUP, which shuts it down gracefully; a
+second one ends it at once.
 
 Each setting comes from its flag, else from its variable (--max-message is WASILO_MAX_MESSAGE), else from wasilo.toml,
 else it has the default shown. In the file, log and limits are tables, and [kinds.NAME] has mailbox, turn, idle and memory

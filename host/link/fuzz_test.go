@@ -1,0 +1,169 @@
+package link
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+)
+
+// FuzzHello: what can be read is written the same, and means the same.
+func FuzzHello(f *testing.F) {
+	f.Add(appendHello(nil, &hello{min: 1, max: 1, cluster: "c", node: "n", boot: 1, authority: "h:1", maxFrame: 1 << 20, maxInFlight: 9})[lengthSize:])
+	f.Add(appendHello(nil, &hello{min: 1, max: 1, version: 1, mode: 1, features: 3})[lengthSize:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, number, items, err := frameHead(body)
+		if err != nil || number != frameHello {
+			return
+		}
+		h, err := readHello(&r, items)
+		if err != nil {
+			return
+		}
+		r, _, items, err = frameHead(appendHello(nil, h)[lengthSize:])
+		again, err2 := readHello(&r, items)
+		if err != nil || err2 != nil || *again != *h {
+			t.Fatalf("%+v became %+v: %v, %v", h, again, err, err2)
+		}
+	})
+}
+
+// FuzzKinds: lists come through in whatever parts, and nothing grows beyond its bound.
+func FuzzKinds(f *testing.F) {
+	f.Add(appendKinds(nil, 1, []string{"a", "b"}))
+	f.Add(appendKinds(appendKinds(nil, 1, nil), 2, slices.Repeat([]string{"kind"}, 300)))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		in := frameReader{src: bytes.NewReader(stream), max: 1 << 20}
+		var k kindsReader
+		for {
+			body, err := in.buffered()
+			if err != nil {
+				return
+			}
+			if body == nil {
+				if in.fill() != nil {
+					return
+				}
+				continue
+			}
+			r, _, items, err := frameHead(body)
+			if err != nil {
+				return
+			}
+			version, kinds, done, err := k.read(&r, items)
+			if err != nil {
+				return
+			}
+			if len(k.parts) > maxKinds || len(kinds) > maxKinds {
+				t.Fatal("too many kinds")
+			}
+			if done {
+				if err := checkKinds(kinds); err != nil {
+					t.Fatal(err)
+				}
+				readAll(t, appendKinds(nil, version, kinds), version, kinds)
+			}
+		}
+	})
+}
+
+func readAll(t *testing.T, stream []byte, version uint64, want []string) {
+	in := frameReader{src: bytes.NewReader(stream), max: 1 << 20}
+	var k kindsReader
+	for {
+		body, err := in.buffered()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body == nil {
+			if err := in.fill(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		r, _, items, _ := frameHead(body)
+		if v, kinds, done, err := k.read(&r, items); err != nil {
+			t.Fatal(err)
+		} else if done {
+			if v != version || !slices.Equal(kinds, want) {
+				t.Fatalf("%v became %v", want, kinds)
+			}
+			return
+		}
+	}
+}
+
+// FuzzStream feeds what a peer sends, after TLS and hello, to both kinds of connection: whatever it is, it is read to an end without a
+// panic, requests are handled at most once, and every answer that is written can be read.
+func FuzzStream(f *testing.F) {
+	f.Add(request(1, message("counter/a", []byte("x"))), true)
+	f.Add(slices.Concat(request(1, message("counter/a", nil)), appendNumber(nil, frameCancel, 1), appendNumber(nil, framePing, 1)), true)
+	f.Add(slices.Concat(appendAnswer(nil, 1<<16, []byte("reply"), nil), appendAnswer(nil, 1<<16|1, nil, abi.NewError(abi.ErrTrap, "x"))), false)
+	f.Add(slices.Concat(appendKinds(nil, 1, []string{"a"}), appendRefusal(nil, Flood, "x"), appendNumber(nil, frameGoaway, 7)), false)
+	w := newWorld(f)
+	a := w.silent("a", "127.0.0.1:1", func(c *Config) {
+		c.Handler, c.MaxMessage, c.Log = handlerFunc(echo), 1<<10, slog.New(slog.DiscardHandler)
+		c.OnKinds, c.OnIncident = nil, nil
+	})
+	f.Cleanup(func() { a.shut(f) })
+	p := must(a.peer(cluster.Node{ID: "b", Authority: "127.0.0.1:2"}))
+	f.Fuzz(func(t *testing.T, stream []byte, inward bool) {
+		var wire *wire
+		answered := 0
+		var out *outbound
+		if inward {
+			c := newInbound(a.Link, "fuzz")
+			wire = &c.wire
+		} else {
+			out = newOutbound(p)
+			out.state = open
+			out.peer.maxFrame = 1 << 20
+			wire = &out.wire
+			for range 2 {
+				if _, _, err := out.send(&call{request: true, deadline: forever, done: func([]byte, error) { answered++ }}, message("counter/a", nil), time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		wire.peer.node, wire.peer.maxFrame = "b", 1<<20
+		wire.sock = newSock(nil)
+		wire.out.busy = true // nobody writes: the test looks
+		wire.in = frameReader{src: bytes.NewReader(stream), max: 1<<10 + frameExtra}
+		if err := wire.read(); err == nil {
+			t.Fatal("it has no end")
+		}
+		replies := frameReader{src: bytes.NewReader(wire.out.buf), max: 1 << 20}
+		for {
+			body, err := replies.buffered()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body == nil {
+				if err := replies.fill(); err == io.EOF && !replies.partial() {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if _, number, _, err := frameHead(body); err != nil || number < frameRequest {
+				t.Fatalf("it wrote %x: %v", body, err)
+			}
+		}
+		if out != nil {
+			out.state = lost
+			out.cancel(nil)
+			if left := len(out.calls.all()); left+answered != 2 {
+				t.Fatalf("%d calls are left, %d were answered", left, answered)
+			}
+			if out.sweeper != nil {
+				out.sweeper.Stop()
+			}
+		}
+	})
+}
