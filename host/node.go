@@ -111,17 +111,17 @@ func (n *Node) Start(ctx context.Context) error {
 		return errShutDown
 	}
 	defer close(n.settled)
-	err := n.start(ctx)
-	n.life.Lock()
-	if err == nil && n.phase == ending {
-		err = errShutDown
-	}
-	n.life.Unlock()
-	if err != nil {
+	if err := n.start(ctx); err != nil {
 		err = errors.Join(err, n.close())
 		n.fail(err)
+		return err
 	}
-	return err
+	n.life.Lock()
+	defer n.life.Unlock()
+	if n.phase == ending { // and whoever shuts it down waits for this
+		return errShutDown
+	}
+	return nil
 }
 
 func (n *Node) start(ctx context.Context) (err error) {

@@ -10,7 +10,7 @@ import (
 )
 
 // echoes returns an actor that has started and answers what it is sent.
-func echoes(b *testing.B) (*world, *Activation) {
+func echoes(b *testing.B) *Activation {
 	w := newWorld(&testing.T{})
 	w.t = nil
 	id, _ := abi.NewIdentity("k", "a")
@@ -26,7 +26,7 @@ func echoes(b *testing.B) (*world, *Activation) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
-	return w, a
+	return a
 }
 
 func echo(a *Activation) *abi.Envelope {
@@ -35,7 +35,7 @@ func echo(a *Activation) *abi.Envelope {
 
 // One caller, an idle actor: the turn runs on the caller's goroutine.
 func BenchmarkInlineTurn(b *testing.B) {
-	_, a := echoes(b)
+	a := echoes(b)
 	env := echo(a)
 	for b.Loop() {
 		if _, err := a.Deliver(b.Context(), env); err != nil {
@@ -48,7 +48,7 @@ func BenchmarkInlineTurn(b *testing.B) {
 func BenchmarkContendedTurn(b *testing.B) {
 	for _, callers := range []int{2, 64} {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
-			_, a := echoes(b)
+			a := echoes(b)
 			var wg sync.WaitGroup
 			for range callers {
 				wg.Go(func() {
@@ -68,9 +68,8 @@ func BenchmarkContendedTurn(b *testing.B) {
 
 // A caller with less time than a turn may take: the turn runs on a runner's goroutine.
 func BenchmarkQueuedTurn(b *testing.B) {
-	w, a := echoes(b)
+	a := echoes(b)
 	a.cfg.Limits.Turn = 2 * time.Hour
-	_ = w
 	env := echo(a)
 	for b.Loop() {
 		if _, err := a.Deliver(b.Context(), env); err != nil {

@@ -49,7 +49,7 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now time.Time) ([]byte, error) {
 	a.cfg.Counters.Inline.Add(1)
 	m := message{tag: abi.EventCall, env: env, inline: true}
-	reply, err, answered, w := a.call(&m, now)
+	reply, answered, w, err := a.call(&m, now)
 	a.release()
 	if !answered {
 		return w.wait(ctx, env.Deadline)
@@ -293,7 +293,7 @@ func (a *Activation) handle(m *message) (r answer) {
 	}
 	switch m.tag {
 	case abi.EventCall:
-		if reply, err, answered, _ := a.call(m, now); answered {
+		if reply, answered, _, err := a.call(m, now); answered {
 			return answer{due: true, to: *m, payload: reply, err: err}
 		}
 	case abi.EventMessage:

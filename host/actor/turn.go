@@ -113,30 +113,30 @@ func turnError(err error) error {
 
 // call runs the turn of a call. answered is false when the turn left it for later: then m.to, or the waiter that is
 // returned when m came inline and has none, gets the reply.
-func (a *Activation) call(m *message, now time.Time) (reply []byte, err error, answered bool, w *waiter) {
+func (a *Activation) call(m *message, now time.Time) (reply []byte, answered bool, w *waiter, err error) {
 	env := m.env
 	a.nextToken++
 	token := a.nextToken
 	a.setEvent(abi.EventCall, env)
 	a.ev.Token = token
 	if err := a.exec(env, now); err != nil {
-		return nil, a.broken(err), true, nil
+		return nil, true, nil, a.broken(err)
 	}
 	switch a.out.Kind {
 	case abi.OutReply:
 		if len(a.out.Payload) > a.cfg.Limits.MaxMessage {
-			return nil, tooLarge("a reply", len(a.out.Payload), a.cfg.Limits.MaxMessage), true, nil
+			return nil, true, nil, tooLarge("a reply", len(a.out.Payload), a.cfg.Limits.MaxMessage)
 		}
-		return a.out.Payload, nil, true, nil
+		return a.out.Payload, true, nil, nil
 	case abi.OutError:
-		return nil, a.actorError(a.out.Err), true, nil
+		return nil, true, nil, a.actorError(a.out.Err)
 	}
 	readOnly := false
 	if method, ok := a.cfg.Desc.Method(env.Method); ok {
 		readOnly = method.ReadOnly
 	}
 	if err := a.checkEffects(token, readOnly); err != nil {
-		return nil, a.broken(err), true, nil
+		return nil, true, nil, a.broken(err)
 	}
 	for i := range a.out.Effects {
 		if e := &a.out.Effects[i]; e.Tag == abi.EffectReply && e.Token == token {
@@ -148,7 +148,7 @@ func (a *Activation) call(m *message, now time.Time) (reply []byte, err error, a
 	}
 	if answered {
 		a.apply(token, 0, env)
-		return reply, err, true, nil
+		return reply, true, nil, err
 	}
 	if m.inline {
 		w = a.cfg.Waits.waiter()
@@ -159,7 +159,7 @@ func (a *Activation) call(m *message, now time.Time) (reply []byte, err error, a
 		w.edge = m.edge
 	}
 	a.apply(token, token, env)
-	return nil, nil, false, w
+	return nil, false, w, nil
 }
 
 // message runs the turn of a one-way message; an error of the actor's own goes to the log.

@@ -129,7 +129,7 @@ func readFirst(in *frameReader) (*hello, error) {
 	for {
 		body, err := in.buffered()
 		if err != nil {
-			return nil, readError(err)
+			return nil, sortError(err)
 		}
 		if body == nil {
 			if err := in.fill(); err != nil {
@@ -143,7 +143,7 @@ func readFirst(in *frameReader) (*hello, error) {
 		case number == frameRefusal:
 			refusal, err := readRefusal(&r, items)
 			if err != nil {
-				return nil, readError(err)
+				return nil, sortError(err)
 			}
 			return nil, refusal
 		case number != frameHello:
@@ -152,11 +152,11 @@ func readFirst(in *frameReader) (*hello, error) {
 		default:
 			h, err := readHello(&r, items)
 			if err != nil {
-				return nil, readError(err)
+				return nil, sortError(err)
 			}
 			return h, nil
 		}
-		return nil, readError(err)
+		return nil, sortError(err)
 	}
 }
 

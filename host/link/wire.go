@@ -137,7 +137,7 @@ const lastWordsTime = time.Second
 func (w *wire) read() error {
 	for {
 		if err := w.in.fill(); err != nil {
-			return readError(err)
+			return sortError(err)
 		}
 		body, err := w.in.buffered()
 		if body == nil && err == nil {
@@ -158,14 +158,14 @@ func (w *wire) read() error {
 		w.partial.Store(w.in.partial())
 		w.uncork()
 		if err != nil {
-			return readError(err)
+			return sortError(err)
 		}
 		w.waitForRoom()
 	}
 }
 
-// readError tells the faults of the other end from connections that just ended.
-func readError(err error) error {
+// sortError tells the faults of the other end from connections that just ended. TLS tells a writer of what the reader met, too.
+func sortError(err error) error {
 	var big *oversizedError
 	var malformed *abi.DecodeError
 	var record tls.RecordHeaderError

@@ -193,6 +193,11 @@ func (s *Silo) Drain(ctx context.Context) error {
 	s.mu.Unlock()
 	s.each(func(e *entry) { e.act.Stop("shutdown") })
 	select {
+	case <-s.empty: // whatever ctx says
+		return nil
+	default:
+	}
+	select {
 	case <-s.empty:
 		return nil
 	case <-ctx.Done():

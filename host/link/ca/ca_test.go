@@ -322,7 +322,7 @@ func TestDevelopmentExpires(t *testing.T) {
 
 // handshake connects two configurations and returns what each end made of it. The client reads once, since that is when it
 // learns that it was refused.
-func handshake(client, server *tls.Config) (clientErr, serverErr error, peer ID) {
+func handshake(client, server *tls.Config) (peer ID, clientErr, serverErr error) {
 	ln := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer ln.Close()
 	a := must(net.Dial("tcp", ln.Addr().String()))
@@ -348,7 +348,7 @@ func handshake(client, server *tls.Config) (clientErr, serverErr error, peer ID)
 	}
 	a.Close()
 	<-done
-	return clientErr, serverErr, peer
+	return peer, clientErr, serverErr
 }
 
 func TestHandshake(t *testing.T) {
@@ -358,7 +358,7 @@ func TestHandshake(t *testing.T) {
 	n1, n2 := ID{"prod", "n1"}, ID{"prod", "n2"}
 	creds := func(a *Authority, id ID) *Credentials { return must(a.Credentials(id)) }
 	server := creds(ours, n2)
-	good, bad, peer := handshake(creds(ours, n1).Client(n2), server.Server())
+	peer, good, bad := handshake(creds(ours, n1).Client(n2), server.Server())
 	if good != nil || bad != nil || peer != n1 {
 		t.Fatal(good, bad, peer)
 	}
@@ -394,7 +394,7 @@ func TestHandshake(t *testing.T) {
 		{name: "an expired server", client: creds(ours, n2), server: expired, want: n1, clientErr: ErrExpired},
 	} {
 		clock.add(c.after)
-		clientErr, serverErr, _ := handshake(c.client.Client(c.want), c.server.Server())
+		_, clientErr, serverErr := handshake(c.client.Client(c.want), c.server.Server())
 		if c.clientErr != nil && !errors.Is(clientErr, c.clientErr) || clientErr == nil {
 			t.Errorf("%s: the client says %v", c.name, clientErr)
 		}
@@ -403,24 +403,24 @@ func TestHandshake(t *testing.T) {
 		}
 	}
 	// A node of another cluster under the same authority gets through: the link tells it why it is refused.
-	if clientErr, serverErr, peer := handshake(creds(ours, ID{"test", "n1"}).Client(n2), server.Server()); clientErr != nil || serverErr != nil || peer.Cluster != "test" {
+	if peer, clientErr, serverErr := handshake(creds(ours, ID{"test", "n1"}).Client(n2), server.Server()); clientErr != nil || serverErr != nil || peer.Cluster != "test" {
 		t.Error(clientErr, serverErr, peer)
 	}
 	// A clock far behind.
 	behind := Options{Now: func() time.Time { return clock.now().Add(-48 * time.Hour) }}
 	slow := must(ours.Credentials(n1))
 	slow.opt = behind.filled()
-	if clientErr, _, _ := handshake(slow.Client(n2), creds(ours, n2).Server()); !errors.Is(clientErr, ErrNotYetValid) || !strings.Contains(clientErr.Error(), "clock") {
+	if _, clientErr, _ := handshake(slow.Client(n2), creds(ours, n2).Server()); !errors.Is(clientErr, ErrNotYetValid) || !strings.Contains(clientErr.Error(), "clock") {
 		t.Error(clientErr)
 	}
 	// No certificate at all, and an old version.
 	plain := &tls.Config{InsecureSkipVerify: true}
-	if clientErr, serverErr, _ := handshake(plain, server.Server()); clientErr == nil || serverErr == nil {
+	if _, clientErr, serverErr := handshake(plain, server.Server()); clientErr == nil || serverErr == nil {
 		t.Error("a client without a certificate got through")
 	}
 	old := creds(ours, n1).Client(n2)
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	if clientErr, serverErr, _ := handshake(old, server.Server()); clientErr == nil || serverErr == nil {
+	if _, clientErr, serverErr := handshake(old, server.Server()); clientErr == nil || serverErr == nil {
 		t.Error("TLS 1.2 was spoken")
 	}
 }
