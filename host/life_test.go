@@ -90,7 +90,7 @@ func TestLifeOfANode(t *testing.T) {
 		if n.Err() != nil {
 			t.Error(n.Err())
 		}
-		refuses(t, n, abi.ErrNotReady)
+		refuses(t, n, abi.ErrShuttingDown)
 	})
 	t.Run("started twice", func(t *testing.T) {
 		n := idleNode(t, Config{})
@@ -142,6 +142,10 @@ func TestLifeOfANode(t *testing.T) {
 		started := make(chan error, 1)
 		go func() { started <- n.Start(context.Background()) }()
 		eventually(t, "a gateway", func() bool { return n.URL() != "" })
+		_, early := call(n, "native/a", "m", "1")
+		if code := abi.CodeOf(early); code != abi.ErrNone && code != abi.ErrNotReady {
+			t.Errorf("%v", early)
+		}
 		if err := n.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

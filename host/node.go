@@ -23,7 +23,7 @@ import (
 )
 
 // Node is one wasilo node. Use [New]; start it once, shut it down once. All methods may be called from any goroutine at
-// any time: before Start and after Shutdown there is nothing to be found, and messages are refused.
+// any time: before Start and after Shutdown messages are refused, and there is nothing to be found.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
@@ -42,7 +42,8 @@ type Node struct {
 	up      atomic.Bool
 
 	kinds      atomic.Pointer[kinds]
-	loaded     atomic.Bool
+	loaded     atomic.Bool // the directory was read
+	serving    atomic.Bool // loaded, and not leaving
 	rebuilding sync.Mutex
 	leaving    atomic.Bool
 
@@ -87,7 +88,7 @@ func New(cfg Config) (*Node, error) {
 
 // What a node answers that has no life (any more).
 var (
-	errNotUp       = abi.NewError(abi.ErrNotReady, "the node has not started: call Start first")
+	errNotServing  = abi.NewError(abi.ErrNotReady, "the node has not started, or is still loading its modules")
 	errStartedOnce = errors.New("the node was started before: make another one with host.New")
 	errLeaving     = abi.NewError(abi.ErrShuttingDown, "the node is shutting down; send to another one")
 	errShutDown    = errors.New("the node was shut down: make another one with host.New")
@@ -121,6 +122,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if n.phase == ending { // and whoever shuts it down waits for this
 		return errShutDown
 	}
+	n.serving.Store(true)
 	return nil
 }
 
@@ -256,12 +258,13 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	n.life.Lock()
 	before := n.phase
 	n.phase = ending
+	n.leaving.Store(true)
+	n.serving.Store(false)
 	n.life.Unlock()
 	if before == ending {
 		<-n.ended
 		return n.endErr
 	}
-	n.leaving.Store(true)
 	if before == started {
 		n.abandon()
 		<-n.settled
@@ -336,15 +339,16 @@ func (n *Node) API() *cluster.API {
 	return n.api
 }
 
-// Send delivers one message of a client's; see [gateway.Node]. A node that leaves takes none.
+// Send delivers one message of a client's; see [gateway.Node]. A node that is not ready takes none, nor one that leaves:
+// there actors go on until they have finished, and clients would keep them from it.
 func (n *Node) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
-	if !n.up.Load() {
-		return nil, errNotUp
+	switch {
+	case n.serving.Load():
+		return n.api.Send(ctx, env)
+	case n.leaving.Load():
+		return nil, errLeaving
 	}
-	if n.leaving.Load() {
-		return nil, errLeaving // actors go on until they have finished; clients would keep them from it
-	}
-	return n.api.Send(ctx, env)
+	return nil, errNotServing
 }
 
 // Passivate passivates every actor that is idle now and waits until it is gone: volatile state ends with it.

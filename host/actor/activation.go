@@ -258,8 +258,8 @@ func (a *Activation) end(e End) bool {
 	if a.revoked {
 		e.Reason, e.Released = "revoked", true
 	}
-	rest := a.queue.take()
-	rest = slices.DeleteFunc(rest, func(m message) bool { return m.own != nil }) // completions and timers are of this instance alone
+	// Completions and timers are of this instance alone.
+	rest := slices.DeleteFunc(a.queue.take(), func(m message) bool { return m.own != nil })
 	deferred, calls, timers := a.deferred, a.calls, a.timers
 	a.deferred, a.calls, a.timers = nil, nil, nil
 	goesOn := len(rest) > 0 && a.stopFor != "" && !a.revoked && !e.Failed
@@ -319,7 +319,8 @@ func (a *Activation) closeInstance() {
 	defer func() {
 		a.inst = nil
 		if p := recover(); p != nil {
-			a.cfg.Log.Error("an instance panicked while it was closed", "actor", a.cfg.Identity, "panic", p, "stack", string(debug.Stack()))
+			a.cfg.Log.Error("an instance panicked while it was closed", "actor", a.cfg.Identity, "panic", p,
+				"stack", string(debug.Stack()))
 		}
 	}()
 	if err := a.inst.Close(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,6 +111,33 @@ func TestExpiredMessagesHaveNoTurn(t *testing.T) {
 			t.Errorf("%d expired, want 1", n)
 		}
 	})
+}
+
+// Outcomes of posts come in the order of the posts, however often the actor falls idle between them.
+func TestOutcomesKeepTheOrderOfPosts(t *testing.T) {
+	w := newWorld(t)
+	w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error { return reply(out, "") })
+	const posts = 5000
+	w.limits.Mailbox = posts + 1
+	got := make(chan int, posts)
+	for i := range posts {
+		if err := w.Post(w.env("a", "m", "", time.Minute), func([]byte, error) { got <- i }); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			runtime.Gosched()
+		}
+		if i%500 == 0 {
+			if _, err := w.call("a", "m", "", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range posts {
+		if j := <-got; j != i {
+			t.Fatalf("outcome %d comes as number %d", j, i)
+		}
+	}
 }
 
 func TestMailboxIsBounded(t *testing.T) {

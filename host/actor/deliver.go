@@ -243,12 +243,22 @@ func (a *Activation) nextLocked() (message, step) {
 	return message{}, stepRest
 }
 
-// answer is the outcome of a message that has had its turn.
+// answer is the outcome of a message that has had its turn, and is yet to be given.
 type answer struct {
 	due     bool
 	to      message
 	payload []byte
 	err     error
+}
+
+// settle gives an outcome at once, or leaves it to be given. It may wait where somebody stands and waits for it, and so can
+// have sent nothing since; other outcomes keep the order of their messages.
+func (m *message) settle(payload []byte, err error) answer {
+	if _, stands := m.to.(*waiter); stands {
+		return answer{due: true, to: *m, payload: payload, err: err}
+	}
+	m.answer(payload, err)
+	return answer{}
 }
 
 func (r *answer) give() {
@@ -294,7 +304,7 @@ func (a *Activation) handle(m *message) (r answer) {
 	switch m.tag {
 	case abi.EventCall:
 		if reply, answered, _, err := a.call(m, now); answered {
-			return answer{due: true, to: *m, payload: reply, err: err}
+			return m.settle(reply, err)
 		}
 	case abi.EventMessage:
 		a.message(m.env, now)
@@ -313,5 +323,5 @@ func (a *Activation) handle(m *message) (r answer) {
 
 func (a *Activation) expire(m *message) answer {
 	a.cfg.Counters.Expired.Add(1)
-	return answer{due: true, to: *m, err: errExpired}
+	return m.settle(nil, errExpired)
 }

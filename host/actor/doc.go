@@ -2,25 +2,28 @@
 // becomes of it when a turn fails.
 //
 // An [Activation] is a mailbox first and an instance second: it takes messages from the moment it exists, and its
-// instance starts with the first turn, on whatever goroutine runs that turn. So nobody who sends ever waits for a
-// start, and messages keep their order across it.
+// instance starts before the first turn, on a goroutine of the activation's own. So nobody who sends is ever held by a
+// start beyond its deadline, and messages keep their order across it.
 //
 // # Where a turn runs
 //
-// A message that finds the actor idle, from a caller with enough time left for a whole turn, runs on the caller's own
-// goroutine: a hop to another goroutine costs more than a call into a guest. Everything else waits in the bounded mailbox,
-// which a runner goroutine drains; it lives only while there is something to drain. Cancelling a request ends the wait
-// for it, never the turn.
+// A message that finds the actor started and idle, from a caller with enough time left for a whole turn, runs on the
+// caller's own goroutine: a hop to another goroutine costs more than a call into a guest. Everything else waits in the
+// bounded mailbox, which a runner goroutine drains; it lives only while there is something to drain. Cancelling a
+// request ends the wait for it, never the turn.
 //
 // # What a turn may do
 //
 // During a turn the guest talks to its [Host], on the turn's goroutine: requests that block, parallel ones, logs. After
 // it, the effects it returned are checked, then applied, all or none. A turn that breaks (trap, deadline, limit, breach
 // of the contract) discards the instance and ends the activation; what waits in the mailbox moves to its successor.
+// Only an activation that is to stop has none: it goes on with a new instance in the old one's place, so that a node
+// can leave without losing what it has accepted.
 //
 // # Deadlocks
 //
 // A request carries the chain of actors whose turns cannot end before it is answered. A target that is in the chain is
 // refused at once. For chains that meet crosswise, [Waits] keeps an edge from every actor of a chain to the actor in
-// whose mailbox its message waits; a message that would close a cycle is refused. No timer is involved.
+// whose mailbox its message waits; a message that would close a cycle is refused. No timer is involved. An edge ends
+// with the wait it stands for, be it answered or abandoned: otherwise an innocent call would be refused later.
 package actor

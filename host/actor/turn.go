@@ -21,7 +21,8 @@ func (a *Activation) start() (err error) {
 		p := recover()
 		switch {
 		case p != nil:
-			a.cfg.Log.Error("an instance panicked while it started", "actor", a.cfg.Identity, "panic", p, "stack", string(debug.Stack()))
+			a.cfg.Log.Error("an instance panicked while it started", "actor", a.cfg.Identity, "panic", p,
+				"stack", string(debug.Stack()))
 			err = fmt.Errorf("panic while starting: %v", p)
 		case !returned:
 			a.unstarted(errVanished)
@@ -93,7 +94,8 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 			return nil
 		}
 	}
-	return abi.NewError(abi.ErrTrap, "the turn's output is of kind "+strconv.Itoa(int(a.out.Kind))+" and no error, reply or effects")
+	return abi.NewError(abi.ErrTrap, "the turn's output is of kind "+strconv.Itoa(int(a.out.Kind))+
+		" and no error, reply or effects")
 }
 
 // turnError is the error of a turn that broke. Whatever a native instance returned, it has a code by which nobody sends the

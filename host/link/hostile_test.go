@@ -17,7 +17,7 @@ import (
 // was under way all the time is answered.
 func TestHostilePeers(t *testing.T) {
 	short := func(c *Config) {
-		c.DialTimeout, c.Keepalive, c.MaxInFlight = 300*time.Millisecond, 100*time.Millisecond, 10
+		c.DialTimeout, c.Keepalive, c.MaxInFlight = time.Second, 200*time.Millisecond, 10
 	}
 	frame := func(body ...byte) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)

@@ -21,7 +21,8 @@ type outbound struct {
 	state   state
 	calls   calls
 	waiting []*call // in order, until it is open
-	held    int     // bytes of one-way messages in waiting
+	loose   int     // bytes of one-way messages that have not been written
+	taken   uint64  // out.taken when loose was last counted
 	limit   int     // requests under way
 	sweepAt time.Duration
 	sweeper *time.Timer
@@ -61,17 +62,18 @@ func (c *outbound) send(k *call, env *abi.Envelope, now time.Time) (claimed bool
 	if c.state >= retired {
 		return false, 0, errRetired
 	}
-	if c.calls.live >= c.limit || c.calls.bytes+len(c.out.buf)+c.held+k.size > c.link.cfg.MaxBytes {
+	if c.taken != c.out.taken { // all that had been counted is on its way
+		c.taken, c.loose = c.out.taken, 0
+	}
+	if bytes := c.calls.bytes + c.loose; c.calls.live >= c.limit || bytes+k.size > c.link.cfg.MaxBytes {
 		return false, 0, c.p.error(abi.ErrOverloaded, "too much is under way to it: "+strconv.Itoa(c.calls.live)+" requests, "+
-			strconv.Itoa(c.calls.bytes+len(c.out.buf))+" bytes; nothing was sent", nil)
+			strconv.Itoa(bytes)+" bytes; nothing was sent", nil)
 	}
 	if k.request {
 		c.calls.add(k)
 	}
 	if c.state == connecting {
-		if k.env = env; !k.request {
-			c.held += k.size
-		}
+		k.env = env
 		c.waiting = append(c.waiting, k)
 	} else if err := c.encode(k, env, now); err != nil {
 		if k.request {
@@ -82,7 +84,7 @@ func (c *outbound) send(k *call, env *abi.Envelope, now time.Time) (claimed bool
 	c.messages++
 	if k.request {
 		c.arm(k.deadline)
-	} else if k.written {
+	} else if c.loose += k.size; k.written {
 		c.link.putCall(k)
 	}
 	return c.state == open && c.out.claim(), c.calls.live, nil
@@ -129,7 +131,7 @@ func (c *outbound) opened() {
 			c.link.putCall(k)
 		}
 	}
-	c.waiting, c.held = nil, 0
+	c.waiting = nil
 	if len(c.out.buf) > 0 && c.out.claim() {
 		c.out.kick()
 	}

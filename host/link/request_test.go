@@ -263,7 +263,7 @@ func TestTooMuchUnderWay(t *testing.T) {
 	}{
 		{"requests, by the sender", func(c *Config) { c.MaxInFlight = 3 }, nil},
 		{"requests, as the other end said", nil, func(c *Config) { c.MaxInFlight = 3 }},
-		{"bytes", func(c *Config) { c.MaxMessage, c.MaxBytes = 10<<10, 3*(20<<10) }, nil},
+		{"bytes", func(c *Config) { c.MaxMessage, c.MaxBytes = 10<<10, 50<<10 }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)

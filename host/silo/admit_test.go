@@ -222,6 +222,31 @@ func TestDrainCutsOffWhatDoesNotEnd(t *testing.T) {
 	})
 }
 
+// A native turn that heeds no deadline holds the drain up, and is named.
+func TestDrainNamesWhoeverHoldsItUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		n := newNode(t, func(c *Config, k *Kind) { c.Log = log.logger() })
+		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
+			time.Sleep(time.Minute)
+			return nil
+		}
+		if err := n.api.Post(n.env("stubborn", "m", ""), nil); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.silo.Drain(ctx); err != context.DeadlineExceeded || time.Since(began) != time.Minute {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if s := log.String(); strings.Count(s, "turns that do not end") != 5 || !strings.Contains(s, "k/stubborn") {
+			t.Errorf("log %s", s)
+		}
+	})
+}
+
 // What waits at a drained actor has its turn, deferred replies come, and timers that are always due keep nobody.
 func TestDrainFinishesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -84,15 +84,8 @@ func TestAReplacedKindIsNoFailure(t *testing.T) {
 
 // A backlog that finds no successor is answered, and what nobody would hear of is logged.
 func TestABacklogWithoutASuccessorIsAnswered(t *testing.T) {
-	var log strings.Builder
-	var mu sync.Mutex
-	n := newNode(t, func(c *Config, k *Kind) {
-		c.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) {
-			mu.Lock()
-			defer mu.Unlock()
-			log.Write(p)
-		}), nil))
-	})
+	var log lines
+	n := newNode(t, func(c *Config, k *Kind) { c.Log = log.logger() })
 	gate, entered := make(chan struct{}), make(chan struct{})
 	n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
 		close(entered)
@@ -128,16 +121,30 @@ func TestABacklogWithoutASuccessorIsAnswered(t *testing.T) {
 		t.Errorf("%v", codes)
 	}
 	n.close()
-	mu.Lock()
-	defer mu.Unlock()
-	if !strings.Contains(log.String(), "one-way messages were lost") || !strings.Contains(log.String(), "messages=1") {
-		t.Errorf("log %s", &log)
+	if s := log.String(); !strings.Contains(s, "one-way messages were lost") || !strings.Contains(s, "messages=1") {
+		t.Errorf("log %s", s)
 	}
 }
 
-type writer func([]byte)
+// lines is a log that a test looks into.
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
 
-func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // elsewhere is an API whose actors live on another node: nothing is activated here.
 type elsewhere struct {

@@ -48,6 +48,8 @@ type Config struct {
 const (
 	shards  = 64
 	minIdle = 100 * time.Millisecond
+	// stubborn is how long a shutdown waits for turns that were to be cut off before it says so, again and again.
+	stubborn = 10 * time.Second
 )
 
 // API is what the silo uses of the cluster: messages of its actors go out by it, and a backlog finds its actor's
@@ -204,8 +206,30 @@ func (s *Silo) Drain(ctx context.Context) error {
 	}
 	s.each(func(e *entry) { e.act.Revoke() })
 	s.cancel()
-	<-s.empty // a turn that still runs is bounded by its limit
+	s.awaitTurns()
 	return ctx.Err()
+}
+
+// awaitTurns waits for the turns that still run. Their limits bound those of guests; native ones bound themselves, and who
+// does not is named.
+func (s *Silo) awaitTurns() {
+	late := time.NewTicker(stubborn)
+	defer late.Stop()
+	for {
+		select {
+		case <-s.empty:
+			return
+		case <-late.C:
+			var who []string
+			s.each(func(e *entry) {
+				if len(who) < 10 {
+					who = append(who, e.act.Identity().Key())
+				}
+			})
+			s.cfg.Log.Warn("the shutdown waits for turns that do not end; a native actor heeds the deadline of its turn",
+				"activations", s.count.Load(), "among_them", who)
+		}
+	}
 }
 
 // Close ends whatever still runs and waits for it. Further calls do no more than wait for the first.
