@@ -226,6 +226,25 @@ func TestB4_5_LatenciesOfSuccessesAreRecorded(t *testing.T) {
 	})
 }
 
+// Nothing is stored in this version, so an actor that must exist is one that is active.
+func TestMustExistNeverActivates(t *testing.T) {
+	n := start(t)
+	e := env("counter/a")
+	e.Flags = abi.MustExist
+	if _, err := n.API().Send(t.Context(), e); abi.CodeOf(err) != abi.ErrNotActive {
+		t.Errorf("not active: %v", err)
+	}
+	if n.silo.activations() != 0 {
+		t.Error("it was activated")
+	}
+	n.ok("counter/a")
+	e = env("counter/a")
+	e.Flags = abi.MustExist
+	if _, err := n.API().Send(t.Context(), e); err != nil {
+		t.Errorf("active: %v", err)
+	}
+}
+
 func TestOnlyIfActiveNeverActivates(t *testing.T) {
 	n := start(t)
 	e := env("counter/a")

@@ -19,7 +19,9 @@ type tries struct {
 }
 
 func newTries(r *Runtime, env *abi.Envelope) *tries {
-	t := &tries{r: r, q: query{id: env.Target, reason: "call", existing: env.Flags&abi.OnlyIfActive != 0, chain: env.Chain}}
+	// Nothing is stored yet: an actor that must exist is one that is active.
+	existing := env.Flags&(abi.OnlyIfActive|abi.MustExist) != 0
+	t := &tries{r: r, q: query{id: env.Target, reason: "call", existing: existing, chain: env.Chain}}
 	if env.Flags&abi.OneWay != 0 {
 		t.q.reason = "message"
 	}
