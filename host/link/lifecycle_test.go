@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -519,84 +517,4 @@ func TestListen(t *testing.T) {
 	if _, err := Listen(t.Context(), ln.Addr().String(), real); abi.CodeOf(err) != abi.ErrInternal || !strings.Contains(err.Error(), "--link") {
 		t.Error(err)
 	}
-}
-
-// TestStoppedProcess: a peer that the system has stopped is found although its kernel still takes what is sent to it.
-func TestStoppedProcess(t *testing.T) {
-	w := newWorld(t)
-	dir := t.TempDir()
-	w.authority = must(ca.Init(dir+"/ca", ca.Options{}))
-	cmd := exec.Command(must(os.Executable()))
-	cmd.Env = append(os.Environ(), "WASILO_TEST_NODE="+dir+"/ca")
-	cmd.Stderr = os.Stderr
-	in, out := must(cmd.StdinPipe()), must(cmd.StdoutPipe())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
-	var addr string
-	if _, err := fmt.Fscanln(out, &addr); err != nil {
-		t.Fatal(err)
-	}
-	a := w.node("a", func(c *Config) { c.Keepalive = 100 * time.Millisecond })
-	target := must(a.Target(cluster.Node{ID: "b", Authority: addr}))
-	if _, err := target.Deliver(t.Context(), message("counter/a", nil)); err != nil {
-		t.Fatal(err)
-	}
-	signal := func(s os.Signal) {
-		t.Helper()
-		if err := cmd.Process.Signal(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	signal(syscall.SIGSTOP)
-	var err error
-	for err == nil { // until the last of its threads has stopped
-		_, err = target.Deliver(t.Context(), message("counter/a", nil))
-	}
-	if abi.CodeOf(err) != abi.ErrOutcomeUnknown {
-		t.Error(err)
-	}
-	if i := a.expect(t, Silent); i.Node != "b" || i.Blame {
-		t.Errorf("%+v", i)
-	}
-	signal(syscall.SIGCONT)
-	for {
-		_, err := target.Deliver(t.Context(), message("counter/a", nil))
-		if err == nil {
-			return
-		}
-		if code := abi.CodeOf(err); code != abi.ErrUnreachable && code != abi.ErrOutcomeUnknown {
-			t.Fatal(err)
-		}
-	}
-}
-
-// otherNode is the process of TestStoppedProcess: an echo, until its input ends.
-func otherNode(dir string) error {
-	authority, err := ca.Load(dir, ca.Options{})
-	if err != nil {
-		return err
-	}
-	creds, err := authority.Credentials(ca.ID{Cluster: "test", Node: "b"})
-	if err != nil {
-		return err
-	}
-	ln, err := Listen(context.Background(), "127.0.0.1:0", creds)
-	if err != nil {
-		return err
-	}
-	l, err := New(Config{Self: cluster.Node{ID: "b", Authority: ln.Addr().String()}, Credentials: creds, Handler: handlerFunc(echo)})
-	if err != nil {
-		return err
-	}
-	fmt.Println(ln.Addr())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = l.Shutdown(ctx)
-	}()
-	return l.Serve(ln)
 }

@@ -4,32 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/link/ca"
 )
-
-// TestMain is also the other process of TestStoppedProcess.
-func TestMain(m *testing.M) {
-	if dir := os.Getenv("WASILO_TEST_NODE"); dir != "" {
-		if err := otherNode(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	goleak.VerifyTestMain(m)
-}
 
 func must[T any](v T, err error) T {
 	if err != nil {
