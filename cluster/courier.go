@@ -20,31 +20,34 @@ type courier struct {
 type parcel struct {
 	env     *abi.Envelope
 	done    func([]byte, error) // may be nil
+	from    NodeID              // of the node that sent it here; "" is this one
 	arrived chan struct{}       // of a request; env is nil then
 	expiry  *time.Timer         // tells done in time while the courier is busy with others; nil without done
 	taken   bool                // guarded by Runtime.mu: whoever sets it sees to the parcel
 }
 
-func (p *parcel) fail(err error) {
-	if p.done != nil {
-		p.done(nil, err)
-	}
+// tries returns the retry loop of a post. One that came from another node goes to an activation here or nowhere.
+func (p *parcel) tries(r *Runtime) *tries {
+	t := newTries(r, p.env)
+	t.q.here = p.from != ""
+	return t
 }
 
 // park gives a post to the courier of its target if there is one, or in any case if force is set. The error is the refusal of
 // a full queue or of a runtime that has ended.
-func (r *Runtime) park(env *abi.Envelope, done func([]byte, error), force bool) (taken bool, err error) {
+func (r *Runtime) park(p *parcel, force bool) (taken bool, err error) {
 	if !force && r.couriers.Load() == 0 {
 		return false, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.mail[env.Target]
+	id := p.env.Target
+	c := r.mail[id]
 	switch {
 	case c == nil && !force:
 		return false, nil
 	case c == nil:
-		c = &courier{id: env.Target}
+		c = &courier{id: id}
 		if !r.spawnLocked(func() { r.carry(c) }) {
 			return false, abi.NewError(abi.ErrShuttingDown, "this node is leaving")
 		}
@@ -53,9 +56,8 @@ func (r *Runtime) park(env *abi.Envelope, done func([]byte, error), force bool) 
 	case len(c.queue) >= abi.DefaultMailbox:
 		return false, abi.NewError(abi.ErrMailboxFull, fmt.Sprintf("%d messages wait for the next activation of %s", len(c.queue), c.id))
 	}
-	p := &parcel{env: env, done: done}
-	if done != nil {
-		p.expiry = time.AfterFunc(time.Until(env.Deadline), func() { r.expire(p) })
+	if p.done != nil {
+		p.expiry = time.AfterFunc(time.Until(p.env.Deadline), func() { r.expire(p) })
 	}
 	c.queue = append(c.queue, p)
 	return true, nil
@@ -68,7 +70,7 @@ func (r *Runtime) expire(p *parcel) {
 	p.taken = true
 	r.mu.Unlock()
 	if late {
-		p.fail(&RequestError{Identity: p.env.Target, Method: p.env.Method, Reason: ErrTimeout,
+		r.answer(p, &RequestError{Identity: p.env.Target, Method: p.env.Method, Reason: ErrTimeout,
 			Err: fmt.Errorf("%w: %w", errWaiting, context.DeadlineExceeded)})
 	}
 }
@@ -110,16 +112,10 @@ func (r *Runtime) pick(c *courier) *parcel {
 }
 
 func (r *Runtime) deliver(p *parcel) {
-	t := newTries(r, p.env)
-	err := t.run(r.ctx, p.env.Deadline, func(e *pidEntry) error { return e.target.Post(p.env, p.done) })
-	if err == nil {
-		return
+	t := p.tries(r)
+	if err := t.run(r.ctx, p.env.Deadline, func(e *pidEntry) error { return e.target.Post(p.env, p.done) }); err != nil {
+		r.answer(p, t.requestError(p.env, err))
 	}
-	if p.done == nil {
-		r.log.Warn("a message was lost while its target changed", "target", p.env.Target, "method", p.env.Method,
-			"caller", p.env.Caller, "err", err)
-	}
-	p.fail(t.requestError(p.env, err))
 }
 
 // behindCourier lets a request wait until what was posted to its target before it has been delivered.

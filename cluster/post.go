@@ -26,17 +26,18 @@ func (a *API) Post(env *abi.Envelope, done func(payload []byte, err error)) erro
 			stale = e
 		}
 	}
-	return r.post(env, done, stale)
+	return r.post(&parcel{env: env, done: done}, stale)
 }
 
 // post resolves without blocking; what would have to wait goes to a courier. stale is the entry whose target refused, if
-// there was one.
-func (r *Runtime) post(env *abi.Envelope, done func([]byte, error), stale *pidEntry) error {
-	t := newTries(r, env)
+// there was one. An error means that nothing was sent and that nobody has been told.
+func (r *Runtime) post(p *parcel, stale *pidEntry) error {
+	env := p.env
+	t := p.tries(r)
 	if env.Target.IsZero() {
 		return t.requestError(env, errNoTarget)
 	}
-	if taken, err := r.park(env, done, false); taken || err != nil {
+	if taken, err := r.park(p, false); taken || err != nil {
 		return err
 	}
 	t.n = 1
@@ -49,12 +50,12 @@ func (r *Runtime) post(env *abi.Envelope, done func([]byte, error), stale *pidEn
 		return t.requestError(env, err)
 	}
 	if a.entry != nil {
-		if err = a.entry.target.Post(env, done); err == nil || !moved(err) {
+		if err = a.entry.target.Post(env, p.done); err == nil || !moved(err) {
 			return err
 		}
 		r.cache.forget(a.entry)
 	}
-	_, err = r.park(env, done, true)
+	_, err = r.park(p, true)
 	return err
 }
 

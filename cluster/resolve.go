@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -15,6 +16,7 @@ type query struct {
 	id       Identity
 	reason   string // of an activation that it brings about
 	existing bool   // only an actor that is active
+	here     bool   // only an activation of this node
 	refused  abi.Epoch
 	chain    []Identity // who waits for this, itself perhaps included
 }
@@ -50,10 +52,18 @@ func (r *Runtime) resolveOnce(q *query) (answer, error) {
 			return answer{wait: ch, backoff: effect.Refused}, nil
 		case core.Refuse:
 			r.mu.Unlock()
+			if q.here && effect.Refusal == core.RefusedUnknownKind {
+				// The sender sees a host of the kind in this node; whether there is one at all is not for this node to say.
+				return answer{}, abi.NewError(abi.ErrOwnershipChanged, "node "+string(r.cfg.Self.ID)+" does not host the kind "+
+					strconv.Quote(q.id.Kind())+"; nothing was done")
+			}
 			return answer{}, r.refusal(q.id, effect.Refusal)
 		case core.Forward:
 			view := r.machine.View()
 			r.mu.Unlock()
+			if q.here {
+				return answer{}, elsewhere(q.id, r.cfg.Self.ID, effect.Member.ID)
+			}
 			e, err := r.forward(q.id, effect.Member, view)
 			return answer{entry: e}, err
 		}

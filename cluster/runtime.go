@@ -30,8 +30,9 @@ type Runtime struct {
 	view     atomic.Pointer[View]
 	couriers atomic.Int64 // identities whose posts are carried by a courier
 	shutting atomic.Bool
-	_        [64]byte    // what requests read is apart from what activations write
-	dirty    atomic.Bool // there are events or gauges to flush
+	_        [64]byte      // what requests read is apart from what activations write
+	lost     atomic.Uint64 // messages that failed and had nobody to be told
+	dirty    atomic.Bool   // there are events or gauges to flush
 	flushing sync.Mutex
 	flushed  gauges // guarded by flushing
 	batch    []Event

@@ -69,7 +69,7 @@ func (t *tries) run(ctx context.Context, deadline time.Time, use func(*pidEntry)
 				return err
 			}
 			err = t.refused(ctx, deadline, e, err)
-		} else if passing(err) {
+		} else if passing(err) && !t.q.here {
 			err = t.failed(ctx, deadline, err)
 		} else if errors.Is(err, errWaiting) {
 			err = &gaveUp{end: err, last: t.last}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
 )
 
@@ -18,6 +19,7 @@ type Config struct {
 	ID        string // names the node; "" is "node"
 	Cluster   string // names the cluster; "" is "wasilo"
 	HTTP      string // host:port of the gateway, loopback only, port 0 is any; "" is no gateway
+	Net       Net    // how to be one of several nodes
 	ActorsDir string // of .wasm files, read flat; "" is none
 	DataDir   string // for what the node keeps (compiled modules); "" keeps nothing on disk
 	Watch     bool   // follow ActorsDir while running
@@ -73,6 +75,10 @@ func (c Config) withDefaults() (Config, error) {
 		if abi.CheckKind(f.v) != nil {
 			bad("%s %q: 1 to 63 of a-z, 0-9, '_' and '-', a letter first", f.name, f.v)
 		}
+	}
+	c.Net.check(bad)
+	if c.Net.Link != "" && c.Net.Mode == cluster.Client && (c.ActorsDir != "" || len(c.Native) > 0) {
+		bad("net.mode client: a client hosts nothing: leave the actors out, or make the node a member")
 	}
 	l := &c.Limits
 	for _, f := range []struct {

@@ -93,6 +93,13 @@ func (n *Node) rebuildLocked() {
 	if err := n.runtime.SetKinds(names); err != nil {
 		n.log.Error("the cluster refused the node's kinds", "err", err)
 	}
+	if n.net != nil { // the others after this node itself, so that it takes what they send
+		hosted := make([]string, 0, len(names))
+		for _, k := range names {
+			hosted = append(hosted, k.Name)
+		}
+		n.net.host(hosted)
+	}
 }
 
 func (n *Node) siloKind(desc *abi.KindDescription, version string) silo.Kind {
@@ -161,33 +168,100 @@ func (n *Node) find(name string) (*kind, error) {
 	return nil, abi.NewError(abi.ErrUnknownKind, "no kind "+name+" on this node, which serves "+strings.Join(have, ", "))
 }
 
-// Method finds what a kind says of a method; see [gateway.Node].
+// Method finds what a kind says of a method; see [gateway.Node]. A kind that only other nodes host is asked of one of them, the first
+// time.
 func (n *Node) Method(kindName, method string) (*abi.Method, error) {
-	k, err := n.find(kindName)
+	desc, err := n.descriptionOf(kindName, method)
 	if err != nil {
 		return nil, err
 	}
-	if len(k.Desc.Methods) == 0 {
+	if len(desc.Methods) == 0 {
 		return nil, nil
 	}
-	if m, ok := k.Desc.Method(method); ok {
+	if m, ok := desc.Method(method); ok {
 		return m, nil
 	}
-	have := make([]string, 0, len(k.Desc.Methods))
-	for _, m := range k.Desc.Methods {
+	have := make([]string, 0, len(desc.Methods))
+	for _, m := range desc.Methods {
 		have = append(have, m.Name)
 	}
 	return nil, abi.NewError(abi.ErrUnknownMethod, "kind "+kindName+" has no method "+method+", it has "+strings.Join(have, ", "))
 }
 
-// Kinds lists what the node serves, by name.
+// descriptionOf describes a kind, wherever it is hosted. One of another node that lacks the method is asked for anew: it may have been
+// deployed just now.
+func (n *Node) descriptionOf(kind, method string) (*abi.KindDescription, error) {
+	k, err := n.find(kind)
+	if err == nil {
+		return k.Desc, nil
+	}
+	if n.net == nil || !n.serving.Load() || abi.CheckKind(kind) != nil {
+		return nil, err
+	}
+	hosts := n.runtime.View().Hosts(kind)
+	if len(hosts) == 0 {
+		if waiting := n.net.unsettled(); len(waiting) > 0 {
+			return nil, abi.NewError(abi.ErrNotReady, "no kind "+kind+" is known, and node "+string(waiting[0])+" has not said yet what it hosts")
+		}
+		return nil, n.unknownKind(kind)
+	}
+	desc, err := n.net.atlas.find(kind, hosts[0], false)
+	if err == nil && len(desc.Methods) > 0 {
+		if _, ok := desc.Method(method); !ok {
+			desc, err = n.net.atlas.find(kind, hosts[0], true)
+		}
+	}
+	return desc, err
+}
+
+// unknownKind says which kinds there are in the cluster.
+func (n *Node) unknownKind(kind string) error {
+	have := n.runtime.View().Kinds()
+	if len(have) == 0 {
+		return abi.NewError(abi.ErrUnknownKind, "no kind "+kind+": no node of the cluster serves any; put .wasm files into an actors directory")
+	}
+	return abi.NewError(abi.ErrUnknownKind, "no kind "+kind+" in the cluster, which serves "+strings.Join(have, ", "))
+}
+
+// Kinds lists what the cluster serves, as far as this node knows it, by name.
 func (n *Node) Kinds() []gateway.KindInfo {
 	v := n.kinds.Load()
 	out := make([]gateway.KindInfo, 0, len(v.sorted))
 	for _, k := range v.sorted {
 		out = append(out, gateway.DescribeKind(k.Desc, k.file, k.Version))
 	}
+	if n.net == nil || !n.up.Load() {
+		return out
+	}
+	view := n.runtime.View()
+	for i := range out {
+		out[i].Nodes = nodesOf(view.Hosts(out[i].Name))
+	}
+	charts := make(map[string]*chart) // asked for all at once
+	for _, name := range view.Kinds() {
+		if hosts := view.Hosts(name); v.byName[name] == nil && len(hosts) > 0 {
+			charts[name] = n.net.atlas.begin(name, hosts[0], false)
+		}
+	}
+	for name, c := range charts {
+		desc, err := c.wait()
+		if err != nil {
+			desc = &abi.KindDescription{Name: name} // it is there, whatever it looks like
+		}
+		info := gateway.DescribeKind(desc, "", "")
+		info.Nodes = nodesOf(view.Hosts(name))
+		out = append(out, info)
+	}
+	slices.SortFunc(out, func(a, b gateway.KindInfo) int { return strings.Compare(a.Name, b.Name) })
 	return out
+}
+
+func nodesOf(members []cluster.Node) []string {
+	ids := make([]string, 0, len(members))
+	for _, m := range members {
+		ids = append(ids, string(m.ID))
+	}
+	return ids
 }
 
 // Files lists the module files that the node knows of, by path.

@@ -3,8 +3,11 @@ package host
 import (
 	"fmt"
 
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
+	"github.com/wasilo/wasilo/serfwatch"
 )
 
 // Actors lists active actors in order of their key.
@@ -28,17 +31,54 @@ func (n *Node) Actors(q gateway.ActorQuery) gateway.ActorPage {
 	return page
 }
 
+// Members lists the nodes of the cluster as gossip and link see them, by id.
+func (n *Node) Members() []gateway.MemberInfo {
+	v := n.kinds.Load()
+	own := make([]string, 0, len(v.sorted))
+	for _, k := range v.sorted {
+		own = append(own, k.Desc.Name)
+	}
+	if n.net == nil || !n.up.Load() {
+		return []gateway.MemberInfo{{ID: n.cfg.ID, Self: true, State: gateway.MemberAlive, Mode: n.cfg.Net.Mode.String(), Kinds: own}}
+	}
+	linked := make(map[cluster.NodeID]link.Peer)
+	for _, p := range n.net.link.Peers() {
+		linked[p.ID] = p
+	}
+	var out []gateway.MemberInfo
+	for _, p := range n.net.watch.Peers() {
+		m := gateway.MemberInfo{ID: string(p.ID), State: string(p.Status), Mode: p.Mode.String(), Boot: fmt.Sprintf("%016x", p.Boot),
+			Link: p.Authority, Gossip: p.Gossip, HTTP: p.Tags[tagHTTP]}
+		switch l, known := linked[p.ID]; {
+		case p.ID == n.net.self.ID && p.Boot == n.net.self.Boot:
+			m.Self, m.Kinds = true, own
+		case p.Duplicate:
+			m.Problem = "a newer run of the same node has taken its place"
+		case known && (l.Boot == p.Boot || l.Boot == 0):
+			m.Linked, m.Kinds = l.Outgoing > 0 || l.Incoming > 0, l.Kinds
+			if l.Failure != nil && p.Status == serfwatch.Alive {
+				m.Problem = l.Failure.Error()
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
 // Ready reports whether the node serves: its modules are read, the cluster stands, and it is not leaving. A file that
 // could not be loaded is shown and leaves the node ready: its other kinds serve.
 func (n *Node) Ready() gateway.Readiness {
 	loaded, leaving := n.loaded.Load(), n.leaving.Load()
-	r := gateway.Readiness{Ready: loaded && !leaving}
+	r := gateway.Readiness{Ready: n.serving.Load()}
 	check := func(name string, ok bool, detail string) {
 		r.Checks = append(r.Checks, gateway.Check{Name: name, OK: ok, Detail: detail})
 	}
-	if leaving {
+	switch {
+	case leaving:
 		check("serving", false, "the node is shutting down")
-	} else {
+	case loaded && !n.serving.Load():
+		check("serving", false, "joining the cluster")
+	default:
 		check("serving", true, "")
 	}
 	if !loaded {
@@ -53,6 +93,16 @@ func (n *Node) Ready() gateway.Readiness {
 		}
 	}
 	check("modules", true, fmt.Sprintf("%d kinds; %d files refused", len(n.kinds.Load().sorted), bad))
+	if n.net != nil && n.serving.Load() {
+		members, away := n.Members(), 0
+		for _, m := range members {
+			if m.Problem != "" {
+				away++
+				check("node "+m.ID, false, m.Problem)
+			}
+		}
+		check("cluster", true, fmt.Sprintf("%d nodes in sight, %d of them with a problem", len(members), away))
+	}
 	st := n.silo.Stats()
 	check("silo", true, fmt.Sprintf("%d activations, about %d MiB of %d", st.Activations, st.Bytes>>20, n.cfg.Limits.MaxBytes>>20))
 	return r

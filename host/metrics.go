@@ -15,6 +15,13 @@ func (n *Node) snapshot() telemetry.Snapshot {
 	for _, f := range n.Files() {
 		s.Modules[f.State]++
 	}
+	if n.net != nil {
+		counts := telemetry.LinkCounts(n.net.link.Stats())
+		s.Link, s.Members = &counts, make(map[string]int)
+		for _, m := range n.net.watch.Peers() {
+			s.Members[string(m.Status)]++
+		}
+	}
 	n.counters.mu.Lock()
 	byKind := maps.Clone(n.counters.byKind)
 	n.counters.mu.Unlock()

@@ -31,6 +31,7 @@ type Node struct {
 
 	// Set by Start, in this order; up is set once all that messages need is there.
 	listen  net.Listener
+	net     *network // nil: a cluster of one
 	engine  *engine.Engine
 	catalog *module.Catalog[*engine.Module] // nil: no directory
 	metrics *telemetry.Telemetry
@@ -140,7 +141,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.prepareModules(); err != nil {
 		return err
 	}
-	if err := n.startCluster(ctx); err != nil {
+	if err := n.installCluster(ctx); err != nil {
 		return err
 	}
 	n.up.Store(true)
@@ -152,6 +153,24 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.loaded.Store(true)
 	n.rebuild()
+	return n.join(ctx)
+}
+
+// join makes the node one of the cluster. Its modules are loaded by then: actors that move to it find a node that can run them.
+func (n *Node) join(ctx context.Context) error {
+	if n.net != nil {
+		if err := n.net.join(ctx, n.fail); err != nil {
+			return err
+		}
+	}
+	if err := n.system.Start(ctx); err != nil {
+		return err
+	}
+	if n.net != nil {
+		if err := n.net.settle(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -167,7 +186,8 @@ func prepareDataDir(dir string) error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-func (n *Node) startCluster(ctx context.Context) error {
+// installCluster makes the silo and the cluster around it, and opens the way to other nodes.
+func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.metrics = telemetry.New()
 	n.silo = silo.New(silo.Config{
 		Kind: func(name string) (*silo.Kind, error) {
@@ -179,23 +199,43 @@ func (n *Node) startCluster(ctx context.Context) error {
 		},
 		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Log: n.log,
 	})
-	authority := "127.0.0.1:7701" // a name for PIDs; without a gateway nothing listens
-	if n.listen != nil {
-		authority = n.listen.Addr().String()
+	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
+		Mode: n.cfg.Net.Mode, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
+	if n.cfg.Net.Link == "" {
+		cfg.Topology = cluster.StaticTopology(cfg.Self)
+	} else {
+		httpAddr := ""
+		if n.listen != nil {
+			httpAddr = n.listen.Addr().String()
+		}
+		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, n.describe); err != nil {
+			return err
+		}
+		cfg.Self, cfg.Topology, cfg.Transport = n.net.self, n.net, n.net.link
 	}
-	self := cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: authority}
 	n.system = cluster.NewSystem(cluster.SystemConfig{Log: n.log})
-	ext, err := cluster.Install(n.system, cluster.Config{
-		Self: self, Cluster: n.cfg.Cluster, Topology: cluster.StaticTopology(self), Placement: n.silo, Metrics: n.metrics,
-		DefaultTimeout: n.cfg.Limits.Request, Log: n.log,
-	})
+	ext, err := cluster.Install(n.system, cfg)
 	if err != nil {
 		return err
 	}
 	n.runtime, n.api = ext.Runtime(), ext.API()
+	if n.net != nil {
+		n.net.attach(n.runtime)
+	}
 	n.silo.Open(n.api)
 	n.metrics.Watch(n.snapshot)
-	return n.system.Start(ctx)
+	return nil
+}
+
+// aloneAuthority is what PIDs of a node begin with that no other can reach.
+const aloneAuthority = "127.0.0.1:7701"
+
+// inbound takes the messages of other nodes.
+type inbound struct{ *Node }
+
+// Handle implements [link.Handler].
+func (n inbound) Handle(env *abi.Envelope, from cluster.NodeID, done func([]byte, error)) {
+	n.api.Receive(env, from, done)
 }
 
 func (n *Node) startGateway() {
@@ -282,8 +322,16 @@ func (n *Node) shut(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(n.hurry, cancel)()
 	var errs []error
+	if n.net != nil {
+		// The actors end first, then the others are told to take over: until then they try again, and no actor lives twice. Those that
+		// do not end soon are not waited for.
+		defer time.AfterFunc(drainTime, n.net.withdraw).Stop()
+	}
 	if n.system != nil {
 		errs = append(errs, n.system.Shutdown(ctx))
+	}
+	if n.net != nil {
+		n.net.withdraw()
 	}
 	if n.gateway != nil {
 		// Whoever was served has its answer; a connection that stays open is not waited for long.
@@ -292,6 +340,9 @@ func (n *Node) shut(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		cancel()
+	}
+	if n.net != nil {
+		errs = append(errs, n.net.leave(ctx))
 	}
 	return errors.Join(append(errs, n.close())...)
 }
@@ -313,6 +364,9 @@ func (n *Node) close() error {
 	if n.silo != nil {
 		n.silo.Close()
 	}
+	if n.net != nil {
+		errs = append(errs, n.net.close())
+	}
 	if n.catalog != nil {
 		errs = append(errs, n.catalog.Close())
 	}
@@ -329,6 +383,22 @@ func (n *Node) URL() string {
 		return ""
 	}
 	return "http://" + n.listen.Addr().String()
+}
+
+// LinkAddr returns the host:port by which other nodes reach this one, "" without a link and before Start.
+func (n *Node) LinkAddr() string {
+	if !n.up.Load() || n.net == nil {
+		return ""
+	}
+	return n.net.self.Authority
+}
+
+// GossipAddr returns the host:port that other nodes can join, "" without gossip and before Start.
+func (n *Node) GossipAddr() string {
+	if !n.up.Load() || n.net == nil {
+		return ""
+	}
+	return n.net.watch.Addr()
 }
 
 // API returns the way to the cluster's actors, nil before Start.

@@ -63,6 +63,7 @@ func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
 	m.view = newView(m.view, t, &m.hosting, m.cfg.Strategy)
 	m.ledger.each(func(e *entry) {
 		if e.lease.State == LeaseRevoked {
+			m.wake(e) // whoever waits for its end may find the actor elsewhere
 			return
 		}
 		owner, _ := m.view.Owner(e.lease.Identity.Kind(), e.partition)

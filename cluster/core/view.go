@@ -120,6 +120,14 @@ func (v *View) Kinds() []string {
 	return kinds
 }
 
+// Hosts returns the members among which a kind is placed, sorted by id. The slice must not be changed.
+func (v *View) Hosts(kind string) []Member {
+	if k := v.kinds[kind]; k != nil && k.group != nil {
+		return k.group.hosts
+	}
+	return nil
+}
+
 // Owner returns the member that owns partition p of a kind. The member is nil unless the placing is [Placed]; it is shared
 // and must not be changed.
 func (v *View) Owner(kind string, p Partition) (*Member, Placing) {

@@ -203,6 +203,59 @@ func TestEveryCodeBecomesAProblem(t *testing.T) {
 	}
 }
 
+// What clients see while a node is lost, goes or has no room: whether to try again, how soon, and whether here.
+func TestProblemsBetweenNodes(t *testing.T) {
+	var answer error
+	node := &fakeNode{send: func(context.Context, *abi.Envelope) ([]byte, error) { return nil, answer }}
+	s := serve(t, node, nil)
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	for _, c := range []struct {
+		code      abi.Code
+		status    int
+		retry     bool
+		elsewhere bool // the connection is closed
+	}{
+		{abi.ErrUnreachable, 503, true, false},
+		{abi.ErrOverloaded, 503, true, false},
+		{abi.ErrOwnershipChanged, 503, true, false},
+		{abi.ErrNotReady, 503, true, false},
+		{abi.ErrMailboxFull, 429, true, false},
+		{abi.ErrShuttingDown, 503, true, true},
+		{abi.ErrOutcomeUnknown, 503, false, false},
+		{abi.ErrTimeout, 504, false, false},
+	} {
+		answer = abi.NewError(c.code, "node n2 at 127.0.0.1:7711: why")
+		for _, oneWay := range []string{"false", "true"} {
+			r, err := http.NewRequest("POST", s.URL+"/v1/actors/counter/a/add", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set(HeaderOneWay, oneWay)
+			resp, err := tr.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := answered(t, resp, body)
+			_, again := resp.Header["Retry-After"]
+			if p.Status != c.status || p.Code != c.code.String() || p.Retryable != c.retry || again != c.retry || resp.Close != c.elsewhere ||
+				!strings.Contains(p.Detail, "n2") {
+				t.Errorf("%s, one way %s: %d, close %v, %v %s", c.code, oneWay, resp.StatusCode, resp.Close, resp.Header, body)
+			}
+		}
+	}
+}
+
+func answered(t *testing.T, resp *http.Response, body []byte) Problem {
+	t.Helper()
+	return answer{resp.StatusCode, resp.Header, string(body)}.problem(t)
+}
+
 func TestMethodIsCheckedBeforeTheBodyIsRead(t *testing.T) {
 	node := &fakeNode{method: func(kind, method string) (*abi.Method, error) {
 		return nil, abi.NewError(abi.ErrUnknownKind, "no kind "+kind)

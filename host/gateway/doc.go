@@ -2,7 +2,8 @@
 //
 //	POST /v1/actors/{kind}/{id}/{method}   one call, JSON or CBOR
 //	GET  /v1/actors?kind=&after=&limit=    which actors are active, page by page
-//	GET  /v1/kinds                         what the node serves, and which module files failed
+//	GET  /v1/kinds                         what can be called, where it is hosted, and which module files failed
+//	GET  /v1/members                       the nodes of the cluster as this one sees them
 //	GET  /livez, /readyz[?verbose]         probes
 //	GET  /metrics                          Prometheus
 //	GET  /                                 what to type next
@@ -31,6 +32,7 @@
 // # Promises
 //
 // A [Gateway] may serve any number of requests at once. A request goes to the node on the goroutine of its connection;
-// the gateway itself starts none but those of net/http, which [Gateway.Shutdown] ends. A panic under a request becomes a
+// the gateway itself starts none but those of net/http, which [Gateway.Shutdown] ends. A shutdown cuts off nobody who is in time:
+// clients that come are refused, those that are here are answered, and their connections close behind an answer. A panic under a request becomes a
 // problem and a log record; the node stays up. No body is read beyond its bound.
 package gateway

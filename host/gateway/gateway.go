@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,9 @@ type Gateway struct {
 	linger         time.Duration
 	server         *http.Server
 
-	leaving atomic.Bool   // every answer is now the last one of its connection
+	mu      sync.Mutex
+	doors   []*door       // of each Serve
+	leaving atomic.Bool   // set under mu: every answer is now the last one of its connection
 	conns   atomic.Int64  // open connections
 	empty   chan struct{} // holds an item when, leaving, the last connection was closed
 }
@@ -137,6 +140,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (status int, err
 		page = g.serveMetrics
 	case "/v1/kinds":
 		page = g.kinds
+	case "/v1/members":
+		page = g.members
 	case actorsPath:
 		page = g.actors
 	default:

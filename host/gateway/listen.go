@@ -46,6 +46,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 		return nil, &ListenError{Addr: addr, Code: abi.ErrInvalidArgument, Err: err, Reason: err.Error()}
 	}
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // loopback has one path, and the filter of a door is for plain TCP
 	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(ip.String(), port))
 	if err != nil {
 		return nil, &ListenError{Addr: addr, Code: abi.ErrInternal, Err: err, Reason: listenReason(err)}
@@ -144,28 +145,61 @@ func (g *Gateway) count(_ net.Conn, state http.ConnState) {
 
 // Serve answers requests from l until [Gateway.Shutdown], and closes l. It returns nil after a shutdown.
 func (g *Gateway) Serve(l net.Listener) error {
-	if err := g.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	d := newDoor(l)
+	g.mu.Lock()
+	late := g.leaving.Load()
+	g.doors = append(g.doors, d)
+	g.mu.Unlock()
+	if late {
+		_ = d.Close()
+		return nil
 	}
-	return nil
+	err := g.server.Serve(d)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && g.leaving.Load() {
+		return nil
+	}
+	return err
 }
 
-// Shutdown answers a moment longer, closing each connection behind its answer, then stops taking requests and waits for
-// those under way. When ctx ends first it cuts them off and returns the error of ctx.
+// Shutdown first closes the listeners, so that whoever comes is refused, and finds another node, instead of being cut off. It answers
+// a moment longer on the connections there are, closing each behind its answer, then waits for the requests under way.
+// When ctx ends first it cuts them off and returns the error of ctx.
 func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.mu.Lock()
 	g.leaving.Store(true)
-	if g.conns.Load() > 0 {
-		last := time.NewTimer(g.linger)
-		select {
-		case <-g.empty:
-		case <-last.C:
-		case <-ctx.Done():
-		}
-		last.Stop()
-	}
+	doors := g.doors
+	g.mu.Unlock()
+	g.farewell(ctx, doors)
 	err := g.server.Shutdown(ctx)
 	if err != nil {
 		_ = g.server.Close()
 	}
 	return err
+}
+
+// farewell closes the doors, and gives open connections time to be closed by an answer.
+func (g *Gateway) farewell(ctx context.Context, doors []*door) {
+	last := time.NewTimer(g.linger)
+	defer last.Stop()
+	for _, d := range doors {
+		d.shut()
+	}
+	for _, d := range doors {
+		select {
+		case <-d.gone:
+		case <-last.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	for g.conns.Load() > 0 {
+		select {
+		case <-g.empty: // or was, before the last one came through a door
+		case <-last.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -90,14 +90,55 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 	}()
 	<-started
 	go func() { stopped <- g.Shutdown(context.Background()) }()
-	if err := <-served; err != nil { // no more connections, while the request still runs
+	if err := <-served; err != nil { // while the request still runs
 		t.Error(err)
+	}
+	if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("a client that comes after the end is let in")
 	}
 	close(finish)
 	if got := <-replied; strings.TrimSpace(got) != "1" {
 		t.Errorf("the request under way got %q", got)
 	}
 	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServeAfterShutdown(t *testing.T) {
+	g := New(Config{Node: &fakeNode{}})
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Serve(l); err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener is still open: %v", err)
+	}
+}
+
+// A listener that is no TCP socket, such as one of TLS, is closed as any is.
+func TestShutdownClosesAnyListener(t *testing.T) {
+	g := New(Config{Node: &fakeNode{}})
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(struct{ net.Listener }{l}) }()
+	if a := exchange(t, "GET", "http://"+l.Addr().String()+"/livez", nil); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
 		t.Error(err)
 	}
 }

@@ -21,8 +21,36 @@ type Node interface {
 	Files() []FileInfo
 	// Actors lists active actors in order of their key.
 	Actors(q ActorQuery) ActorPage
+	// Members lists the nodes of the cluster as this node sees them, sorted by id, this one among them.
+	Members() []MemberInfo
 	// Ready reports whether the node can serve, and what it is waiting for.
 	Ready() Readiness
+}
+
+// States of a [MemberInfo].
+const (
+	MemberAlive   = "alive"
+	MemberLeaving = "leaving"
+	MemberLeft    = "left"
+	MemberFailed  = "failed"
+)
+
+// MemberInfo is one node of the cluster as another one sees it.
+type MemberInfo struct {
+	ID     string `json:"id"`
+	Self   bool   `json:"self,omitempty"` // the node that answers
+	State  string `json:"state"`          // as gossip has it
+	Mode   string `json:"mode"`           // member or client
+	Boot   string `json:"boot,omitempty"` // tells runs of the node apart, hex
+	Link   string `json:"link,omitempty"` // host:port
+	Gossip string `json:"gossip,omitempty"`
+	HTTP   string `json:"http,omitempty"` // host:port of its gateway
+	// Linked says that messages can go to it at once: its certificate is verified and a connection stands.
+	Linked bool `json:"linked"`
+	// Kinds are those it hosts, as it said; nil while it has said nothing.
+	Kinds []string `json:"kinds"`
+	// Problem says what stands between the nodes, "" for nothing.
+	Problem string `json:"problem,omitempty"`
 }
 
 // KindInfo is one kind as clients see it. [DescribeKind] fills it from a description.
@@ -31,6 +59,7 @@ type KindInfo struct {
 	Doc     string       `json:"doc,omitempty"`
 	File    string       `json:"file,omitempty"`    // of the module; none for a native kind
 	Version string       `json:"version,omitempty"` // sha256 of the module, hex
+	Nodes   []string     `json:"nodes,omitempty"`   // ids of those that host it, sorted
 	State   StateInfo    `json:"state"`
 	Events  []string     `json:"events"`
 	Methods []MethodInfo `json:"methods"`

@@ -23,6 +23,11 @@ type KindList struct {
 	Files []FileInfo `json:"files"`
 }
 
+// MemberList is the answer to GET /v1/members.
+type MemberList struct {
+	Members []MemberInfo `json:"members"`
+}
+
 // ActorList is the answer to GET /v1/actors. Next, when not empty, is the cursor of the next page.
 type ActorList struct {
 	Actors []ActorInfo `json:"actors"`
@@ -52,6 +57,14 @@ func (g *Gateway) kinds(w http.ResponseWriter, _ *http.Request) (int, error) {
 	}
 	if list.Files == nil {
 		list.Files = []FileInfo{}
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (g *Gateway) members(w http.ResponseWriter, _ *http.Request) (int, error) {
+	list := MemberList{Members: g.node.Members()}
+	if list.Members == nil {
+		list.Members = []MemberInfo{}
 	}
 	return writeJSON(w, http.StatusOK, list)
 }
@@ -196,6 +209,7 @@ func pages() []string {
 		"POST /v1/actors/{kind}/{id}/{method}",
 		"GET /v1/actors?kind=&after=&limit=",
 		"GET /v1/kinds",
+		"GET /v1/members",
 		"GET /livez",
 		"GET /readyz?verbose",
 		"GET /metrics",

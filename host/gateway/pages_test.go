@@ -180,6 +180,33 @@ func TestKindsAndIndex(t *testing.T) {
 	}
 }
 
+func TestMembers(t *testing.T) {
+	node := &fakeNode{}
+	s := serve(t, node, nil)
+	if a := exchange(t, "GET", s.URL+"/v1/members", nil); a.status != 200 || strings.TrimSpace(a.body) != `{"members":[]}` {
+		t.Errorf("none: %d %s", a.status, a.body)
+	}
+	node.members = []MemberInfo{
+		{ID: "n1", Self: true, State: MemberAlive, Mode: "member", Boot: "0a", Link: "127.0.0.1:7701", Gossip: "127.0.0.1:7946",
+			HTTP: "127.0.0.1:7700", Linked: true, Kinds: []string{"bank", "counter"}},
+		{ID: "n2", State: MemberLeaving, Mode: "client", Kinds: []string{}},
+		{ID: "n3", State: MemberFailed, Mode: "member", Problem: "it does not answer"},
+	}
+	want := `{"members":[{"id":"n1","self":true,"state":"alive","mode":"member","boot":"0a","link":"127.0.0.1:7701",` +
+		`"gossip":"127.0.0.1:7946","http":"127.0.0.1:7700","linked":true,"kinds":["bank","counter"]},` +
+		`{"id":"n2","state":"leaving","mode":"client","linked":false,"kinds":[]},` +
+		`{"id":"n3","state":"failed","mode":"member","linked":false,"kinds":null,"problem":"it does not answer"}]}`
+	if a := exchange(t, "GET", s.URL+"/v1/members", nil); strings.TrimSpace(a.body) != want {
+		t.Errorf("got  %s\nwant %s", a.body, want)
+	}
+	if a := exchange(t, "GET", s.URL+"/", nil); !strings.Contains(a.body, "GET /v1/members") {
+		t.Errorf("the index: %s", a.body)
+	}
+	if a := exchange(t, "POST", s.URL+"/v1/members", nil); a.status != 405 || a.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d %s", a.status, a.body)
+	}
+}
+
 func TestExampleJSON(t *testing.T) {
 	text, whole := &abi.Schema{Type: abi.TypeText}, &abi.Schema{Type: abi.TypeUint}
 	sub := &abi.Schema{Type: abi.TypeRecord, Fields: []abi.Field{{Name: "n", Schema: &abi.Schema{Type: abi.TypeFloat}}}}

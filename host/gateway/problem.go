@@ -100,6 +100,10 @@ func (g *Gateway) writeProblem(w http.ResponseWriter, r *http.Request, err error
 	if p.Retryable {
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
+	if p.Code == abi.ErrShuttingDown.String() {
+		// The client goes elsewhere, and the connection does not stay to be closed under a later request.
+		h.Set("Connection", "close")
+	}
 	var s *statusError
 	if errors.As(err, &s) && s.allow != "" {
 		h.Set("Allow", s.allow)

@@ -21,12 +21,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeNode answers what a test tells it to, and keeps what it was sent.
 type fakeNode struct {
-	send   func(ctx context.Context, env *abi.Envelope) ([]byte, error)
-	method func(kind, method string) (*abi.Method, error)
-	kinds  []KindInfo
-	files  []FileInfo
-	actors func(ActorQuery) ActorPage
-	ready  Readiness
+	send    func(ctx context.Context, env *abi.Envelope) ([]byte, error)
+	method  func(kind, method string) (*abi.Method, error)
+	kinds   []KindInfo
+	files   []FileInfo
+	members []MemberInfo
+	actors  func(ActorQuery) ActorPage
+	ready   Readiness
 
 	mu   sync.Mutex
 	sent []abi.Envelope
@@ -59,9 +60,10 @@ func (n *fakeNode) Method(kind, method string) (*abi.Method, error) {
 	return n.method(kind, method)
 }
 
-func (n *fakeNode) Kinds() []KindInfo { return n.kinds }
-func (n *fakeNode) Files() []FileInfo { return n.files }
-func (n *fakeNode) Ready() Readiness  { return n.ready }
+func (n *fakeNode) Kinds() []KindInfo     { return n.kinds }
+func (n *fakeNode) Files() []FileInfo     { return n.files }
+func (n *fakeNode) Ready() Readiness      { return n.ready }
+func (n *fakeNode) Members() []MemberInfo { return n.members }
 func (n *fakeNode) Actors(q ActorQuery) ActorPage {
 	return n.actors(q)
 }

@@ -77,6 +77,7 @@ func (c *inbound) life(raw net.Conn) {
 		_ = raw.Close()
 	}
 	c.close(err)
+	c.cancel()
 	l.leave(&c.wire)
 	l.report(&c.wire, err, connected)
 }
@@ -105,6 +106,9 @@ func (c *inbound) introduce(raw net.Conn) error {
 		if f := c.admit(id, theirs); f != nil {
 			err = f
 		}
+	}
+	if err == nil && theirs.probe {
+		return c.slow(c.probed(conn, theirs))
 	}
 	if err == nil {
 		c.proven, c.from = theirs.node, theirs.node
@@ -160,7 +164,7 @@ func (c *inbound) admit(id ca.ID, h *hello) *fault {
 		return &fault{reason: WrongCluster, text: fmt.Sprintf("it says cluster %.100q; node %s is of %q", h.cluster, l.cfg.Self.ID, l.cluster)}
 	case h.node != cluster.NodeID(id.Node):
 		return &fault{reason: WrongNode, text: fmt.Sprintf("it says node %.100q; its certificate is of %q", h.node, id.Node)}
-	case h.node == l.cfg.Self.ID:
+	case h.node == l.cfg.Self.ID && !h.probe:
 		return &fault{reason: SameNode, text: fmt.Sprintf("node %s has this id itself: two nodes with one id, or a node that dials itself", h.node)}
 	case l.draining.Load():
 		return &fault{reason: Leaving, text: fmt.Sprintf("node %s is shutting down", l.cfg.Self.ID)}

@@ -12,7 +12,8 @@ type call struct {
 	answered chan struct{}       // of a caller that waits; buffers one
 	done     func([]byte, error) // of one that does not
 
-	env      *abi.Envelope // while it waits for the connection to be made
+	env      *abi.Envelope // what is sent, until its frame is written: this
+	ask      *question     // or this
 	request  bool          // false: one-way, never in the table
 	id       uint64
 	deadline time.Duration // on the link's clock
@@ -23,6 +24,18 @@ type call struct {
 	payload []byte
 	err     error
 }
+
+// payloadSize returns the bytes of what is to be sent.
+func (k *call) payloadSize() int {
+	if k.ask != nil {
+		return len(k.ask.payload)
+	}
+	return len(k.env.Payload)
+}
+
+// unsend drops what was to be sent; empty reports that there is nothing to be sent any more.
+func (k *call) unsend()     { k.env, k.ask = nil, nil }
+func (k *call) empty() bool { return k.env == nil && k.ask == nil }
 
 // answer ends the call. The caller of answer owns it, and gives it up.
 func (k *call) answer(l *Link, payload []byte, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"time"
 
@@ -37,6 +38,9 @@ type Config struct {
 	Credentials *ca.Credentials
 	// Handler takes what others send; nil answers every request `unsupported`.
 	Handler Handler
+	// Services answer what other nodes ask by [Link.Ask], by the names they are asked under. A question for another is answered
+	// `unsupported`.
+	Services map[string]Service
 	// MaxMessage bounds payloads, in bytes; 0 is abi.DefaultMaxMessage.
 	MaxMessage int
 	// MaxInFlight bounds the requests that await their replies on one connection, for each end; 0 is 16,384, at most 65,535. Beyond
@@ -103,6 +107,12 @@ func (c Config) checked() (Config, error) {
 	if err := checkKinds(c.Kinds); err != nil {
 		fault("Kinds: %w", err)
 	}
+	for name, s := range c.Services {
+		if !abi.ValidMethod(name) || s == nil {
+			fault("Services: %.200q is no name of a service, or is nil", name)
+		}
+	}
+	c.Services = maps.Clone(c.Services)
 	amount := func(name string, v *int, zero, most int) {
 		if *v < 0 || *v > most {
 			fault("%s %d is not within 0 and %d", name, *v, most)

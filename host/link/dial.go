@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/link/ca"
 )
 
@@ -59,30 +60,22 @@ func dialError(ctx context.Context, err error) error {
 // introduce does the handshake of the side that dialled.
 func (c *outbound) introduce(raw net.Conn) error {
 	l := c.link
-	own := l.cfg.Credentials.ID()
-	want := ca.ID{Cluster: own.Cluster, Node: string(c.p.id)}
-	cfg := l.cfg.Credentials.Client(want)
-	cfg.NextProtos = []string{protocol}
-	s := newSock(raw)
-	conn := tls.Client(s, cfg)
-	if err := conn.Handshake(); err != nil {
-		return handshakeError(err)
-	}
-	_, expires, err := ca.PeerOf(conn.ConnectionState())
+	s, conn, expires, err := l.prove(raw, c.p.id)
 	if err != nil {
-		return &fault{reason: BadCertificate, err: err}
+		return err
 	}
 	c.proven = c.p.id
-	h := l.hello()
-	if _, err := conn.Write(appendHello(nil, &h)); err != nil {
-		return handshakeError(err)
-	}
 	c.in = frameReader{src: conn, max: helloLimit}
-	theirs, err := readFirst(&c.in)
+	own := l.hello()
+	theirs, err := introduce(conn, &c.in, &own)
 	if err != nil {
-		return handshakeError(err)
+		return err
 	}
-	if f := c.admit(theirs); f != nil {
+	f := l.accepts(c.p.id, theirs)
+	if f == nil && theirs.boot < c.p.boot.Load() {
+		f = &fault{reason: StaleBoot, text: "a newer run of the node is known"}
+	}
+	if f != nil {
 		_, _ = conn.Write(appendRefusal(nil, f.reason, f.text))
 		return f
 	}
@@ -97,19 +90,43 @@ func (c *outbound) introduce(raw net.Conn) error {
 	return nil
 }
 
-// admit judges the hello of the node that was dialled, whose certificate was verified.
-func (c *outbound) admit(h *hello) *fault {
-	l := c.link
+// prove does the TLS handshake of the side that dials: the other side proves to be want.
+func (l *Link) prove(raw net.Conn, want cluster.NodeID) (s *sock, conn *tls.Conn, expires time.Time, err error) {
+	cfg := l.cfg.Credentials.Client(ca.ID{Cluster: l.cluster, Node: string(want)})
+	cfg.NextProtos = []string{protocol}
+	s = newSock(raw)
+	conn = tls.Client(s, cfg)
+	if err := conn.Handshake(); err != nil {
+		return nil, nil, time.Time{}, handshakeError(err)
+	}
+	if _, expires, err = ca.PeerOf(conn.ConnectionState()); err != nil {
+		return nil, nil, time.Time{}, &fault{reason: BadCertificate, err: err}
+	}
+	return s, conn, expires, nil
+}
+
+// introduce says hello and returns the other side's, or its refusal as the error.
+func introduce(conn net.Conn, in *frameReader, own *hello) (*hello, error) {
+	if _, err := conn.Write(appendHello(nil, own)); err != nil {
+		return nil, handshakeError(err)
+	}
+	theirs, err := readFirst(in)
+	if err != nil {
+		return nil, handshakeError(err)
+	}
+	return theirs, nil
+}
+
+// accepts judges the hello of the node that was dialled, whose certificate was verified.
+func (l *Link) accepts(want cluster.NodeID, h *hello) *fault {
 	switch {
 	case h.version < minVersion || h.version > maxVersion:
 		return &fault{reason: UnknownVersion, text: fmt.Sprintf("it chose version %d of the protocol; this node speaks %d to %d",
 			h.version, minVersion, maxVersion)}
 	case h.cluster != l.cluster:
 		return &fault{reason: WrongCluster, text: fmt.Sprintf("it says cluster %.100q; this is %q", h.cluster, l.cluster)}
-	case h.node != c.p.id:
-		return &fault{reason: WrongNode, text: fmt.Sprintf("it says node %.100q; its certificate is of %q", h.node, c.p.id)}
-	case h.boot < c.p.boot.Load():
-		return &fault{reason: StaleBoot, text: "a newer run of the node is known"}
+	case h.node != want:
+		return &fault{reason: WrongNode, text: fmt.Sprintf("it says node %.100q; its certificate is of %q", h.node, want)}
 	}
 	if err := h.check(); err != nil {
 		return &fault{reason: Malformed, text: err.Error()}
@@ -188,5 +205,5 @@ func handshakeError(err error) error {
 // hello is how this node introduces itself.
 func (l *Link) hello() hello {
 	return hello{min: minVersion, max: maxVersion, cluster: l.cluster, node: l.cfg.Self.ID, boot: l.cfg.Self.Boot,
-		authority: l.cfg.Self.Authority, mode: l.cfg.Mode, maxFrame: l.cfg.maxFrame(), maxInFlight: l.cfg.MaxInFlight}
+		authority: l.cfg.Self.Authority, mode: l.cfg.Mode, features: features, maxFrame: l.cfg.maxFrame(), maxInFlight: l.cfg.MaxInFlight}
 }

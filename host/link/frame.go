@@ -23,6 +23,7 @@ const (
 	framePing    = 9  // number
 	framePong    = 10 // the ping's number
 	frameGoaway  = 11 // reason: no more requests, either from the sender (who dialled) or to it (who was dialled)
+	frameAsk     = 12 // id, milliseconds left, service, payload: answered as a request is. Only to who has featureAsk
 )
 
 const (

@@ -2,8 +2,10 @@ package link
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 // FuzzHello: what can be read is written the same, and means the same.
 func FuzzHello(f *testing.F) {
 	f.Add(appendHello(nil, &hello{min: 1, max: 1, cluster: "c", node: "n", boot: 1, authority: "h:1", maxFrame: 1 << 20, maxInFlight: 9})[lengthSize:])
+	f.Add(appendHello(nil, &hello{min: 1, max: 1, probe: true})[lengthSize:])
 	f.Add(appendHello(nil, &hello{min: 1, max: 1, version: 1, mode: 1, features: 3})[lengthSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, number, items, err := frameHead(body)
@@ -105,10 +108,13 @@ func FuzzStream(f *testing.F) {
 	f.Add(slices.Concat(request(1, message("counter/a", nil)), appendNumber(nil, frameCancel, 1), appendNumber(nil, framePing, 1)), true)
 	f.Add(slices.Concat(appendAnswer(nil, 1<<16, []byte("reply"), nil), appendAnswer(nil, 1<<16|1, nil, abi.NewError(abi.ErrTrap, "x"))), false)
 	f.Add(slices.Concat(appendKinds(nil, 1, []string{"a"}), appendRefusal(nil, Flood, "x"), appendNumber(nil, frameGoaway, 7)), false)
+	f.Add((&question{"who", []byte("x")}).append(nil, 1, time.Second), true)
+	f.Add(slices.Concat((&question{"none", nil}).append(nil, 1, 1), appendNumber(nil, frameCancel, 1)), true)
 	w := newWorld(f)
 	a := w.silent("a", "127.0.0.1:1", func(c *Config) {
 		c.Handler, c.MaxMessage, c.Log = handlerFunc(echo), 1<<10, slog.New(slog.DiscardHandler)
 		c.OnKinds, c.OnIncident = nil, nil
+		c.Services = map[string]Service{"who": func(_ context.Context, _ cluster.NodeID, p []byte) ([]byte, error) { return p, nil }}
 	})
 	f.Cleanup(func() { a.shut(f) })
 	p := must(a.peer(cluster.Node{ID: "b", Authority: "127.0.0.1:2"}))
@@ -116,16 +122,23 @@ func FuzzStream(f *testing.F) {
 		var wire *wire
 		answered := 0
 		var out *outbound
+		answering := func() bool { return false }
 		if inward {
 			c := newInbound(a.Link, "fuzz")
 			wire = &c.wire
+			answering = func() bool {
+				c.out.mu.Lock()
+				defer c.out.mu.Unlock()
+				return c.questions > 0
+			}
 		} else {
 			out = newOutbound(p)
 			out.state = open
 			out.peer.maxFrame = 1 << 20
 			wire = &out.wire
 			for range 2 {
-				if _, _, err := out.send(&call{request: true, deadline: forever, done: func([]byte, error) { answered++ }}, message("counter/a", nil), time.Now()); err != nil {
+				k := &call{request: true, deadline: forever, env: message("counter/a", nil), done: func([]byte, error) { answered++ }}
+				if _, _, err := out.send(k, time.Now()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -136,6 +149,9 @@ func FuzzStream(f *testing.F) {
 		wire.in = frameReader{src: bytes.NewReader(stream), max: 1<<10 + frameExtra}
 		if err := wire.read(); err == nil {
 			t.Fatal("it has no end")
+		}
+		for answering() {
+			runtime.Gosched()
 		}
 		replies := frameReader{src: bytes.NewReader(wire.out.buf), max: 1 << 20}
 		for {

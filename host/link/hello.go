@@ -23,10 +23,18 @@ type hello struct {
 	boot        uint64
 	authority   string
 	mode        cluster.Mode
-	features    uint64 // bits; what either side lacks is not used. None are defined yet
+	features    uint64 // bits; what either side lacks is not used
 	maxFrame    int    // bytes of a frame that it reads
 	maxInFlight int    // requests that it takes at a time
+	probe       bool   // it only wants to know who is there: the answer to it is a hello, and the end
 }
+
+// Features. Append, never reorder, never reuse.
+const (
+	featureAsk = 1 << 0 // it takes frameAsk
+
+	features = featureAsk // of this package
+)
 
 // Keys of a hello. Append, never reorder, never reuse. The first two mean the same in every version, so that a version that
 // is not known can be told.
@@ -42,6 +50,7 @@ const (
 	helloFeatures  = 8
 	helloMaxFrame  = 9
 	helloInFlight  = 10
+	helloProbe     = 11
 )
 
 func appendHello(b []byte, h *hello) []byte {
@@ -49,6 +58,9 @@ func appendHello(b []byte, h *hello) []byte {
 	b = openFrame(b, 2, frameHello)
 	n := 10
 	if h.version != 0 {
+		n++
+	}
+	if h.probe {
 		n++
 	}
 	b = abi.AppendMap(b, n)
@@ -67,6 +79,9 @@ func appendHello(b []byte, h *hello) []byte {
 	number(helloFeatures, h.features)
 	number(helloMaxFrame, uint64(h.maxFrame))
 	number(helloInFlight, uint64(h.maxInFlight))
+	if h.probe {
+		b = abi.AppendBool(abi.AppendUint(b, helloProbe), true)
+	}
 	return sealFrame(b, at)
 }
 
@@ -108,6 +123,8 @@ func readHello(r *abi.Reader, items int) (*hello, error) {
 			h.maxFrame = int(min(r.Uint(), 1<<30))
 		case helloInFlight:
 			h.maxInFlight = int(min(r.Uint(), maxInFlightLimit))
+		case helloProbe:
+			h.probe = r.Bool()
 		default:
 			r.Skip()
 		}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -19,35 +20,46 @@ type inbound struct {
 	live  atomic.Int64 // requests taken and not answered
 	bytes atomic.Int64
 
+	ctx    context.Context // of what is asked; ends with the connection
+	cancel context.CancelFunc
+
 	// Guarded by out.mu.
-	cancelled map[uint64]struct{} // requests that nobody awaits any more
-	farewell  bool                // the other end sends no more requests
-	refused   uint64              // for want of room
+	questions int                           // that services are answering
+	cancels   map[uint64]context.CancelFunc // theirs, by id
+	unwanted  map[uint64]struct{}           // requests that nobody awaits any more
+	farewell  bool                          // the other end sends no more requests
+	refused   uint64                        // for want of room
 }
 
 var _ role = (*inbound)(nil)
 
 func newInbound(l *Link, remote string) *inbound {
 	c := &inbound{}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.wire.init(l, c, false)
 	c.remote = remote
 	return c
 }
 
-// served is a request under way. Envelope and bookkeeping are one allocation.
-type served struct {
-	env      abi.Envelope
+// taken is a message or question under way: what its answer needs.
+type taken struct {
 	c        *inbound
 	id       uint64
 	size     int
 	answered atomic.Bool
 }
 
-// handle takes a request, a one-way message or a cancellation.
+// served is a message under way. Envelope and bookkeeping are one allocation.
+type served struct {
+	taken
+	env abi.Envelope
+}
+
+// handle takes a request, a one-way message, a question or a cancellation.
 func (c *inbound) handle(frame uint64, items int, r *abi.Reader, body []byte, now time.Time) error {
 	switch frame {
 	case frameRequest, frameOneWay:
-		s := &served{c: c}
+		s := &served{taken: taken{c: c}}
 		want := 1
 		if frame == frameRequest {
 			s.id, want = r.Uint(), 2
@@ -60,13 +72,15 @@ func (c *inbound) handle(frame uint64, items int, r *abi.Reader, body []byte, no
 		}
 		c.take(s, frame == frameRequest, body[r.Offset():], now)
 		return nil
+	case frameAsk:
+		return c.question(items, r)
 	case frameCancel:
 		id := r.Uint()
 		if items != 1 {
 			r.Fail("a cancellation has one item")
 		}
 		if r.End(); r.Err() == nil {
-			c.cancel(id)
+			c.cancelled(id)
 		}
 		return r.Err()
 	}
@@ -78,23 +92,17 @@ func (c *inbound) handle(frame uint64, items int, r *abi.Reader, body []byte, no
 // this connection has nothing to do with it.
 func (c *inbound) take(s *served, awaited bool, envelope []byte, now time.Time) {
 	l := c.link
-	s.size = len(envelope) + callOverhead
-	live, bytes := c.live.Add(1), c.bytes.Add(int64(s.size))
+	err := s.begin(len(envelope))
 	var done func([]byte, error)
 	if awaited {
 		done = s.done
 	}
-	err := abi.DecodeEnvelope(envelope, &s.env, now)
+	unreadable := abi.DecodeEnvelope(envelope, &s.env, now)
 	switch {
-	case err != nil:
-		err = fmt.Errorf("node %s cannot read the message: %w", l.cfg.Self.ID, err)
+	case unreadable != nil:
+		err = fmt.Errorf("node %s cannot read the message: %w", l.cfg.Self.ID, unreadable)
 	case len(s.env.Payload) > l.cfg.MaxMessage:
 		err = tooLarge(len(s.env.Payload), l.cfg.MaxMessage)
-	case live > int64(l.cfg.MaxInFlight) || bytes > int64(l.cfg.MaxBytes) && live > 1:
-		c.out.mu.Lock()
-		c.refused++
-		c.out.mu.Unlock()
-		err = abi.NewError(abi.ErrOverloaded, fmt.Sprintf("node %s has %d requests of node %s under way", l.cfg.Self.ID, live-1, c.from))
 	}
 	if err != nil {
 		if !awaited {
@@ -114,45 +122,59 @@ func (c *inbound) take(s *served, awaited bool, envelope []byte, now time.Time) 
 	if !awaited {
 		defer s.end()
 	}
-	defer c.guard(done)
+	defer c.guard("the handler of messages", done)
 	l.cfg.Handler.Handle(&s.env, c.from, done)
 }
 
-// guard is deferred around the handler.
-func (c *inbound) guard(done func([]byte, error)) {
+// begin counts a message or question of so many bytes, until end. The error says that there is no room for it.
+func (t *taken) begin(size int) error {
+	c, l := t.c, t.c.link
+	t.size = size + callOverhead
+	live, bytes := c.live.Add(1), c.bytes.Add(int64(t.size))
+	if live <= int64(l.cfg.MaxInFlight) && (bytes <= int64(l.cfg.MaxBytes) || live == 1) {
+		return nil
+	}
+	c.out.mu.Lock()
+	c.refused++
+	c.out.mu.Unlock()
+	return abi.NewError(abi.ErrOverloaded, fmt.Sprintf("node %s has %d requests of node %s under way", l.cfg.Self.ID, live-1, c.from))
+}
+
+// guard is deferred around the code of others.
+func (c *inbound) guard(what string, done func([]byte, error)) {
 	p := recover()
 	if p == nil {
 		return
 	}
-	c.link.cfg.Log.Error("the handler of messages panicked", "panic", p, "stack", string(debug.Stack()))
+	c.link.cfg.Log.Error(what+" panicked", "panic", p, "stack", string(debug.Stack()))
 	if done != nil {
-		done(nil, abi.NewError(abi.ErrInternal, "the node's handler of messages failed"))
+		done(nil, abi.NewError(abi.ErrInternal, what+" of node "+string(c.link.cfg.Self.ID)+" failed"))
 	}
 }
 
 // done answers the request. Of several calls the first counts.
-func (s *served) done(payload []byte, err error) {
-	if !s.answered.CompareAndSwap(false, true) {
+func (t *taken) done(payload []byte, err error) {
+	if !t.answered.CompareAndSwap(false, true) {
 		return
 	}
-	c := s.c
+	c := t.c
 	if err == nil && len(payload) > c.peer.maxFrame-frameExtra {
 		err = abi.NewError(abi.ErrPayloadTooLarge, fmt.Sprintf("the reply has %d bytes; node %s takes %d", len(payload), c.from,
 			c.peer.maxFrame-frameExtra))
 	}
 	o := &c.out
 	o.mu.Lock()
-	_, dropped := c.cancelled[s.id]
+	_, dropped := c.unwanted[t.id]
 	if dropped {
-		delete(c.cancelled, s.id)
+		delete(c.unwanted, t.id)
 	}
 	claimed := false
 	if !o.closed && !dropped {
-		o.buf = appendAnswer(o.buf, s.id, payload, err)
+		o.buf = appendAnswer(o.buf, t.id, payload, err)
 		claimed = o.claim()
 	}
 	o.mu.Unlock()
-	live := s.end()
+	live := t.end()
 	if claimed {
 		c.push(int(live))
 	}
@@ -168,10 +190,10 @@ func appendAnswer(b []byte, id uint64, payload []byte, err error) []byte {
 	return sealFrame(abi.AppendBytes(b, payload), at)
 }
 
-// end takes a message out of the count.
-func (s *served) end() (live int64) {
-	c := s.c
-	c.bytes.Add(-int64(s.size))
+// end takes a message or question out of the count.
+func (t *taken) end() (live int64) {
+	c := t.c
+	c.bytes.Add(-int64(t.size))
 	live = c.live.Add(-1)
 	if live == 0 {
 		c.settle()
@@ -189,15 +211,19 @@ func (c *inbound) settle() {
 	}
 }
 
-// cancel notes that nobody awaits a request. It ends the wait only: what the request asks for is done. A note that comes after
-// the reply is never used, so that their number is bounded.
-func (c *inbound) cancel(id uint64) {
+// cancelled notes that nobody awaits an answer. A message is handled all the same; a question is given up. A note that comes
+// after the answer is never used, so that their number is bounded.
+func (c *inbound) cancelled(id uint64) {
 	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	if c.cancelled == nil || len(c.cancelled) >= c.link.cfg.MaxInFlight {
-		c.cancelled = make(map[uint64]struct{})
+	if c.unwanted == nil || len(c.unwanted) >= c.link.cfg.MaxInFlight {
+		c.unwanted = make(map[uint64]struct{})
 	}
-	c.cancelled[id] = struct{}{}
+	c.unwanted[id] = struct{}{}
+	giveUp := c.cancels[id]
+	c.out.mu.Unlock()
+	if giveUp != nil {
+		giveUp()
+	}
 }
 
 func (c *inbound) goaway(Reason) {

@@ -347,7 +347,7 @@ func (l *Link) report(w *wire, err error, connected bool) {
 		}
 	}
 	switch {
-	case errors.Is(err, errFinished), errors.Is(err, errShutdown), errors.Is(err, errLeft):
+	case errors.Is(err, errProbed), errors.Is(err, errFinished), errors.Is(err, errShutdown), errors.Is(err, errLeft):
 		l.cfg.Log.Debug("a connection between nodes ended", append(args, "why", err)...)
 		return
 	case errors.As(err, &f):

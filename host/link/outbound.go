@@ -55,8 +55,8 @@ func newOutbound(p *peer) *outbound {
 // send takes a call: it writes its frame into the outbox, or keeps it until the connection stands. claimed tells the caller to push.
 // An error other than errRetired is the call's outcome; in either case the call stays the caller's. k is not to be looked at
 // after success: it may have been answered.
-func (c *outbound) send(k *call, env *abi.Envelope, now time.Time) (claimed bool, under int, err error) {
-	k.size = len(env.Payload) + callOverhead
+func (c *outbound) send(k *call, now time.Time) (claimed bool, under int, err error) {
+	k.size = k.payloadSize() + callOverhead
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
 	if c.state >= retired {
@@ -73,9 +73,8 @@ func (c *outbound) send(k *call, env *abi.Envelope, now time.Time) (claimed bool
 		c.calls.add(k)
 	}
 	if c.state == connecting {
-		k.env = env
 		c.waiting = append(c.waiting, k)
-	} else if err := c.encode(k, env, now); err != nil {
+	} else if err := c.encode(k, now); err != nil {
 		if k.request {
 			c.calls.take(k.id)
 		}
@@ -94,20 +93,27 @@ func (c *outbound) send(k *call, env *abi.Envelope, now time.Time) (claimed bool
 const callOverhead = 256
 
 // encode writes a call's frame. A frame that the other end would not read is taken back. out.mu is held.
-func (c *outbound) encode(k *call, env *abi.Envelope, now time.Time) error {
+func (c *outbound) encode(k *call, now time.Time) error {
 	o := &c.out
 	at, start := len(o.buf), o.position()
-	if k.request {
+	switch {
+	case k.ask != nil && c.peer.features&featureAsk == 0:
+		return c.p.error(abi.ErrUnsupported, "it speaks an older version, which answers no questions", nil)
+	case k.ask != nil:
+		o.buf = k.ask.append(o.buf, k.id, k.deadline-c.link.at(now))
+	case k.request:
 		o.buf = abi.AppendUint(openFrame(o.buf, 3, frameRequest), k.id)
-	} else {
+		o.buf = sealFrame(abi.AppendEnvelope(o.buf, k.env, now), at)
+	default:
 		o.buf = openFrame(o.buf, 2, frameOneWay)
+		o.buf = sealFrame(abi.AppendEnvelope(o.buf, k.env, now), at)
 	}
-	o.buf = sealFrame(abi.AppendEnvelope(o.buf, env, now), at)
 	if size := len(o.buf) - at - lengthSize; size > c.peer.maxFrame {
 		o.buf = o.buf[:at]
-		return c.p.tooLarge(len(env.Payload), c.peer.maxFrame-frameExtra)
+		return c.p.tooLarge(k.payloadSize(), c.peer.maxFrame-frameExtra)
 	}
-	k.start, k.written, k.env = start, true, nil
+	k.unsend()
+	k.start, k.written = start, true
 	return nil
 }
 
@@ -119,10 +125,10 @@ func (c *outbound) opened() {
 	c.state = open
 	c.limit = min(c.limit, c.peer.maxInFlight)
 	for _, k := range c.waiting {
-		if k.env == nil { // its caller left, or its deadline passed
+		if k.empty() { // its caller left, or its deadline passed
 			continue
 		}
-		if k.err = c.encode(k, k.env, now); k.err != nil {
+		if k.err = c.encode(k, now); k.err != nil {
 			if k.request {
 				c.calls.take(k.id)
 			}
@@ -181,7 +187,7 @@ func (c *outbound) abandon(id uint64) bool {
 // cancelLocked drops a call that waits for the connection, or has the other end told.
 func (c *outbound) cancelLocked(k *call) {
 	if !k.written {
-		k.env = nil
+		k.unsend()
 		return
 	}
 	if c.out.closed {

@@ -39,7 +39,8 @@ func (p *peer) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 		return nil, p.error(abi.CodeOf(err), "the caller stopped waiting before the message was sent", err)
 	}
 	k := p.link.getCall()
-	c, err := p.send(k, env, true)
+	k.env, k.request = env, true
+	c, err := p.send(k, true)
 	if err != nil {
 		return nil, err
 	}
@@ -49,35 +50,42 @@ func (p *peer) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 // Post sends env without waiting for anything. done is called with the outcome by a goroutine that reads from the network, or
 // watches deadlines. Without done nothing comes back, and nobody learns when the message is lost with its connection.
 func (p *peer) Post(env *abi.Envelope, done func([]byte, error)) error {
-	_, err := p.send(p.link.getPost(done), env, false)
+	k := p.link.getPost(done)
+	k.env, k.request = env, done != nil
+	_, err := p.send(k, false)
 	return err
 }
 
-// send hands a call to the connection. self: the caller may write by itself.
-func (p *peer) send(k *call, env *abi.Envelope, self bool) (*outbound, error) {
-	now := time.Now()
-	deadline := env.Deadline
-	if deadline.IsZero() {
-		deadline = now.Add(abi.DefaultRequest)
-	}
-	k.request = self || k.done != nil
-	k.deadline = p.link.at(deadline)
-	switch {
-	case !deadline.After(now):
-		return nil, p.error(abi.ErrTimeout, "the time was up before the message was sent", context.DeadlineExceeded)
+// send hands an envelope to the connection. self: the caller may write by itself.
+func (p *peer) send(k *call, self bool) (*outbound, error) {
+	switch env := k.env; {
 	case env.Target.IsZero():
 		return nil, p.error(abi.ErrInvalidArgument, "the envelope has no target", nil)
 	case !abi.ValidMethod(env.Method):
 		return nil, p.error(abi.ErrInvalidArgument, fmt.Sprintf("%.200q is no method name", env.Method), nil)
-	case len(env.Payload) > p.link.cfg.MaxMessage:
-		return nil, p.tooLarge(len(env.Payload), p.link.cfg.MaxMessage)
+	}
+	return p.dispatch(k, k.env.Deadline, self)
+}
+
+// dispatch hands a call to the connection.
+func (p *peer) dispatch(k *call, deadline time.Time, self bool) (*outbound, error) {
+	now := time.Now()
+	if deadline.IsZero() {
+		deadline = now.Add(abi.DefaultRequest)
+	}
+	k.deadline = p.link.at(deadline)
+	if size := k.payloadSize(); size > p.link.cfg.MaxMessage {
+		return nil, p.tooLarge(size, p.link.cfg.MaxMessage)
+	}
+	if !deadline.After(now) {
+		return nil, p.error(abi.ErrTimeout, "the time was up before the message was sent", context.DeadlineExceeded)
 	}
 	for {
 		c, err := p.connection()
 		if err != nil {
 			return nil, err
 		}
-		claimed, under, err := c.send(k, env, now)
+		claimed, under, err := c.send(k, now)
 		if err == errRetired {
 			p.forget(c)
 			continue

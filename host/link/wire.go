@@ -194,7 +194,7 @@ func (w *wire) frame(body []byte, now time.Time) error {
 	w.item = head
 	r := &w.item
 	switch number {
-	case frameRequest, frameOneWay, frameReply, frameFailure, frameCancel:
+	case frameRequest, frameOneWay, frameReply, frameFailure, frameCancel, frameAsk:
 		return w.role.handle(number, items, r, body, now)
 	}
 	if w.controls.Add(1) > controlBurst {

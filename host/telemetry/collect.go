@@ -16,6 +16,8 @@ type Snapshot struct {
 	Evictions uint64         // activations passivated to make room
 	Waiting   int            // actors that wait for others
 	Modules   map[string]int // module files by state
+	Members   map[string]int // nodes of the cluster by state, as this one sees them; nil: no cluster
+	Link      *LinkCounts    // nil: the node has no link
 }
 
 // KindCounts is what activations of one kind did since the node started.
@@ -50,15 +52,17 @@ var (
 	descEvictions = desc("evictions_total", "Activations passivated to make room.")
 	descWaiting   = desc("waiting_actors", "Actors that wait for other actors.")
 	descModules   = desc("module_files", "Module files in the directory of actors, by state.", "state")
+	descMembers   = desc("cluster_members", "Nodes of the cluster by state, as this node sees them, itself included.", "state")
 	descBuild     = desc("build_info", "1, labelled by the versions of the binary.", "version", "goversion")
 )
 
 // Describe implements [prometheus.Collector].
 func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{descRequests, descResolves, descRetried, descAttempts, descBlocked, descActors, descLeases,
-		descTurns, descInline, descErrors, descBytes, descEvictions, descWaiting, descModules, descBuild} {
+		descTurns, descInline, descErrors, descBytes, descEvictions, descWaiting, descModules, descMembers, descBuild} {
 		ch <- d
 	}
+	describeLink(ch)
 }
 
 // Collect implements [prometheus.Collector].
@@ -100,6 +104,12 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descEvictions, s.Evictions)
 	for state, n := range s.Modules {
 		ch <- gauge(descModules, float64(n), state)
+	}
+	for state, n := range s.Members {
+		ch <- gauge(descMembers, float64(n), state)
+	}
+	if s.Link != nil {
+		s.Link.collect(ch)
 	}
 	kinds := s.Kinds
 	if len(kinds) > MaxKinds {

@@ -16,13 +16,16 @@ import (
 // banner says on stderr what is loaded, and what to type next.
 func (a *app) banner(node *host.Node, dir string) {
 	w := a.stderr
+	if dir == "" {
+		dir = "the actors of other nodes"
+	}
 	fmt.Fprintf(w, "\nwasilo serves %s at %s\n\n", oneLine(dir), node.URL())
 	kinds := node.Kinds()
 	t := newTable(w)
 	t.indent = "  "
 	for i := range kinds {
 		k := &kinds[i]
-		t.row(k.Name, someNames(methodNames(k)), filepath.Base(k.File))
+		t.row(k.Name, someNames(methodNames(k)), fileOf(k))
 	}
 	_ = t.flush()
 	for _, f := range node.Files() {

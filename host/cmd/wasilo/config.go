@@ -11,12 +11,16 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/wasilo/wasilo/serfwatch"
 )
 
 const (
-	envPrefix   = "WASILO_"
-	defaultHTTP = "127.0.0.1:7700"
-	defaultFile = "wasilo.toml"
+	envPrefix     = "WASILO_"
+	defaultHTTP   = "127.0.0.1:7700"
+	defaultLink   = "127.0.0.1:7701"
+	defaultGossip = serfwatch.DefaultBind
+	defaultFile   = "wasilo.toml"
 )
 
 // Variables that are no setting of a node. WASILO_REQUIRE is for the project's test runs.
@@ -25,7 +29,11 @@ var otherVariables = []string{"WASILO_NODE", "WASILO_CONFIG", "WASILO_REQUIRE"}
 // nodeFlags declares a flag for every setting, and --config.
 func nodeFlags(flags *pflag.FlagSet) {
 	for _, s := range nodeSettings() {
-		flags.String(s.name, "", s.usage)
+		if s.list {
+			flags.StringArray(s.name, nil, s.usage)
+		} else {
+			flags.String(s.name, "", s.usage)
+		}
 	}
 	flags.String("config", "", "read `FILE` instead of ./"+defaultFile)
 }
@@ -63,12 +71,20 @@ func loadSettings(flags *pflag.FlagSet, env []string, defaults settings) (settin
 			}
 		}
 		if f := flags.Lookup(s.name); f.Changed {
-			if err := s.set(&c, f.Value.String()); err != nil {
+			if err := s.set(&c, flagText(f)); err != nil {
 				return c, usagef("--%s: %w", s.name, err)
 			}
 		}
 	}
 	return c, nil
+}
+
+// flagText is the value of a setting's flag, those of one that was repeated with commas between.
+func flagText(f *pflag.Flag) string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return f.Value.String()
 }
 
 // maxConfig bounds a configuration file, lest a wrong name, such as that of a device, fills the memory.
@@ -123,6 +139,8 @@ func variables(env []string, table []setting) (map[string]string, error) {
 func defaultSettings() settings {
 	c := settings{logLevel: slog.LevelInfo, logFormat: "text"}
 	c.host.HTTP = defaultHTTP
+	c.host.Net.Link = defaultLink
+	c.host.Net.Gossip = defaultGossip
 	c.host.ActorsDir = "actors"
 	c.host.Watch = true
 	c.host.Version = buildVersion()

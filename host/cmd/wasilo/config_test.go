@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,9 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/pflag"
 
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/serfwatch"
 )
 
 func load(t *testing.T, file string, env []string, args ...string) (settings, error) {
@@ -53,12 +56,16 @@ func TestPrecedence(t *testing.T) {
 func TestEverySetting(t *testing.T) {
 	values := map[string]string{
 		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json",
+		"link": "127.0.0.1:1", "gossip": "127.0.0.1:2", "join": "127.0.0.1:3,[::1]:4", "advertise": "localhost", "profile": "wan",
+		"mode": "client", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
 		"limits.memory": "128MiB", "limits.max_actors": "9", "limits.max_bytes": "1GiB",
 	}
 	want := defaultSettings()
 	want.logLevel, want.logFormat = slog.LevelDebug, "json"
 	want.host.HTTP, want.host.ActorsDir, want.host.DataDir, want.host.ID, want.host.Cluster = "127.0.0.1:9", "/a", "/d", "n1", "c1"
+	want.host.Net = host.Net{Link: "127.0.0.1:1", Gossip: "127.0.0.1:2", Join: []string{"127.0.0.1:3", "[::1]:4"}, Advertise: "localhost",
+		Profile: serfwatch.WAN, Mode: cluster.Client, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
 	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
 		Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30}
 	var file strings.Builder
@@ -79,6 +86,42 @@ func TestEverySetting(t *testing.T) {
 	} {
 		if got, err := try(); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
+		}
+	}
+}
+
+// A list is given by repeating the flag, with commas in a variable, as a list in the file; the weightiest is taken whole.
+func TestLists(t *testing.T) {
+	want := []string{"a:1", "b:2"}
+	for name, try := range map[string]func() (settings, error){
+		"file":     func() (settings, error) { return load(t, "join = ['a:1', 'b:2']\n", nil) },
+		"text":     func() (settings, error) { return load(t, "join = 'a:1, b:2'\n", nil) },
+		"variable": func() (settings, error) { return load(t, "join = ['c:3']\n", []string{"WASILO_JOIN=a:1,b:2"}) },
+		"flags": func() (settings, error) {
+			return load(t, "", []string{"WASILO_JOIN=c:3"}, "--join", "a:1", "--join", "b:2")
+		},
+		"flag": func() (settings, error) { return load(t, "", nil, "--join=a:1,b:2") },
+	} {
+		if c, err := try(); err != nil || !slices.Equal(c.host.Net.Join, want) {
+			t.Errorf("%s: %q, %v", name, c.host.Net.Join, err)
+		}
+	}
+	for file, says := range map[string]string{
+		"join = []":            "wasilo.toml:1: join: ",
+		"join = ['']":          "wasilo.toml:1: join: ",
+		"join = [5]":           "wasilo.toml:1: join: a list of texts is expected",
+		"join = [['a']]":       "wasilo.toml:1: join: a list of texts is expected",
+		"link = ['a:1']":       "wasilo.toml:1: link: a text or a whole number is expected",
+		"profile = 'fastest'":  `wasilo.toml:1: profile: "fastest" is no profile: fast, local, lan or wan`,
+		"\n[[join]]\naddr = 1": "wasilo.toml:2: join",
+	} {
+		if _, err := load(t, file, nil); err == nil || !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("%q:\n got %v\nwant %s…", file, err, says)
+		}
+	}
+	for _, args := range [][]string{{"--join", ""}, {"--join", "a:1,,b:2"}, {"--join", "a:1", "--join", ""}} {
+		if _, err := load(t, "", nil, args...); err == nil || !strings.HasPrefix(err.Error(), "--join: ") {
+			t.Errorf("%q: %v", args, err)
 		}
 	}
 }

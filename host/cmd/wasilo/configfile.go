@@ -70,7 +70,7 @@ func (f *configFile) apply(key toml.Key) error {
 		return fmt.Errorf("unknown key %s%s", key, didYouMean(path, f.keys()))
 	}
 	s := &f.table[i]
-	v, err := scalar(value)
+	v, err := text(s, value)
 	if err == nil && s.path && v != "" && !filepath.IsAbs(v) {
 		v = filepath.Join(filepath.Dir(f.name), v)
 	}
@@ -161,6 +161,23 @@ func (f *configFile) keys() []string {
 		keys = append(keys, f.table[i].key)
 	}
 	return keys
+}
+
+// text writes the value of a setting as its parser reads it.
+func text(s *setting, v any) (string, error) {
+	list, ok := v.([]any)
+	if !s.list || !ok {
+		return scalar(v)
+	}
+	parts := make([]string, 0, len(list))
+	for _, e := range list {
+		part, ok := e.(string)
+		if !ok {
+			return "", errors.New("a list of texts is expected")
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ","), nil
 }
 
 // scalar writes a value of the file as the parsers of settings read it.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -15,11 +16,19 @@ func (a *app) dev() *cobra.Command {
 		Long: `Run a node on this machine that serves the .wasm files of DIR (default ./actors) and follows the directory: a new or
 changed file counts for the next activation, a broken one is reported and the version before it stays.
 
-Compiled modules are kept in the user's cache directory, so the next start is quick. All settings of wasilo serve apply.`,
+Compiled modules are kept in the user's cache directory, so the next start is quick. All settings of wasilo serve apply.
+
+With --nodes N there are N nodes n1, n2, … in one cluster, each a process of its own, which end with this one. They listen on the
+ports of --http, --link and --gossip, the second one on ports higher by ten, and so on. The gossip is fast unless --profile says
+otherwise. With -o json, one line {"nodes":[{"url":…,"id":…,"link":…,"gossip":…,"pid":…},…]} on stdout says that all are
+ready and connected.`,
 		Example: `  wasilo dev
+  wasilo dev --nodes 3
   wasilo dev ./build --http 127.0.0.1:0
   wasilo dev --log-level debug`,
 	}
+	nodes := 0
+	cmd.Flags().Var(countFlag{&nodes, 1, mostNodes}, "nodes", "`N` nodes in one cluster, 1 to "+strconv.Itoa(mostNodes)+" (default: one, in this process)")
 	nodeFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 && cmd.Flags().Changed("actors") {
@@ -34,6 +43,17 @@ Compiled modules are kept in the user's cache directory, so the next start is qu
 		if len(args) == 1 {
 			c.host.ActorsDir = args[0]
 		}
+		if nodes > 0 {
+			if cmd.Flags().Changed("id") {
+				return usagef("--nodes calls the nodes n1, n2 and so on: leave out --id")
+			}
+			data, remove, err := fleetDataDir(c.host.DataDir)
+			if err != nil {
+				return err
+			}
+			defer remove()
+			return a.runFleet(cmd.Context(), c, cmd.Flags(), nodes, data)
+		}
 		if c.host.DataDir == "" {
 			dir, remove, err := devDataDir()
 			if err != nil {
@@ -44,7 +64,7 @@ Compiled modules are kept in the user's cache directory, so the next start is qu
 		}
 		return a.runNode(cmd.Context(), c, func(n *host.Node) error {
 			if c.logFormat != "json" { // else who reads stderr reads records
-				a.banner(n, c.host.ActorsDir)
+				a.banner(n, c.actorsDir())
 			}
 			return a.announce(n, c.host.ID)
 		})

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +14,8 @@ import (
 func (a *app) kinds() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "kinds [FLAGS]", Short: "List the kinds that a node serves", Args: takes(0, 0),
-		Long: `List the kinds that the node serves, with their methods, and the module files that it refused.
+		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused. FILE is
+the module of the node that is asked, "-" where it does not host the kind.
 
 With -o json there are the documentation, the schemas, an example and the version of each as well.`,
 		Example: `  wasilo kinds
@@ -32,14 +35,10 @@ With -o json there are the documentation, the schemas, an example and the versio
 		if a.output == outputJSON {
 			return a.printJSON(list)
 		}
-		t := newTable(a.stdout, "KIND", "METHODS", "STATE", "FILE")
+		t := newTable(a.stdout, "KIND", "METHODS", "STATE", "NODES", "FILE")
 		for i := range list.Kinds {
 			k := &list.Kinds[i]
-			file := "(native)"
-			if k.File != "" {
-				file = filepath.Base(k.File)
-			}
-			t.row(k.Name, methodNames(k), stateText(k.State), file)
+			t.row(k.Name, methodNames(k), stateText(k.State), fewNames(k.Nodes), fileOf(k))
 		}
 		if err := t.flush(); err != nil {
 			return err
@@ -52,4 +51,28 @@ With -o json there are the documentation, the schemas, an example and the versio
 		return nil
 	}
 	return cmd
+}
+
+// fileOf is the module that the node which was asked has the kind from.
+func fileOf(k *gateway.KindInfo) string {
+	switch {
+	case k.File != "":
+		return filepath.Base(k.File)
+	case k.Version == "": // of other nodes
+		return "-"
+	}
+	return "(native)"
+}
+
+// fewNames lists a few names and counts many; nil is not known.
+func fewNames(names []string) string {
+	const most = 24 // bytes
+	text := strings.Join(names, " ")
+	switch {
+	case names == nil:
+		return "-"
+	case len(names) == 0 || len(text) > most:
+		return strconv.Itoa(len(names))
+	}
+	return text
 }

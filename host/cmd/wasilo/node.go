@@ -38,9 +38,14 @@ func endSignals() []os.Signal {
 // second one returns at once.
 func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) error) error {
 	log := newLogger(a.stderr, c.logLevel, c.logFormat, a.env)
+	if c.leash && c.logFormat == "json" { // lines of text are marked by whoever holds the leash
+		log = log.With("node", c.host.ID)
+	}
 	c.host.Log = log
-	if err := checkActorsDir(c.host.ActorsDir); err != nil {
-		return err
+	if c.host.ActorsDir = c.actorsDir(); c.host.ActorsDir != "" {
+		if err := checkActorsDir(c.host.ActorsDir); err != nil {
+			return err
+		}
 	}
 	node, err := host.New(c.host)
 	if err != nil {
@@ -49,6 +54,9 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, endSignals()...)
 	defer signal.Stop(signals)
+	if c.leash {
+		followLeash(a.stdin, signals)
+	}
 
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -119,8 +127,8 @@ func unlessAnother(signals <-chan os.Signal, done <-chan error) (err error, forc
 		select {
 		case err = <-done:
 			return err, false
-		case <-signals:
-			if time.Since(first) >= sameSignal {
+		case s := <-signals:
+			if s != leashSlipped && time.Since(first) >= sameSignal {
 				return nil, true
 			}
 		}
@@ -132,8 +140,5 @@ func (a *app) announce(node *host.Node, id string) error {
 	if a.output != outputJSON {
 		return nil
 	}
-	return a.printJSON(struct {
-		URL string `json:"url"`
-		ID  string `json:"id"`
-	}{node.URL(), id})
+	return a.printJSON(announcement{URL: node.URL(), ID: id, Link: node.LinkAddr(), Gossip: node.GossipAddr()})
 }

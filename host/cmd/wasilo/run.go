@@ -109,19 +109,44 @@ func (a *app) command() *cobra.Command {
 			return about.Help()
 		},
 	})
-	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.inspect(), version} {
-		verb.Flags().SortFlags = false
-		verb.DisableFlagsInUseLine = true
-		run := verb.RunE
-		verb.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := run(cmd, args); err != nil {
-				return ranError{err}
+	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.members(), a.inspect(), a.ca(), a.node(), version} {
+		if verb.HasSubCommands() {
+			for _, sub := range verb.Commands() {
+				prepare(sub)
 			}
-			return nil
+		} else {
+			prepare(verb)
 		}
 		root.AddCommand(verb)
 	}
 	return root
+}
+
+// prepare makes a verb's errors known as its own, and its help look like that of the others.
+func prepare(verb *cobra.Command) {
+	verb.Flags().SortFlags = false
+	verb.DisableFlagsInUseLine = true
+	run := verb.RunE
+	verb.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := run(cmd, args); err != nil {
+			return ranError{err}
+		}
+		return nil
+	}
+}
+
+// group makes a command of others, which by itself shows its help.
+func group(cmd *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
+	cmd.DisableFlagsInUseLine = true
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownVerb(cmd, args[0])
+		}
+		return cmd.Help()
+	}
+	cmd.AddCommand(verbs...)
+	return cmd
 }
 
 func unknownVerb(root *cobra.Command, name string) error {

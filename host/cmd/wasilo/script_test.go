@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -62,11 +63,14 @@ func TestNodes(t *testing.T) {
 			env.Setenv("WASM", wasm)
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
-			env.Values["node"] = &process{}
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config")) // of the development authority
+			env.Setenv("WASILO_LINK", "127.0.0.1:0")
+			env.Setenv("WASILO_GOSSIP", "127.0.0.1:0")
+			env.Values["nodes"] = processes{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "halt": halt, "force": force, "eventually": eventually,
+			"exits": exits, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually, "unreachable": unreachable,
 		},
 	})
 }
@@ -91,11 +95,31 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// process is a node that a script started.
+// process is what a script started and has not ended.
 type process struct {
 	cmd    *exec.Cmd
 	stderr logBuffer
 	exited chan error
+}
+
+// processes are those of a script, by the name that it gives them.
+type processes map[string]*process
+
+// running finds the process that @NAME, the first argument, names; without one it is "node".
+func running(ts *testscript.TestScript, args []string) (name string, p *process, rest []string) {
+	name, rest = processName(args)
+	p = ts.Value("nodes").(processes)[name]
+	if p == nil {
+		ts.Fatalf("%s does not run", name)
+	}
+	return name, p, rest
+}
+
+func processName(args []string) (name string, rest []string) {
+	if len(args) > 0 && strings.HasPrefix(args[0], "@") {
+		return args[0][1:], args[1:]
+	}
+	return "node", args
 }
 
 // logBuffer keeps what a process writes, and wakes who waits for a part of it.
@@ -127,78 +151,107 @@ func (b *logBuffer) now() (string, <-chan struct{}) {
 
 func (b *logBuffer) String() string { s, _ := b.now(); return s }
 
-// start ARGS… runs `wasilo ARGS… -o json` until it says that it is ready, and sets WASILO_NODE and NODE_ID.
+// start [@NAME] ARGS… runs `wasilo ARGS… -o json` until it says that it is ready, and sets WASILO_NODE and, of each node
+// that it tells of, ID_URL, ID_LINK, ID_GOSSIP and ID_PID, ID being the node's; and NODE_ADDR, NODE_ID and PID of the last process.
 func start(ts *testscript.TestScript, neg bool, args []string) {
-	p := ts.Value("node").(*process)
-	if neg || p.cmd != nil {
-		ts.Fatalf("usage: start ARGS…, one node at a time")
+	name, args := processName(args)
+	all := ts.Value("nodes").(processes)
+	if neg || all[name] != nil {
+		ts.Fatalf("usage: start [@NAME] ARGS…, one process of a name at a time")
 	}
-	p.exited = make(chan error, 1)
-	p.stderr.text.Reset()
-	cmd := exec.Command("wasilo", append(args, "-o", "json")...)
-	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = environment(ts)
-	cmd.Stderr = &p.stderr
-	out, err := cmd.StdoutPipe()
+	p := &process{exited: make(chan error, 1)}
+	p.cmd = exec.Command("wasilo", append(args, "-o", "json")...)
+	p.cmd.Dir = ts.MkAbs(".")
+	p.cmd.Env = environment(ts)
+	p.cmd.Stderr = &p.stderr
+	out, err := p.cmd.StdoutPipe()
 	ts.Check(err)
-	ts.Check(cmd.Start())
-	p.cmd = cmd
+	ts.Check(p.cmd.Start())
+	all[name] = p
 	ts.Defer(func() {
-		if p.cmd == cmd {
-			_ = cmd.Process.Kill()
+		if all[name] == p {
+			_ = p.cmd.Process.Kill()
 			<-p.exited
-			ts.Logf("[stderr of the node]\n%s", p.stderr.String())
+			ts.Logf("[stderr of %s]\n%s", name, p.stderr.String())
 		}
 	})
 	line, readErr := bufio.NewReader(out).ReadBytes('\n')
-	go func() { p.exited <- cmd.Wait() }()
-	var ready struct{ URL, ID string }
-	if readErr != nil || json.Unmarshal(line, &ready) != nil || ready.URL == "" {
-		ts.Fatalf("the node did not say that it is ready, but %q: %v", line, readErr)
+	go func() { p.exited <- p.cmd.Wait() }()
+	var ready struct {
+		announcement
+		Nodes []announcement
 	}
-	ts.Setenv("WASILO_NODE", ready.URL)
-	ts.Setenv("NODE_ADDR", strings.TrimPrefix(ready.URL, "http://"))
-	ts.Setenv("NODE_ID", ready.ID)
+	if readErr == nil {
+		readErr = json.Unmarshal(line, &ready)
+	}
+	nodes := ready.Nodes
+	if len(nodes) == 0 {
+		ready.PID = p.cmd.Process.Pid
+		nodes = append(nodes, ready.announcement)
+	}
+	if readErr != nil || nodes[0].URL == "" {
+		ts.Fatalf("%s did not say that it is ready, but %q: %v", name, line, readErr)
+	}
+	for _, n := range nodes {
+		ts.Setenv(n.ID+"_URL", n.URL)
+		ts.Setenv(n.ID+"_LINK", n.Link)
+		ts.Setenv(n.ID+"_GOSSIP", n.Gossip)
+		ts.Setenv(n.ID+"_PID", strconv.Itoa(n.PID))
+	}
+	ts.Setenv("WASILO_NODE", nodes[0].URL)
+	ts.Setenv("NODE_ADDR", strings.TrimPrefix(nodes[0].URL, "http://"))
+	ts.Setenv("NODE_ID", nodes[0].ID)
+	ts.Setenv("PID", strconv.Itoa(p.cmd.Process.Pid))
 }
 
-// halt ends the node as an operator would; it must leave with 0. What it wrote to stderr is then in node.log.
+// halt [@NAME] ends a process as an operator would; it must leave with 0. What it wrote to stderr is then in NAME.log.
 func halt(ts *testscript.TestScript, neg bool, args []string) {
-	p := ts.Value("node").(*process)
-	if neg || p.cmd == nil || len(args) > 0 {
-		ts.Fatalf("usage: halt, after start")
+	name, p, rest := running(ts, args)
+	if neg || len(rest) > 0 {
+		ts.Fatalf("usage: halt [@NAME], after start")
 	}
 	ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
-	err := p.end(ts)
-	if err != nil {
-		ts.Fatalf("%v\n%s", err, p.stderr.String())
+	if err := p.end(ts, name); err != nil {
+		ts.Fatalf("%s: %v\n%s", name, err, p.stderr.String())
 	}
 }
 
-// end waits for the process and keeps its log in node.log.
-func (p *process) end(ts *testscript.TestScript) error {
+// crash [@NAME] ends a process as the system does when memory runs out.
+func crash(ts *testscript.TestScript, neg bool, args []string) {
+	name, p, rest := running(ts, args)
+	if neg || len(rest) > 0 {
+		ts.Fatalf("usage: crash [@NAME], after start")
+	}
+	ts.Check(p.cmd.Process.Kill())
+	_ = p.end(ts, name) // it was killed
+}
+
+// end waits for the process and keeps its log in NAME.log.
+func (p *process) end(ts *testscript.TestScript, name string) error {
 	err := <-p.exited
-	p.cmd = nil
-	ts.Check(os.WriteFile(ts.MkAbs("node.log"), []byte(p.stderr.String()), 0o600))
+	delete(ts.Value("nodes").(processes), name)
+	ts.Check(os.WriteFile(ts.MkAbs(name+".log"), []byte(p.stderr.String()), 0o600))
 	return err
 }
 
 // force signals, and again when the node has taken notice of the first, until the node holds it for a second one. It must
 // end at once, not with 0.
 func force(ts *testscript.TestScript, neg bool, args []string) {
-	p := ts.Value("node").(*process)
-	if neg || p.cmd == nil || len(args) > 0 {
-		ts.Fatalf("usage: force, after start")
+	name, p, rest := running(ts, args)
+	if neg || len(rest) > 0 {
+		ts.Fatalf("usage: force [@NAME], after start")
 	}
 	ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
 	for {
 		text, more := p.stderr.now()
-		if strings.Contains(text, "another signal ends at once") {
+		if strings.Contains(text, "another signal ends ") {
 			break
 		}
 		select {
 		case <-more:
 		case err := <-p.exited:
-			p.cmd = nil
+			p.exited <- err
+			_ = p.end(ts, name)
 			ts.Fatalf("it ended by the first signal: %v\n%s", err, text)
 		}
 	}
@@ -209,7 +262,7 @@ func force(ts *testscript.TestScript, neg bool, args []string) {
 		select {
 		case err := <-p.exited:
 			p.exited <- err
-			if err := p.end(ts); p.exitCode(err) != abi.ExitActor {
+			if err := p.end(ts, name); p.exitCode(err) != abi.ExitActor {
 				ts.Fatalf("after two signals: %v", err)
 			}
 			return
@@ -244,10 +297,32 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// unreachable URL… waits until nothing listens there any more.
+func unreachable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: unreachable URL…")
+	}
+	deadline := time.Now().Add(time.Minute)
+	for _, url := range args {
+		for {
+			conn, err := net.DialTimeout("tcp", strings.TrimPrefix(url, "http://"), time.Second)
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				break
+			}
+			if err == nil {
+				conn.Close()
+			}
+			if time.Now().After(deadline) {
+				ts.Fatalf("%s listens after a minute", url)
+			}
+		}
+	}
+}
+
 // environment is that of the script's own commands, as far as wasilo looks at it.
 func environment(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME", "WASILO_NODE", "GORACE"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "WASILO_NODE", "GORACE"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	for _, s := range nodeSettings() {
@@ -327,6 +402,16 @@ func (n *fakeNode) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) 
 }
 
 func (n *fakeNode) Ready() gateway.Readiness { return gateway.Readiness{Ready: true} }
+
+// Members lists two nodes: this one, and one that failed.
+func (n *fakeNode) Members() []gateway.MemberInfo {
+	return []gateway.MemberInfo{
+		{ID: "n1", Self: true, State: gateway.MemberAlive, Mode: "member", Boot: "01", Link: "127.0.0.1:7701", Gossip: "127.0.0.1:7946",
+			HTTP: "127.0.0.1:7700", Linked: true, Kinds: []string{"counter", "echo"}},
+		{ID: "n2", State: gateway.MemberFailed, Mode: "client", Boot: "02", Link: "127.0.0.1:7711", Gossip: "127.0.0.1:7956",
+			Problem: "no \x1b[31manswer\nat all"},
+	}
+}
 
 // Actors lists 250 actors of the kind counter.
 func (n *fakeNode) Actors(q gateway.ActorQuery) (page gateway.ActorPage) {

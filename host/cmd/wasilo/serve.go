@@ -16,9 +16,13 @@ Each setting comes from its flag, else from its variable (--max-message is WASIL
 else it has the default shown. In the file, log and limits are tables, and [kinds.NAME] has mailbox, turn, idle and memory
 of one kind; relative paths start at the file. Sizes are written "64MiB", times "5s".
 
-With -o json, one line {"url":…,"id":…} on stdout says that the node is ready, and where. A wrong configuration ends
-with exit code 2, a port in use or a directory that cannot be written with 1.`,
+Nodes that --join each other are one cluster: each actor lives on one of them and answers through all. Beyond loopback they need
+certificates and a gossip key; wasilo ca and wasilo node make them. --mode client is a node that hosts nothing and needs no actors.
+
+With -o json, one line {"url":…,"id":…,"link":…,"gossip":…} on stdout says that the node is ready, and where. A wrong configuration
+ends with exit code 2, a port in use or a directory that cannot be written with 1.`,
 		Example: `  wasilo serve --actors ./actors --data ./wasilo-data
+  wasilo serve --id n2 --http 127.0.0.1:7710 --link 127.0.0.1:7711 --gossip 127.0.0.1:7956 --join 127.0.0.1:7946
   wasilo serve --http 127.0.0.1:0 -o json
   WASILO_MAX_ACTORS=500000 wasilo serve --config /etc/wasilo/wasilo.toml
 
@@ -30,6 +34,8 @@ with exit code 2, a port in use or a directory that cannot be written with 1.`,
   idle = "1h"`,
 	}
 	nodeFlags(cmd.Flags())
+	cmd.Flags().Bool(leashFlag, false, "end gracefully when stdin ends")
+	_ = cmd.Flags().MarkHidden(leashFlag) // it is there
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		defaults := defaultSettings()
 		defaults.host.ID = "node"
@@ -38,6 +44,7 @@ with exit code 2, a port in use or a directory that cannot be written with 1.`,
 		if err != nil {
 			return err
 		}
+		c.leash = cmd.Flags().Changed(leashFlag)
 		return a.runNode(cmd.Context(), c, func(n *host.Node) error { return a.announce(n, c.host.ID) })
 	}
 	return cmd

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/serfwatch"
 )
 
 // settings is everything that configures a node.
@@ -15,6 +17,15 @@ type settings struct {
 	host      host.Config
 	logLevel  slog.Level
 	logFormat string // text or json
+	leash     bool   // end when stdin does
+}
+
+// actorsDir is where the node takes modules from: a client hosts nothing, whatever directory a shared file names.
+func (c *settings) actorsDir() string {
+	if c.host.Net.Mode == cluster.Client {
+		return ""
+	}
+	return c.host.ActorsDir
 }
 
 // setting is one knob of a node, whichever way it is turned: by --NAME, by WASILO_NAME, or by key in wasilo.toml.
@@ -23,6 +34,7 @@ type setting struct {
 	name  string // of the flag; of the variable when written with '_', in capitals, after WASILO_
 	usage string
 	path  bool // in the file it is relative to the file's directory
+	list  bool // the flag may be repeated, the file may have a list; set gets all of it, with commas
 	set   func(c *settings, value string) error
 }
 
@@ -57,6 +69,36 @@ func nodeSettings() []setting {
 		{key: "cluster", name: "cluster",
 			usage: "`NAME` of the cluster (default wasilo)",
 			set:   func(c *settings, v string) error { c.host.Cluster = v; return checkName(v) }},
+		{key: "link", name: "link",
+			usage: "`ADDR` at which other nodes send messages; port 0 takes a free one (default " + defaultLink + ")",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Link, err = notEmpty(v); return err }},
+		{key: "gossip", name: "gossip",
+			usage: "`ADDR` of the gossip, TCP and UDP; port 0 takes a free one (default " + defaultGossip + ")",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Gossip, err = notEmpty(v); return err }},
+		{key: "join", name: "join", list: true,
+			usage: "`ADDR` of the gossip of another node; repeat it for more (default: wait to be joined)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Join, err = parseList(v); return err }},
+		{key: "advertise", name: "advertise",
+			usage: "`HOST` by which others reach this node (default: that of --link and --gossip)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Advertise, err = notEmpty(v); return err }},
+		{key: "profile", name: "profile",
+			usage: "`PACE` of the gossip: " + choices(serfwatch.Profiles()) + " (default lan)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Profile, err = parseProfile(v); return err }},
+		{key: "mode", name: "mode",
+			usage: "`MODE`: member, or client, which hosts nothing and calls everything (default member)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Mode, err = parseMode(v); return err }},
+		{key: "ca", name: "ca", path: true,
+			usage: "`FILE` with the authority whose nodes are believed (default: the user's own, for loopback)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.CA, err = notEmpty(v); return err }},
+		{key: "cert", name: "cert", path: true,
+			usage: "`FILE` with this node's certificate by that authority",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Cert, err = notEmpty(v); return err }},
+		{key: "key", name: "key", path: true,
+			usage: "`FILE` with the certificate's key",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Key, err = notEmpty(v); return err }},
+		{key: "gossip_key", name: "gossip-key", path: true,
+			usage: "`FILE` with the key that encrypts the gossip (default: not encrypted, on loopback)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.GossipKey, err = notEmpty(v); return err }},
 		{key: "log.level", name: "log-level",
 			usage: "`LEVEL` of the log: debug, info, warn or error (default info)",
 			set:   func(c *settings, v string) (err error) { c.logLevel, err = parseLevel(v); return err }},

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/serfwatch"
 )
 
 // Parsers of configuration values. Each error says what is accepted.
@@ -139,6 +143,48 @@ func parseLogFormat(s string) (string, error) {
 		return "", fmt.Errorf(`%q is no format: "text" or "json"`, s)
 	}
 	return s, nil
+}
+
+func parseProfile(s string) (serfwatch.Profile, error) {
+	if p := serfwatch.Profile(s); slices.Contains(serfwatch.Profiles(), p) {
+		return p, nil
+	}
+	return "", fmt.Errorf("%q is no profile: %s", s, choices(serfwatch.Profiles()))
+}
+
+func parseMode(s string) (cluster.Mode, error) {
+	for _, m := range []cluster.Mode{cluster.Member, cluster.Client} {
+		if s == m.String() {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no mode: member or client", s)
+}
+
+// parseList splits what stands between commas.
+func parseList(s string) ([]string, error) {
+	parts := strings.Split(s, ",")
+	for i := range parts {
+		if parts[i] = strings.TrimSpace(parts[i]); parts[i] == "" {
+			return nil, fmt.Errorf("%q: it is empty, or has a comma too many", s)
+		}
+	}
+	return parts, nil
+}
+
+// choices names the values there are: "a, b or c".
+func choices[T ~string](values []T) string {
+	var b strings.Builder
+	for i, v := range values {
+		switch {
+		case i > 0 && i == len(values)-1:
+			b.WriteString(" or ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(v))
+	}
+	return b.String()
 }
 
 func notEmpty(s string) (string, error) {

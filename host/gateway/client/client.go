@@ -185,6 +185,12 @@ func (c *Client) Kinds(ctx context.Context) (*gateway.KindList, error) {
 	return &list, c.get(ctx, "/v1/kinds", &list)
 }
 
+// Members lists the nodes of the cluster as the node that is asked sees them.
+func (c *Client) Members(ctx context.Context) (*gateway.MemberList, error) {
+	var list gateway.MemberList
+	return &list, c.get(ctx, "/v1/members", &list)
+}
+
 // ActorsQuery asks for a page of active actors.
 type ActorsQuery struct {
 	Kind  string // "": all

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,10 @@ func (n *node) Files() []gateway.FileInfo {
 	return []gateway.FileInfo{{Path: "echo.wasm", State: gateway.FileLoaded}}
 }
 func (n *node) Ready() gateway.Readiness { return n.ready }
+func (n *node) Members() []gateway.MemberInfo {
+	return []gateway.MemberInfo{{ID: "n1", Self: true, State: gateway.MemberAlive, Mode: "member", Linked: true, Kinds: []string{"echo"}},
+		{ID: "n2", State: gateway.MemberFailed, Mode: "client", Problem: "it does not answer"}}
+}
 func (n *node) Actors(q gateway.ActorQuery) gateway.ActorPage {
 	asked := gateway.ActorInfo{Kind: "echo", ID: fmt.Sprintf("%s,%d,%s", q.Kind, q.Limit, q.After)}
 	return gateway.ActorPage{Actors: []gateway.ActorInfo{asked}, More: q.After.IsZero()}
@@ -129,6 +134,10 @@ func TestLists(t *testing.T) {
 	page, err = c.Actors(t.Context(), client.ActorsQuery{Kind: "echo", Limit: 5, After: page.Next})
 	if err != nil || page.Actors[0].ID != "echo,5,echo/,100," || page.Next != "" {
 		t.Errorf("%+v %v", page, err)
+	}
+	members, err := c.Members(t.Context())
+	if err != nil || len(members.Members) != 2 || !reflect.DeepEqual(members.Members, n.Members()) {
+		t.Errorf("%+v %v", members, err)
 	}
 	if h, err := c.Ready(t.Context()); err != nil || !h.Ready || len(h.Checks) != 1 {
 		t.Errorf("%+v %v", h, err)

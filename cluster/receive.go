@@ -1,0 +1,51 @@
+package cluster
+
+import (
+	"github.com/wasilo/wasilo/abi"
+)
+
+// Receive takes a message that another node sent here, since in its view this node owns the actor. It never blocks. done (which
+// may be nil) is called exactly once, at any time and from any goroutine, perhaps before Receive returns; it must not block. For
+// an envelope flagged abi.OneWay it is told that the message was accepted. The envelope must not be changed or used again
+// afterwards; without a deadline it gets the default one.
+//
+// The message goes to an activation of this node, made if need be, or is refused; it is never passed on to a third node, so
+// that views that differ cannot send it round in circles. A node that is not the owner answers ownership_changed and
+// names the one that it knows, and the sender tries there. While the actor is between two activations its messages are
+// kept, as those of [API.Post] are, and with them their order.
+func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, err error)) {
+	r := a.r
+	if env.Deadline.IsZero() {
+		env.Deadline = a.context.deadline(r.now())
+	}
+	var stale *pidEntry
+	if r.couriers.Load() == 0 {
+		if e := r.cache.get(env.Target); e != nil && e.route.Local() {
+			err := e.target.Post(env, done)
+			if err == nil {
+				return
+			}
+			if !moved(err) {
+				r.answer(&parcel{env: env, done: done, from: from}, err)
+				return
+			}
+			stale = e
+		}
+	}
+	p := &parcel{env: env, done: done, from: from}
+	if err := r.post(p, stale); err != nil {
+		r.answer(p, err)
+	}
+}
+
+// answer tells the sender of a post that it failed; where nobody is to be told, the log.
+func (r *Runtime) answer(p *parcel, err error) {
+	if p.done != nil {
+		p.done(nil, err)
+		return
+	}
+	if n := r.lost.Add(1); seldom(n) {
+		r.log.Warn("a message was lost, and nobody awaits its reply", "target", p.env.Target, "method", p.env.Method, "caller", p.env.Caller,
+			"from", p.from, "err", err, "lost", n)
+	}
+}

@@ -1,0 +1,136 @@
+package host
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/serfwatch"
+)
+
+// Net joins nodes into a cluster. The zero value is a cluster of this node alone.
+type Net struct {
+	// Link is the host:port at which other nodes reach this one, port 0 is any; "" is no cluster, whatever the other fields say.
+	Link string
+	// Gossip is the host:port of the gossip, TCP and UDP; "" is 127.0.0.1:7946, port 0 is any.
+	Gossip string
+	// Advertise is the host by which other nodes reach Link and Gossip; "" is the one that those name.
+	Advertise string
+	// Join are the host:port of the gossip of other nodes; without any the node waits to be joined.
+	Join []string
+	// Profile is the pace of the gossip; "" is serfwatch.LAN.
+	Profile serfwatch.Profile
+	// Mode: a cluster.Client hosts nothing, and calls everything.
+	Mode cluster.Mode
+	// CA, Cert and Key are files: the authority whose nodes are believed, this node's certificate by it, the certificate's key.
+	// Without all three it is the user's development authority, which serves loopback addresses only.
+	CA, Cert, Key string
+	// GossipKey is a file with a key of 32 bytes in base64, or several, a line each: the first encrypts, all decrypt. "" is
+	// gossip in the clear, on loopback only.
+	GossipKey string
+}
+
+// howToSecure is what to do for a cluster that spans machines.
+const howToSecure = "make an authority and a gossip key (`wasilo ca init DIR`), certify each node (`wasilo node cert ID --ca DIR`), " +
+	"and start it with --ca, --cert, --key and --gossip-key"
+
+// check tells bad what is wrong. What the packages below check by themselves is left to them.
+func (c *Net) check(bad func(format string, args ...any)) {
+	files := 0
+	for _, f := range []string{c.CA, c.Cert, c.Key} {
+		if f != "" {
+			files++
+		}
+	}
+	if files == 1 || files == 2 {
+		bad("net: ca, cert and key go together: give all three or none; %s", howToSecure)
+	}
+	if c.Mode != cluster.Member && c.Mode != cluster.Client {
+		bad("net.mode %d is neither member nor client", c.Mode)
+	}
+	if c.Advertise != "" && strings.ContainsAny(c.Advertise, ":/") && !isIP(c.Advertise) {
+		bad("net.advertise %q: a host name or an IP address, without a port", c.Advertise)
+	}
+	if c.Link == "" {
+		if len(c.Join) > 0 || c.Mode == cluster.Client {
+			bad("net: a node that joins others needs a link: give net.link")
+		}
+		return
+	}
+	switch gossip := or(c.Gossip, serfwatch.DefaultBind); {
+	case loopbackHost(gossip):
+	case files == 0:
+		bad("net.gossip %s is not loopback, and the development authority proves a node to its own machine only: %s", gossip, howToSecure)
+	case c.GossipKey == "":
+		bad("net.gossip %s is not loopback, and without a gossip key anybody could name members: %s", gossip, howToSecure)
+	}
+	if !loopbackHost(c.Link) && c.GossipKey == "" {
+		bad("net.link %s is not loopback: a cluster that spans machines needs a gossip key: %s", c.Link, howToSecure)
+	}
+}
+
+func isIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// loopbackHost reports whether host:port names this machine alone. A name other than localhost is not known to.
+func loopbackHost(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// errGossipKeys is wrapped by what [readGossipKeys] returns of a file that can be read.
+var errGossipKeys = errors.New("a gossip key is 32 bytes in base64, one a line: `wasilo ca init` makes one")
+
+// readGossipKeys reads the file of [Net.GossipKey].
+func readGossipKeys(name string) ([][]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	} else if exposed(info.Mode()) {
+		return nil, fmt.Errorf("gossip key: others may read %s (mode %#o): chmod 600 %s", name, info.Mode().Perm(), name)
+	}
+	const most = 64 << 10
+	text, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
+	var keys [][]byte
+	for i, line := range strings.Split(string(text), "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		key, err := base64.StdEncoding.DecodeString(line)
+		if err != nil || len(key) != 32 {
+			return nil, fmt.Errorf("%s:%d: %w", name, i+1, errGossipKeys)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s has none: %w", name, errGossipKeys)
+	}
+	return keys, nil
+}
+
+// exposed reports whether more than the owner, and a group that a secret was mounted for, may read a file.
+func exposed(mode fs.FileMode) bool { return mode.Perm()&^0o740 != 0 && runtime.GOOS != "windows" }

@@ -1,0 +1,66 @@
+package telemetry
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// LinkCounts is what the link to other nodes counts, over all of them: peers come and go under new names, so none has a label.
+type LinkCounts struct {
+	Outgoing int // connections that this node made and that stand
+	Incoming int // connections that others made
+	InFlight int // requests of this node that await replies
+	Serving  int // requests of others that have not been answered
+
+	Connected   uint64 // connections that this node made
+	Reconnected uint64 // of these, to a node that it had been connected to
+	Unreached   uint64 // attempts to connect that failed
+	Accepted    uint64 // connections from others that were admitted
+	Refused     uint64 // connections that were not admitted, for a fault of the other end
+	Dropped     uint64 // connections ended for a fault of the other end
+	Sent        uint64 // messages to other nodes
+	Overloaded  uint64 // messages of others refused for want of room
+	BytesIn     uint64 // read from the network, encrypted
+	BytesOut    uint64 // written to it
+}
+
+// Values of the label "direction".
+const (
+	directionOut = "out" // this node dialled, or wrote
+	directionIn  = "in"
+)
+
+var (
+	descLinkConnections = desc("link_connections", "Connections to other nodes that stand, by who made them.", "direction")
+	descLinkInFlight    = desc("link_requests_in_flight", "Requests to other nodes that await replies.")
+	descLinkServing     = desc("link_requests_serving", "Requests of other nodes that have not been answered.")
+	descLinkConnected   = desc("link_connected_total", "Connections to other nodes since the start, by who made them.", "direction")
+	descLinkReconnected = desc("link_reconnected_total", "Connections made to a node that was connected before.")
+	descLinkUnreached   = desc("link_unreached_total", "Attempts to connect to another node that failed.")
+	descLinkRefused     = desc("link_refused_total", "Connections not admitted, for a fault of the other end.")
+	descLinkDropped     = desc("link_dropped_total", "Connections ended for a fault of the other end.")
+	descLinkSent        = desc("link_messages_sent_total", "Messages to other nodes.")
+	descLinkOverloaded  = desc("link_overloaded_total", "Messages of other nodes refused for want of room.")
+	descLinkBytes       = desc("link_bytes_total", "Bytes read from and written to other nodes, encrypted.", "direction")
+)
+
+func describeLink(ch chan<- *prometheus.Desc) {
+	for _, d := range [...]*prometheus.Desc{descLinkConnections, descLinkInFlight, descLinkServing, descLinkConnected, descLinkReconnected,
+		descLinkUnreached, descLinkRefused, descLinkDropped, descLinkSent, descLinkOverloaded, descLinkBytes} {
+		ch <- d
+	}
+}
+
+func (l *LinkCounts) collect(ch chan<- prometheus.Metric) {
+	ch <- gauge(descLinkConnections, float64(l.Outgoing), directionOut)
+	ch <- gauge(descLinkConnections, float64(l.Incoming), directionIn)
+	ch <- gauge(descLinkInFlight, float64(l.InFlight))
+	ch <- gauge(descLinkServing, float64(l.Serving))
+	ch <- counter(descLinkConnected, l.Connected, directionOut)
+	ch <- counter(descLinkConnected, l.Accepted, directionIn)
+	ch <- counter(descLinkReconnected, l.Reconnected)
+	ch <- counter(descLinkUnreached, l.Unreached)
+	ch <- counter(descLinkRefused, l.Refused)
+	ch <- counter(descLinkDropped, l.Dropped)
+	ch <- counter(descLinkSent, l.Sent)
+	ch <- counter(descLinkOverloaded, l.Overloaded)
+	ch <- counter(descLinkBytes, l.BytesOut, directionOut)
+	ch <- counter(descLinkBytes, l.BytesIn, directionIn)
+}
