@@ -47,6 +47,7 @@ func (a *API) Get(ctx context.Context, id Identity) (ActorRef, error) {
 	if err != nil {
 		return ActorRef{}, t.resolveError(err)
 	}
+	t.record(RetrySucceeded)
 	if a.r.metrics != nil {
 		a.r.metrics.RecordResolveLatency(id, a.r.now()-start)
 	}
@@ -147,7 +148,7 @@ func (a *API) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 		env.Deadline = a.context.deadline(start)
 	}
 	e := r.cache.get(env.Target)
-	if e == nil || r.couriers.Load() != 0 {
+	if e == nil || r.isCarried(e.hash) {
 		return a.context.send(ctx, env, start, nil, nil)
 	}
 	payload, err := e.target.Deliver(ctx, env)
@@ -162,7 +163,7 @@ func (a *API) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 
 // failed sorts the error of a cached target: ask anew, or tell the caller.
 func (a *API) failed(ctx context.Context, env *abi.Envelope, start time.Duration, e *pidEntry, err error) ([]byte, error) {
-	if moved(err) {
+	if sendAgain(err, env.Flags&abi.Idempotent != 0) {
 		return a.context.send(ctx, env, start, e, err)
 	}
 	if answer, ok := err.(*abi.Error); ok {

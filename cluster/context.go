@@ -47,7 +47,7 @@ func (c *Context) send(ctx context.Context, env *abi.Envelope, start time.Durati
 	var resolved time.Duration
 	err := t.refused(ctx, env.Deadline, stale, failure)
 	if err == nil {
-		err = r.behindCourier(ctx, env)
+		err = r.behindCourier(ctx, t, env)
 	}
 	if err == nil {
 		err = t.run(ctx, env.Deadline, func(e *pidEntry) (err error) {
@@ -61,6 +61,7 @@ func (c *Context) send(ctx context.Context, env *abi.Envelope, start time.Durati
 	if err != nil {
 		return nil, t.requestError(env, err)
 	}
+	t.record(RetrySucceeded)
 	if r.metrics != nil {
 		r.metrics.RecordResolveLatency(env.Target, resolved-t.began)
 		r.metrics.RecordRequestLatency(env.Target, r.now()-start)

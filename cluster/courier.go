@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -13,54 +15,71 @@ import (
 // queue, so that nothing overtakes.
 type courier struct {
 	id    Identity
-	queue []*parcel // guarded by Runtime.mu
+	hash  uint64
+	queue []*parcel // in the order in which they were sent; guarded by Runtime.mu
+	cause error     // why it is waiting, if it is; guarded by Runtime.mu
 }
 
-// parcel is a place in a courier's queue: of a post, or of a request that waits for its turn behind the posts.
-type parcel struct {
-	env     *abi.Envelope
-	done    func([]byte, error) // may be nil
-	from    NodeID              // of the node that sent it here; "" is this one
-	arrived chan struct{}       // of a request; env is nil then
-	expiry  *time.Timer         // tells done in time while the courier is busy with others; nil without done
-	taken   bool                // guarded by Runtime.mu: whoever sets it sees to the parcel
-}
+// maxCouriers bounds the identities that have one. A node that cannot be reached may own any number of them, and each courier
+// costs a goroutine.
+const maxCouriers = 1 << 14
 
-// tries returns the retry loop of a post. One that came from another node goes to an activation here or nowhere.
-func (p *parcel) tries(r *Runtime) *tries {
-	t := newTries(r, p.env)
-	t.q.here = p.from != ""
-	return t
+// carried counts couriers by a part of their identity's hash, so that what is sent to others can tell that there is none
+// without a lock.
+type carried [1024]atomic.Int32
+
+func (c *carried) of(hash uint64) *atomic.Int32 { return &c[hash>>32%uint64(len(c))] }
+
+// isCarried reports whether an identity may have a courier: of one that has, always.
+func (r *Runtime) isCarried(hash uint64) bool {
+	return r.couriers.Load() != 0 && r.carried.of(hash).Load() != 0
 }
 
 // park gives a post to the courier of its target if there is one, or in any case if force is set. The error is the refusal of
 // a full queue or of a runtime that has ended.
 func (r *Runtime) park(p *parcel, force bool) (taken bool, err error) {
-	if !force && r.couriers.Load() == 0 {
+	id := p.env.Target
+	hash := r.cache.hash(id)
+	if !force && !r.isCarried(hash) {
 		return false, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	id := p.env.Target
 	c := r.mail[id]
 	switch {
 	case c == nil && !force:
 		return false, nil
+	case c == nil && len(r.mail) >= maxCouriers:
+		return false, abi.NewError(abi.ErrOverloaded, fmt.Sprintf("messages for %d actors wait for a place to go already", len(r.mail)))
 	case c == nil:
-		c = &courier{id: id}
+		c = &courier{id: id, hash: hash}
 		if !r.spawnLocked(func() { r.carry(c) }) {
 			return false, abi.NewError(abi.ErrShuttingDown, "this node is leaving")
 		}
-		r.mail[c.id] = c
+		r.mail[id] = c
+		r.carried.of(hash).Add(1)
 		r.couriers.Add(1)
 	case len(c.queue) >= abi.DefaultMailbox:
-		return false, abi.NewError(abi.ErrMailboxFull, fmt.Sprintf("%d messages wait for the next activation of %s", len(c.queue), c.id))
+		return false, abi.NewError(abi.ErrMailboxFull, fmt.Sprintf("%d messages wait for the next activation of %s", len(c.queue), id))
 	}
+	p.taken = false
 	if p.done != nil {
 		p.expiry = time.AfterFunc(time.Until(p.env.Deadline), func() { r.expire(p) })
 	}
-	c.queue = append(c.queue, p)
+	r.queueLocked(c, p)
 	return true, nil
+}
+
+// queueLocked enters p behind what was sent before it. r.mu is held.
+func (r *Runtime) queueLocked(c *courier, p *parcel) {
+	if p.seq == 0 {
+		p.seq = r.sends.Add(1)
+	}
+	at := len(c.queue)
+	for at > 0 && c.queue[at-1].seq > p.seq { // one that has come back
+		at--
+	}
+	c.queue = slices.Insert(c.queue, at, p)
 }
 
 // expire answers a parcel whose deadline passes while it waits.
@@ -68,11 +87,24 @@ func (r *Runtime) expire(p *parcel) {
 	r.mu.Lock()
 	late := !p.taken
 	p.taken = true
-	r.mu.Unlock()
-	if late {
-		r.answer(p, &RequestError{Identity: p.env.Target, Method: p.env.Method, Reason: ErrTimeout,
-			Err: fmt.Errorf("%w: %w", errWaiting, context.DeadlineExceeded)})
+	var cause error
+	if c := r.mail[p.env.Target]; c != nil {
+		cause = c.cause
 	}
+	r.mu.Unlock()
+	if !late {
+		return
+	}
+	if p.failure != nil {
+		cause = p.failure
+	}
+	end := context.DeadlineExceeded
+	if cause == nil {
+		end = fmt.Errorf("%w: %w", errWaiting, end)
+	}
+	t := p.tries(r)
+	t.last = cause
+	r.answer(p, t.requestError(p.env, t.gaveUp(end)))
 }
 
 // carry delivers until the queue is empty.
@@ -85,7 +117,7 @@ func (r *Runtime) carry(c *courier) {
 		case p.arrived != nil:
 			close(p.arrived)
 		default:
-			r.deliver(p)
+			r.deliver(c, p)
 		}
 	}
 }
@@ -94,6 +126,7 @@ func (r *Runtime) carry(c *courier) {
 func (r *Runtime) pick(c *courier) *parcel {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	c.cause = nil
 	for len(c.queue) > 0 {
 		p := c.queue[0]
 		c.queue[0], c.queue = nil, c.queue[1:]
@@ -107,24 +140,30 @@ func (r *Runtime) pick(c *courier) *parcel {
 		return p
 	}
 	delete(r.mail, c.id)
+	r.carried.of(c.hash).Add(-1)
 	r.couriers.Add(-1)
 	return nil
 }
 
-func (r *Runtime) deliver(p *parcel) {
+// deliver sees a parcel to the next target that takes it.
+func (r *Runtime) deliver(c *courier, p *parcel) {
 	t := p.tries(r)
-	if err := t.run(r.ctx, p.env.Deadline, func(e *pidEntry) error { return e.target.Post(p.env, p.done) }); err != nil {
+	t.courier = c
+	stale, failure := p.stale, p.failure
+	p.stale = nil
+	err := t.refused(r.ctx, p.env.Deadline, stale, failure)
+	if err == nil {
+		err = t.run(r.ctx, p.env.Deadline, func(e *pidEntry) error { return r.hand(p, e) })
+	}
+	if err != nil {
 		r.answer(p, t.requestError(p.env, err))
 	}
 }
 
 // behindCourier lets a request wait until what was posted to its target before it has been delivered.
-func (r *Runtime) behindCourier(ctx context.Context, env *abi.Envelope) error {
-	if r.couriers.Load() == 0 {
+func (r *Runtime) behindCourier(ctx context.Context, t *tries, env *abi.Envelope) error {
+	if !r.isCarried(r.cache.hash(env.Target)) {
 		return nil
-	}
-	if err := deadlock(env.Target, env.Chain); err != nil {
-		return err
 	}
 	r.mu.Lock()
 	c := r.mail[env.Target]
@@ -132,11 +171,32 @@ func (r *Runtime) behindCourier(ctx context.Context, env *abi.Envelope) error {
 		r.mu.Unlock()
 		return nil
 	}
-	p := &parcel{arrived: make(chan struct{})}
-	c.queue = append(c.queue, p)
-	r.mu.Unlock()
-	if err := waitFor(ctx, p.arrived, time.Until(env.Deadline)); err != nil {
-		return &gaveUp{end: err}
+	if err := deadlock(env.Target, env.Chain); err != nil {
+		r.mu.Unlock()
+		return err
 	}
-	return nil // late or not: run looks at the time
+	p := &parcel{arrived: make(chan struct{})}
+	r.queueLocked(c, p)
+	r.mu.Unlock()
+	left := time.NewTimer(time.Until(env.Deadline))
+	defer left.Stop()
+	select {
+	case <-p.arrived:
+		return nil
+	case <-left.C:
+		return r.behindForEver(c, p, t, context.DeadlineExceeded)
+	case <-ctx.Done():
+		return r.behindForEver(c, p, t, ctx.Err())
+	}
+}
+
+// behindForEver ends the wait of a request behind a courier.
+func (r *Runtime) behindForEver(c *courier, p *parcel, t *tries, end error) error {
+	r.mu.Lock()
+	p.taken = true
+	if t.last == nil {
+		t.last = c.cause
+	}
+	r.mu.Unlock()
+	return t.gaveUp(end)
 }

@@ -73,6 +73,8 @@ type ResolveError struct {
 	Reason   error    // to branch on: one of the sentinels above
 	Err      error    // what it came from, or nil
 	Code     abi.Code // on the wire
+
+	others bool // other nodes are the reason
 }
 
 func (e *ResolveError) Error() string {
@@ -138,8 +140,12 @@ func (e *RequestError) Error() string {
 // Unwrap returns the reason and the cause.
 func (e *RequestError) Unwrap() []error { return both(e.Reason, e.Err) }
 
-// WireCode returns timeout for a time-out, else the code of the cause.
+// WireCode returns the code of the cause, and timeout for a time-out; but if it is certain that nothing was done in all that
+// time, the retryable code of what stood in the way, for instance unreachable.
 func (e *RequestError) WireCode() abi.Code {
+	if gave, ok := e.Err.(*gaveUp); ok {
+		return gave.WireCode()
+	}
 	if code, ok := e.Reason.(abi.Code); ok {
 		return code
 	}

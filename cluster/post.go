@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"time"
+
 	"github.com/wasilo/wasilo/abi"
 )
 
@@ -9,33 +11,75 @@ import (
 // sent and that done will not be called. An envelope without a deadline gets the default one; it must not be changed
 // or used again afterwards.
 //
-// Messages of one caller to one actor keep their order, also relative to [API.Send]. While the actor is between two
-// activations, its messages are kept for the next one, up to abi.DefaultMailbox of them, until their deadlines.
+// While there is nowhere to send it (the actor is between two activations, its node cannot be reached or leaves, nobody hosts
+// its kind at present) a message is kept, up to abi.DefaultMailbox of them for an actor, until its deadline. So is one that
+// another node has refused after Post returned: it is sent again where it belongs. One that nobody awaits and that fails in the
+// end is lost with a line in the log; a one-way message is no more than that.
+//
+// Messages of one caller to one actor keep their order, also relative to [API.Send], as long as the actor lives on this node.
+// Messages to another node keep it while they take one way. When some have been refused, for the actor has moved or the node
+// was lost, those that come back are put in order again, but what the caller sends before it is known that they were refused may
+// overtake them.
 func (a *API) Post(env *abi.Envelope, done func(payload []byte, err error)) error {
 	r := a.r
 	if env.Deadline.IsZero() {
 		env.Deadline = a.context.deadline(r.now())
 	}
-	var stale *pidEntry
-	if r.couriers.Load() == 0 {
-		if e := r.cache.get(env.Target); e != nil {
-			err := e.target.Post(env, done)
-			if err == nil || !moved(err) {
-				return err
-			}
-			stale = e
-		}
+	e := r.cache.get(env.Target)
+	if e == nil || r.isCarried(e.hash) {
+		return r.post(&parcel{env: env, done: done}, nil)
 	}
-	return r.post(&parcel{env: env, done: done}, stale)
+	if !e.route.Local() {
+		p := &parcel{env: env, done: done}
+		return r.posted(p, e, r.hand(p, e))
+	}
+	err := e.target.Post(env, done)
+	if err == nil || !moved(err) {
+		return err
+	}
+	return r.post(&parcel{env: env, done: done}, e)
+}
+
+// parcel is a message that is posted, or the place in a courier's queue of a request that waits behind such messages.
+type parcel struct {
+	env     *abi.Envelope
+	done    func([]byte, error) // may be nil
+	from    NodeID              // of the node that sent it here; "" is this one
+	arrived chan struct{}       // of a request; env is nil then
+	seq     uint64              // its place among all that is sent; 0: it has none yet
+	t       *tries              // once it has been tried
+
+	stale   *pidEntry // whose target refused it; nil: none has
+	failure error     // what that answered
+
+	expiry *time.Timer // tells done in time while the courier is busy with others; nil without done
+	taken  bool        // guarded by Runtime.mu: whoever sets it sees to the parcel
+}
+
+// tries returns the retry loop of a post, the same one each time. One that came from another node goes to an activation here
+// or nowhere.
+func (p *parcel) tries(r *Runtime) *tries {
+	if p.t == nil {
+		p.t = newTries(r, p.env)
+		p.t.q.here = p.from != ""
+	}
+	return p.t
+}
+
+// posted looks at what came of handing a parcel to the target of e.
+func (r *Runtime) posted(p *parcel, e *pidEntry, err error) error {
+	if err == nil || !moved(err) {
+		return err
+	}
+	return r.post(p, e)
 }
 
 // post resolves without blocking; what would have to wait goes to a courier. stale is the entry whose target refused, if
 // there was one. An error means that nothing was sent and that nobody has been told.
 func (r *Runtime) post(p *parcel, stale *pidEntry) error {
-	env := p.env
 	t := p.tries(r)
-	if env.Target.IsZero() {
-		return t.requestError(env, errNoTarget)
+	if p.env.Target.IsZero() {
+		return t.requestError(p.env, errNoTarget)
 	}
 	if taken, err := r.park(p, false); taken || err != nil {
 		return err
@@ -46,17 +90,50 @@ func (r *Runtime) post(p *parcel, stale *pidEntry) error {
 		t.q.refused = stale.route.Epoch
 	}
 	a, err := r.resolveOnce(&t.q)
-	if err != nil {
-		return t.requestError(env, err)
+	if err != nil && (t.q.here || !passing(err)) {
+		return t.requestError(p.env, err)
 	}
+	p.failure = err
 	if a.entry != nil {
-		if err = a.entry.target.Post(env, p.done); err == nil || !moved(err) {
+		if err = r.hand(p, a.entry); err == nil || !moved(err) {
 			return err
 		}
 		r.cache.forget(a.entry)
 	}
 	_, err = r.park(p, true)
 	return err
+}
+
+// hand gives a parcel to a target. From another node the outcome comes later, and may bring the parcel back.
+func (r *Runtime) hand(p *parcel, e *pidEntry) error {
+	if e.route.Local() {
+		return e.target.Post(p.env, p.done)
+	}
+	if p.seq == 0 {
+		p.seq = r.sends.Add(1)
+	}
+	return e.target.Post(p.env, func(payload []byte, err error) { r.came(p, e, payload, err) })
+}
+
+// came is the outcome of a parcel that another node had: the sender's, or a reason to try again.
+func (r *Runtime) came(p *parcel, e *pidEntry, payload []byte, err error) {
+	switch {
+	case err == nil:
+		if p.done != nil {
+			p.done(payload, nil)
+		}
+		return
+	case !sendAgain(err, p.env.Flags&abi.Idempotent != 0):
+	default:
+		p.stale, p.failure = e, err
+		if abi.CodeOf(err) == abi.ErrOutcomeUnknown {
+			p.tries(r).doubt = true
+		}
+		if _, refused := r.park(p, true); refused == nil {
+			return
+		}
+	}
+	r.answer(p, err)
 }
 
 // errNoTarget refuses an envelope to nobody.

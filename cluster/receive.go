@@ -18,22 +18,22 @@ func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, 
 	if env.Deadline.IsZero() {
 		env.Deadline = a.context.deadline(r.now())
 	}
-	var stale *pidEntry
-	if r.couriers.Load() == 0 {
-		if e := r.cache.get(env.Target); e != nil && e.route.Local() {
-			err := e.target.Post(env, done)
-			if err == nil {
-				return
-			}
-			if !moved(err) {
-				r.answer(&parcel{env: env, done: done, from: from}, err)
-				return
-			}
-			stale = e
+	var err error
+	e := r.cache.get(env.Target)
+	direct := e != nil && e.route.Local() && !r.isCarried(e.hash)
+	if direct {
+		if err = e.target.Post(env, done); err == nil {
+			return
 		}
 	}
 	p := &parcel{env: env, done: done, from: from}
-	if err := r.post(p, stale); err != nil {
+	switch {
+	case !direct:
+		err = r.post(p, nil)
+	case moved(err):
+		err = r.post(p, e)
+	}
+	if err != nil {
 		r.answer(p, err)
 	}
 }

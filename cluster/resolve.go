@@ -17,8 +17,10 @@ type query struct {
 	reason   string // of an activation that it brings about
 	existing bool   // only an actor that is active
 	here     bool   // only an activation of this node
-	refused  abi.Epoch
-	chain    []Identity // who waits for this, itself perhaps included
+	// finishing: for an actor's turn. While this node leaves, it may still reach other nodes.
+	finishing bool
+	refused   abi.Epoch
+	chain     []Identity // who waits for this, itself perhaps included
 }
 
 // answer is what one round of a resolve came to: an entry, something to wait for, or neither with an error.
@@ -31,7 +33,8 @@ type answer struct {
 
 // resolveOnce does one round. It never blocks.
 func (r *Runtime) resolveOnce(q *query) (answer, error) {
-	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused}
+	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused,
+		Finishing: q.finishing && !q.here}
 	for {
 		r.mu.Lock()
 		effect := r.machine.Step(&in, r.now())[0]
@@ -121,18 +124,27 @@ func (r *Runtime) activate(lease Lease, self *Node, reason string) (*pidEntry, e
 	return e, nil
 }
 
-// forward makes an entry for an actor of another node, and remembers it if the decision still holds.
-func (r *Runtime) forward(id Identity, m *Node, decided *View) (*pidEntry, error) {
+// way makes an entry for an actor of another node. It is not in the cache.
+func (r *Runtime) way(id Identity, m *Node) (*pidEntry, error) {
 	if r.cfg.Transport == nil {
 		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Code: abi.ErrUnsupported,
 			Err: abi.NewError(abi.ErrUnsupported, "it lives on node "+string(m.ID)+", and this node has no transport to others")}
 	}
 	target, err := r.cfg.Transport.Target(*m)
 	if err != nil {
-		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Err: err, Code: abi.CodeOf(err)}
+		return nil, &ResolveError{Identity: id, Reason: ErrNotResolvable, Err: err, Code: abi.CodeOf(err), others: true}
 	}
-	e := &pidEntry{hash: r.cache.hash(id), id: id, target: target,
-		route: core.Route{Member: m, Partition: core.PartitionOf(id)}}
+	return &pidEntry{hash: r.cache.hash(id), id: id, target: target,
+		route: core.Route{Member: m, Partition: core.PartitionOf(id)}}, nil
+}
+
+// forward is the way to the owner that a view named, and remembers it if the decision still holds. Where a redirect led is
+// not remembered: once the views agree again, resolving leads there too.
+func (r *Runtime) forward(id Identity, m *Node, decided *View) (*pidEntry, error) {
+	e, err := r.way(id, m)
+	if err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	if r.machine.View() == decided {
 		r.cache.put(e)

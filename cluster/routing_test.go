@@ -164,7 +164,7 @@ func TestB4_2_OnlyWhatDidNothingIsSentAgain(t *testing.T) {
 			n.silo.onDeliver = func(*activation, *abi.Envelope) ([]byte, error) { sent++; return nil, abi.NewError(info.Code, "no") }
 			_, err := n.request("counter/a")
 			again := info.Code == abi.ErrOwnershipChanged || info.Code == abi.ErrNoQuorum || info.Code == abi.ErrBlocked ||
-				info.Code == abi.ErrNotReady || info.Code == abi.ErrShuttingDown
+				info.Code == abi.ErrNotReady || info.Code == abi.ErrShuttingDown || info.Code == abi.ErrUnreachable
 			if again && !info.Retryable {
 				t.Fatalf("%s must not be sent again", info.Name)
 			}

@@ -30,7 +30,9 @@ type Runtime struct {
 	view     atomic.Pointer[View]
 	couriers atomic.Int64 // identities whose posts are carried by a courier
 	shutting atomic.Bool
-	_        [64]byte      // what requests read is apart from what activations write
+	_        [64]byte // what requests read is apart from what activations write
+	carried  carried
+	sends    atomic.Uint64 // numbers what is posted to other nodes or waits, so that it keeps its order
 	lost     atomic.Uint64 // messages that failed and had nobody to be told
 	dirty    atomic.Bool   // there are events or gauges to flush
 	flushing sync.Mutex
@@ -41,6 +43,7 @@ type Runtime struct {
 	machine *core.Machine
 	gauges  gauges                     // as of the last step
 	waits   map[Identity]chan struct{} // closed when the core says Wake
+	changed chan struct{}              // closed when the view changes; nil while nobody waits for that
 	mail    map[Identity]*courier
 	empty   chan struct{} // closed when the core says Empty
 	isEmpty bool
@@ -169,6 +172,10 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 			v := r.machine.View()
 			r.view.Store(v)
 			r.cache.recheck(v)
+			if r.changed != nil {
+				close(r.changed)
+				r.changed = nil
+			}
 		case core.Revoke:
 			out.revoke = append(out.revoke, revocation{e.Handle.(*pidEntry).bridge, e.Lease})
 		case core.Wake:
@@ -274,6 +281,16 @@ func (r *Runtime) IsKindRegistered(kind string) bool {
 // View returns who owns what at present.
 func (r *Runtime) View() *View { return r.view.Load() }
 
+// viewChange returns the view and a channel that is closed when there is another.
+func (r *Runtime) viewChange() (*View, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
+	return r.machine.View(), r.changed
+}
+
 // Lease returns the lease of an identity on this node.
 func (r *Runtime) Lease(id Identity) (Lease, bool) {
 	r.mu.Lock()
@@ -327,10 +344,10 @@ func (r *Runtime) refusal(id Identity, refusal core.Refusal) *ResolveError {
 	case core.RefusedUnknownKind:
 		e.Reason, e.Err = ErrKindNotRegistered, errors.New(r.kindHint(id.Kind()))
 	case core.RefusedNoMember:
-		e.Reason = ErrLookupFailed
+		e.Reason, e.others = ErrLookupFailed, true
 		e.Err = abi.NewError(e.Code, "no member of the cluster hosts the kind "+strconv.Quote(id.Kind())+" at present")
 	case core.RefusedBlocked:
-		e.Reason = ErrBlocked
+		e.Reason, e.others = ErrBlocked, true
 		e.Err = errors.New("every node that hosts the kind " + strconv.Quote(id.Kind()) + " is on the block list")
 	case core.RefusedShuttingDown:
 		e.Reason, e.Err = ErrShuttingDown, errors.New("this node is leaving")

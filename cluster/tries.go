@@ -10,44 +10,39 @@ import (
 )
 
 // tries is the retry loop of one request: resolve, use what was found, and again while the cluster is in motion.
+//
+// What fails on this node (its activations that have gone, starts that are not ready) is tried as often as the retry policy
+// has attempts. What fails because of other nodes (they cannot be reached, leave, are not ready or own the actor no more, or
+// nobody hosts it at present) is tried until the deadline: the topology will tell who is there, and waiting costs nobody
+// anything. In between there is a back-off, which ends early when the view names another owner.
 type tries struct {
-	r     *Runtime
-	q     query
-	n     int           // attempts begun
-	began time.Duration // when the last one began to resolve
-	last  error         // what the one before failed with
+	r       *Runtime
+	q       query
+	n       int           // attempts begun
+	own     int           // of these, how many failed on this node
+	jumps   int           // and how many followed a redirect
+	began   time.Duration // when the last one began to resolve
+	owner   *Node         // whom the view named when it did; nil: nobody
+	next    *Node         // whom a refusal named instead, to be tried at once
+	hops    int           // redirects since the last back-off
+	last    error         // what the attempt before failed with
+	doubt   bool          // one of them may have done something
+	again   bool          // it may all the same be sent again
+	courier *courier      // that carries it, if there is one
 }
+
+// maxHops is how many redirects are followed before a back-off: views that name each other in a circle have to settle first.
+const maxHops = 2
 
 func newTries(r *Runtime, env *abi.Envelope) *tries {
 	// Nothing is stored yet: an actor that must exist is one that is active.
 	existing := env.Flags&(abi.OnlyIfActive|abi.MustExist) != 0
-	t := &tries{r: r, q: query{id: env.Target, reason: "call", existing: existing, chain: env.Chain}}
+	t := &tries{r: r, again: env.Flags&abi.Idempotent != 0,
+		q: query{id: env.Target, reason: "call", existing: existing, finishing: !env.Caller.IsZero(), chain: env.Chain}}
 	if env.Flags&abi.OneWay != 0 {
 		t.q.reason = "message"
 	}
 	return t
-}
-
-// gaveUp is the end of a loop that did not come to an answer: end says what ended it, last is the last real cause.
-type gaveUp struct{ end, last error }
-
-var errAttemptsUsedUp = errors.New("the attempts of the retry policy are used up")
-
-func (g *gaveUp) Error() string {
-	if g.last == nil {
-		return g.end.Error()
-	}
-	return g.end.Error() + "; the last failure: " + g.last.Error()
-}
-
-func (g *gaveUp) Unwrap() []error { return both(g.end, g.last) }
-
-// WireCode is what the end is to a caller: canceled if the caller went away, else timeout.
-func (g *gaveUp) WireCode() abi.Code {
-	if errors.Is(g.end, context.Canceled) {
-		return abi.ErrCanceled
-	}
-	return ErrTimeout
 }
 
 // run resolves and calls use with what it found, until use succeeds (nil), something fails for good (that error, a
@@ -59,20 +54,19 @@ func (t *tries) run(ctx context.Context, deadline time.Time, use func(*pidEntry)
 		}
 		t.n++
 		t.began = t.r.now()
-		e, err := t.r.lookup(ctx, &t.q, deadline, t.backoff())
+		e, err := t.find(ctx, deadline)
 		if err == nil {
 			if err = use(e); err == nil {
-				t.record(RetrySucceeded)
 				return nil
 			}
-			if !moved(err) {
+			if !sendAgain(err, t.again) {
 				return err
 			}
 			err = t.refused(ctx, deadline, e, err)
+		} else if errors.Is(err, errWaiting) {
+			err = t.gaveUp(err)
 		} else if passing(err) && !t.q.here {
 			err = t.failed(ctx, deadline, err)
-		} else if errors.Is(err, errWaiting) {
-			err = &gaveUp{end: err, last: t.last}
 		}
 		if err != nil {
 			return err
@@ -80,62 +74,135 @@ func (t *tries) run(ctx context.Context, deadline time.Time, use func(*pidEntry)
 	}
 }
 
-// refused prepares the next attempt after the target of e refused: the entry is forgotten. The first time there is no
-// back-off; this node's own ledger knows better than any back-off when there is something new. A nil e is no refusal.
+// find returns where the next attempt goes.
+func (t *tries) find(ctx context.Context, deadline time.Time) (*pidEntry, error) {
+	if m := t.next; m != nil {
+		t.next = nil
+		return t.r.way(t.q.id, m)
+	}
+	t.owner, _ = t.r.View().OwnerOf(t.q.id)
+	return t.r.lookup(ctx, &t.q, deadline, t.backoff())
+}
+
+// refused prepares the next attempt after the target of e refused: the entry is forgotten. There is no back-off where this
+// node's own ledger knows better than any back-off when there is something new, after a redirect, and after the first
+// refusal of a node that names no other, since the activation there may just have ended. A nil e is no refusal.
 func (t *tries) refused(ctx context.Context, deadline time.Time, e *pidEntry, err error) error {
 	if e == nil {
 		return nil
 	}
 	t.r.cache.forget(e)
-	first := t.n <= 1
+	t.last = err
 	t.n = max(t.n, 1)
-	if first || e.route.Local() {
-		if t.last = err; t.r.cfg.Retry.Exhausted(t.n) {
-			return &gaveUp{end: errAttemptsUsedUp, last: err}
+	if t.owner == nil { // the cached target's
+		t.owner = e.route.Member
+	}
+	if e.route.Local() {
+		if t.own++; t.r.cfg.Retry.Exhausted(t.own) {
+			return t.gaveUp(errAttemptsUsedUp)
 		}
 		t.q.refused = e.route.Epoch
 		return nil
 	}
-	return t.failed(ctx, deadline, err)
+	code := abi.CodeOf(err)
+	if code == abi.ErrOutcomeUnknown {
+		t.doubt = true
+	}
+	if t.next = t.redirected(e, err); t.next != nil {
+		t.hops++
+		t.jumps++
+		return nil
+	}
+	if code == abi.ErrOwnershipChanged && t.n == 1 {
+		return nil
+	}
+	return t.pause(ctx, deadline)
 }
 
-// failed waits before the next attempt, or says why there is none.
+// redirected returns the member that a refusal names, if it is worth a try: another one than the one that said so, and not this
+// node, which would have known.
+func (t *tries) redirected(e *pidEntry, err error) *Node {
+	owner, ok := redirect(err)
+	if !ok || t.hops >= maxHops || owner == e.route.Member.ID || owner == t.r.cfg.Self.ID {
+		return nil
+	}
+	top := t.r.View().Topology()
+	if top == nil {
+		return nil
+	}
+	m, ok := top.Member(owner)
+	if !ok {
+		return nil
+	}
+	return &m
+}
+
+// failed waits before the next attempt after a resolve that failed, or says why there is none.
 func (t *tries) failed(ctx context.Context, deadline time.Time, err error) error {
-	if t.last = err; t.r.cfg.Retry.Exhausted(t.n) {
-		return &gaveUp{end: errAttemptsUsedUp, last: err}
+	t.last = err
+	if !ofOthers(err) {
+		if t.own++; t.r.cfg.Retry.Exhausted(t.own) {
+			return t.gaveUp(errAttemptsUsedUp)
+		}
 	}
-	if err := sleep(ctx, min(t.backoff(), time.Until(deadline))); err != nil {
-		return &gaveUp{end: err, last: t.last}
+	return t.pause(ctx, deadline)
+}
+
+// pause waits for the back-off, for the view to name another owner, or for the end of ctx or the time: then the error is a
+// *gaveUp.
+func (t *tries) pause(ctx context.Context, deadline time.Time) error {
+	if c := t.courier; c != nil {
+		t.r.mu.Lock()
+		c.cause = t.last
+		t.r.mu.Unlock()
 	}
-	return nil
+	t.hops = 0
+	timer := time.NewTimer(min(t.backoff(), time.Until(deadline)))
+	defer timer.Stop()
+	for {
+		view, changed := t.r.viewChange()
+		if owner, _ := view.OwnerOf(t.q.id); owner != t.owner && (owner == nil || t.owner == nil || *owner != *t.owner) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil // run looks at the time
+		case <-ctx.Done():
+			return t.gaveUp(ctx.Err())
+		}
+	}
 }
 
 // over reports that there is no time for another attempt.
 func (t *tries) over(ctx context.Context, deadline time.Time) error {
 	if err := ctx.Err(); err != nil {
-		return &gaveUp{end: err, last: t.last}
+		return t.gaveUp(err)
 	}
 	if !time.Now().Before(deadline) {
-		return &gaveUp{end: context.DeadlineExceeded, last: t.last}
+		return t.gaveUp(context.DeadlineExceeded)
 	}
 	return nil
 }
 
 // backoff returns how long to wait after the present attempt.
-func (t *tries) backoff() time.Duration { return t.r.cfg.Retry.Backoff(t.n, random()) }
+func (t *tries) backoff() time.Duration { return t.r.cfg.Retry.Backoff(t.n-t.jumps, random()) }
 
-// record reports a request that took more than one attempt.
-func (t *tries) record(outcome RetryOutcome) {
-	if t.n > 1 && t.r.metrics != nil {
-		t.r.metrics.RecordRetry(t.q.id, t.n, outcome)
+// sendAgain reports whether what failed with err is to be sent again: nothing was done, and it is not, or not now, the one to
+// ask; or it may have been done, and the caller has said that twice is no harm.
+func sendAgain(err error, idempotent bool) bool {
+	switch code := abi.CodeOf(err); code {
+	case abi.ErrShuttingDown: // of its node; this one's is found out by resolving
+		return true
+	case abi.ErrOutcomeUnknown:
+		return idempotent
+	default:
+		return core.Reroutes(code)
 	}
 }
 
-// moved reports whether a target's error means that nothing was done and that it is not, or not now, the one to ask.
-func moved(err error) bool {
-	code := abi.CodeOf(err)
-	return core.Reroutes(code) || code == abi.ErrShuttingDown // of its node; this one's is found out by resolving
-}
+// moved is sendAgain for what must not be done twice.
+func moved(err error) bool { return sendAgain(err, false) }
 
 // passing reports whether a failed resolve may succeed in a moment.
 func passing(err error) bool {
@@ -143,41 +210,8 @@ func passing(err error) bool {
 	return errors.As(err, &re) && re.Reason != ErrClusterNotStarted && core.Reroutes(re.Code)
 }
 
-// requestError turns the outcome of a loop into what the sender of env is told. An answer of the actor's side stays as it
-// is.
-func (t *tries) requestError(env *abi.Envelope, err error) error {
-	e := &RequestError{Identity: env.Target, Method: env.Method, Reason: ErrSendFailed, Attempts: t.n, Err: err}
-	var gave *gaveUp
-	var unresolved *ResolveError
-	code := abi.CodeOf(err)
-	switch {
-	case errors.As(err, &gave):
-		e.Reason = gave.WireCode()
-	case errors.As(err, &unresolved):
-		e.Reason = ErrResolutionFailed
-	case code == abi.ErrTimeout || code == abi.ErrCanceled:
-		e.Reason = code
-	}
-	t.record(outcome(code))
-	if answer, ok := err.(*abi.Error); ok {
-		return answer
-	}
-	return e
-}
-
-// resolveError turns the outcome of a loop that only resolves into what the caller is told.
-func (t *tries) resolveError(err error) error {
-	t.record(outcome(abi.CodeOf(err)))
-	if gave, ok := err.(*gaveUp); ok {
-		return &ResolveError{Identity: t.q.id, Reason: gave.WireCode(), Err: err, Code: gave.WireCode()}
-	}
-	return err
-}
-
-// outcome sorts a failure by its code.
-func outcome(code abi.Code) RetryOutcome {
-	if code == ErrTimeout {
-		return RetryTimedOut
-	}
-	return RetryFailed
+// ofOthers reports whether a failed resolve is the matter of other nodes.
+func ofOthers(err error) bool {
+	var re *ResolveError
+	return errors.As(err, &re) && re.others
 }

@@ -39,7 +39,7 @@ func (n *Node) Members() []gateway.MemberInfo {
 		own = append(own, k.Desc.Name)
 	}
 	if n.net == nil || !n.up.Load() {
-		return []gateway.MemberInfo{{ID: n.cfg.ID, Self: true, State: gateway.MemberAlive, Mode: n.cfg.Net.Mode.String(), Kinds: own}}
+		return []gateway.MemberInfo{{ID: n.cfg.ID, Self: true, State: gateway.MemberAlive, Mode: n.cfg.Net.Mode.String(), Linked: true, Kinds: own}}
 	}
 	linked := make(map[cluster.NodeID]link.Peer)
 	for _, p := range n.net.link.Peers() {
@@ -51,7 +51,7 @@ func (n *Node) Members() []gateway.MemberInfo {
 			Link: p.Authority, Gossip: p.Gossip, HTTP: p.Tags[tagHTTP]}
 		switch l, known := linked[p.ID]; {
 		case p.ID == n.net.self.ID && p.Boot == n.net.self.Boot:
-			m.Self, m.Kinds = true, own
+			m.Self, m.Linked, m.Kinds = true, true, own
 		case p.Duplicate:
 			m.Problem = "a newer run of the same node has taken its place"
 		case known && (l.Boot == p.Boot || l.Boot == 0):

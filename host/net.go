@@ -45,7 +45,7 @@ const (
 	settleTime  = 3 * time.Second        // a start waits for what the others host
 	settleLook  = 50 * time.Millisecond  // and looks as often whether one of them cannot be reached
 	drainTime   = 3 * time.Second        // a node that leaves says so to the others, though its actors have not ended
-	leaveTime   = 5 * time.Second        // for gossip to spread that a node leaves
+	leaveTime   = 15 * time.Second       // for gossip to spread that a node leaves; its profile decides
 	partingTime = time.Second            // for what is on the wires then
 	probeTime   = 2 * time.Second        // another run of this node is asked whether it lives
 	confirmTime = 3 * time.Second        // between the two answers that end a node which has been replaced
@@ -71,7 +71,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
-	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot()}
+	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot() + uint64(c.skew.Milliseconds())<<20}
 	n.link, err = link.New(link.Config{Self: n.self, Mode: c.Mode, Credentials: credentials, Handler: handler,
 		Services: map[string]link.Service{describeService: describe}, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
 	if err != nil {
@@ -95,7 +95,8 @@ const tagHTTP = "http"
 
 // openCredentials opens the node's own certificate, or has the development authority make one.
 func openCredentials(cfg *Config) (*ca.Credentials, error) {
-	opt := ca.Options{Warn: func(err error) { cfg.Log.Warn("certificates", "err", err) }}
+	opt := ca.Options{Warn: func(err error) { cfg.Log.Warn("certificates", "err", err) },
+		Now: func() time.Time { return time.Now().Add(cfg.Net.skew) }}
 	id := ca.ID{Cluster: cfg.Cluster, Node: cfg.ID}
 	if cfg.Net.CA == "" {
 		authority, err := ca.OpenDevelopment("", opt)
@@ -151,6 +152,7 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 		return errors.Join(err, n.watch.Leave(said)) // so that the others have the right one back at once
 	}
 	n.work.Go(n.guard)
+	n.work.Go(n.watchRefusals)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/serfwatch"
@@ -36,6 +37,8 @@ type Net struct {
 	// GossipKey is a file with a key of 32 bytes in base64, or several, a line each: the first encrypts, all decrypt. "" is
 	// gossip in the clear, on loopback only.
 	GossipKey string
+
+	skew time.Duration // for tests: by how much this node's clock is off
 }
 
 // howToSecure is what to do for a cluster that spans machines.

@@ -361,6 +361,81 @@ func TestTheSecondNodeOfAnIDIsRefused(t *testing.T) {
 }
 
 // A clock that is an hour off must not make a node a stranger: certificates are dated back, and deadlines travel as what is left.
+func TestClocksAnHourApart(t *testing.T) {
+	p := newParty(t)
+	p.add(p.config("n1", counting("count")))
+	for id, skew := range map[string]time.Duration{"n2": time.Hour, "n3": -time.Hour} {
+		cfg := p.config(id, counting("count"))
+		cfg.Net.skew = skew
+		p.add(cfg)
+	}
+	p.agree()
+	round := func(want string) {
+		t.Helper()
+		for i := range 60 {
+			for _, via := range []string{"n1", "n2", "n3"} {
+				mustCall(t, p.nodes[via], "count/"+strconv.Itoa(i), "add", "")
+			}
+			if got := mustCall(t, p.nodes["n1"], "count/"+strconv.Itoa(i), "get", ""); got != want {
+				t.Fatalf("count/%d is %s, want %s", i, got, want)
+			}
+		}
+	}
+	round("3")
+
+	// A node whose clock is put back by an hour while it is down: its new run has the smaller boot number, and is taken all the same
+	// once the old one is known to be dead.
+	p.crash("n2")
+	cfg := p.config("n2", counting("count"))
+	cfg.Net.skew = 0
+	p.add(cfg)
+	p.until("the new run of n2 is a member", func() bool {
+		for _, id := range []string{"n1", "n3"} {
+			m, ok := p.nodes[id].runtime.View().Topology().Member("n2")
+			if !ok || m.Boot != p.nodes["n2"].net.self.Boot {
+				return false
+			}
+		}
+		return true
+	})
+	p.agree()
+	for i := range 60 {
+		mustCall(t, p.nodes["n1"], "count/"+strconv.Itoa(i), "add", "")
+	}
+	if err := p.nodes["n2"].Err(); err != nil {
+		t.Errorf("the new run ended: %v", err)
+	}
+}
+
+// A node that is killed and started again at once, on other ports, takes its own place: what is left of it in the gossip does
+// not answer.
+func TestANodeThatIsStartedAgainAtOnce(t *testing.T) {
+	p := newParty(t)
+	p.three()
+	for range 3 {
+		p.crash("n2")
+		p.add(p.config("n2", counting("count")))
+		p.agree()
+		for i := range 60 {
+			name := "count/" + strconv.Itoa(i)
+			a := mustCall(t, p.nodes["n1"], name, "add", "")
+			if b := mustCall(t, p.nodes["n2"], name, "get", ""); a != b {
+				t.Errorf("%s is %s and %s", name, a, b)
+			}
+		}
+	}
+}
+
+// crash cuts a node off from the others without a word, as far as one process can do that to a part of itself.
+func (p *party) crash(id string) {
+	p.t.Helper()
+	n := p.nodes[id]
+	if err := n.net.close(); err != nil {
+		p.t.Fatal(err)
+	}
+	delete(p.nodes, id)
+}
+
 func TestNodesOfAnotherClusterAreStrangers(t *testing.T) {
 	p := newParty(t)
 	p.three()

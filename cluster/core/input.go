@@ -21,7 +21,7 @@ const (
 	// Block puts a node on the block list, Unblock takes it off (Node).
 	Block
 	Unblock
-	// Resolve asks where an actor's messages go (Identity, Existing, Refused). Exactly one effect answers it, from
+	// Resolve asks where an actor's messages go (Identity, Existing, Finishing, Refused). Exactly one effect answers it, from
 	// [Use] to [Refuse].
 	Resolve
 	// Activated says that the activation request of [Activate] returned well (Lease, Handle).
@@ -45,12 +45,14 @@ type Input struct {
 	Node     NodeID
 	Kinds    []string // kept by the machine, which sorts them
 	Identity Identity
-	Existing bool      // only an actor that is active
-	Refused  abi.Epoch // of a lease whose target has just refused the caller as gone; zero: none has
-	Lease    Lease
-	Handle   any // how the adapter finds the activation; never nil; the machine only gives it back
-	Code     abi.Code
-	Reason   string
+	Existing bool // only an actor that is active
+	// Finishing: for an actor of this node whose turn runs. During a shutdown it may still reach other nodes.
+	Finishing bool
+	Refused   abi.Epoch // of a lease whose target has just refused the caller as gone; zero: none has
+	Lease     Lease
+	Handle    any // how the adapter finds the activation; never nil; the machine only gives it back
+	Code      abi.Code
+	Reason    string
 }
 
 // EffectType says what is to be done.

@@ -164,6 +164,11 @@ func (m *Machine) owner(kind string, p Partition) (*Member, Refusal) {
 	case PhaseShuttingDown, PhaseStopped:
 		return nil, RefusedShuttingDown
 	}
+	return m.placed(kind, p)
+}
+
+// placed is owner without regard to the phase.
+func (m *Machine) placed(kind string, p Partition) (*Member, Refusal) {
 	owner, placing := m.view.Owner(kind, p)
 	switch placing {
 	case UnknownKind:
@@ -181,6 +186,11 @@ func (m *Machine) resolve(in *Input) {
 	id := in.Identity
 	p := PartitionOf(id)
 	owner, refusal := m.owner(id.Kind(), p)
+	if refusal == RefusedShuttingDown && in.Finishing {
+		if other, _ := m.placed(id.Kind(), p); other != nil && other.ID != m.cfg.Self {
+			owner, refusal = other, 0
+		}
+	}
 	if refusal != 0 {
 		refuse(refusal)
 		return

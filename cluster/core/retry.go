@@ -9,14 +9,14 @@ import (
 
 // RetryPolicy bounds how often and how fast something is tried again. The zero value reads as [DefaultRetry].
 type RetryPolicy struct {
-	Attempts int           // tries in all, the first included; 0 is the default's, 1 never retries
+	Attempts int           // tries in all that fail on this node, the first included; 0 is the default's, 1 never retries
 	Initial  time.Duration // the first back-off; 0 is the default's
 	Max      time.Duration // no back-off is longer; 0 is the default's
 	Jitter   float64       // share of a back-off, 0 to 1, that is drawn at random; 0 is the default's, negative is none
 }
 
-// DefaultRetry tries for about 8 s in all: longer than a lost owner's session and its reassignment take, shorter than the
-// default deadline of a request.
+// DefaultRetry tries for about 8 s in all: longer than a start that is not ready at once, shorter than the default deadline of a
+// request.
 var DefaultRetry = RetryPolicy{Attempts: 20, Initial: 10 * time.Millisecond, Max: 500 * time.Millisecond, Jitter: 0.2}
 
 // ErrInvalidRetry is wrapped by what [RetryPolicy.Check] returns.
@@ -75,9 +75,10 @@ func (p RetryPolicy) Exhausted(tries int) bool { return tries >= p.Filled().Atte
 // Reroutes reports whether the cluster itself tries again, with a fresh resolution, after an error of this code: nothing was
 // done, and the actor may answer elsewhere or in a moment. The other retryable codes (mailbox_full, overloaded,
 // shutting_down of this node) are for the caller to know at once: trying again here would only add to the load.
+// shutting_down of another node, and outcome_unknown where twice is no harm, are tried again too: the code alone does not tell.
 func Reroutes(c abi.Code) bool {
 	switch c {
-	case abi.ErrOwnershipChanged, abi.ErrNoQuorum, abi.ErrBlocked, abi.ErrNotReady:
+	case abi.ErrOwnershipChanged, abi.ErrNoQuorum, abi.ErrBlocked, abi.ErrNotReady, abi.ErrUnreachable:
 		return true
 	}
 	return false

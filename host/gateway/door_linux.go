@@ -5,8 +5,9 @@ import (
 	"syscall"
 )
 
-// noNewcomers is a socket filter that drops the segment which asks for a connection (SYN without ACK) and lets all others pass:
-// handshakes under way still end, and connections that inherit the filter do not notice it. Offset 13 of a TCP header holds its flags.
+// noNewcomers is a socket filter that drops the segment which asks for a connection (SYN without ACK) and lets all others
+// pass: handshakes under way still end, and connections that inherit the filter do not notice it. Offset 13 of a TCP header
+// holds its flags.
 var noNewcomers = []syscall.SockFilter{
 	{Code: syscall.BPF_LD | syscall.BPF_B | syscall.BPF_ABS, K: 13},
 	{Code: syscall.BPF_ALU | syscall.BPF_AND | syscall.BPF_K, K: 0x12},
@@ -15,8 +16,8 @@ var noNewcomers = []syscall.SockFilter{
 	{Code: syscall.BPF_RET | syscall.BPF_K, K: 1<<32 - 1},
 }
 
-// holdBack keeps new connections from the listener's queue. Whoever knocks meanwhile hears nothing, knocks again after a second by
-// TCP's own rules, and is refused then. Systems without such filters go on as those of other kinds do.
+// holdBack keeps new connections from the listener's queue. Whoever knocks meanwhile hears nothing, knocks again after a
+// second by TCP's own rules, and is refused then. A Linux without such filters goes on as other systems do.
 func holdBack(l *net.TCPListener) {
 	raw, err := l.SyscallConn()
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // Clients that connect anew for every call, without a pause, are each answered or refused: none is cut off in between.
 func TestShutdownCutsNobodyOff(t *testing.T) {
 	const clients, before = 32, 500
-	for range 3 {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", "127.0.0.1:0"} {
 		var calls atomic.Int32
 		flowing := make(chan struct{})
 		g := New(Config{Node: &fakeNode{send: func(context.Context, *abi.Envelope) ([]byte, error) {
@@ -27,7 +27,11 @@ func TestShutdownCutsNobodyOff(t *testing.T) {
 			}
 			return []byte{0x01}, nil
 		}}})
-		l, err := Listen(t.Context(), "127.0.0.1:0")
+		l, err := Listen(t.Context(), addr)
+		if errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
+			t.Logf("without %s, which this machine lacks", addr)
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

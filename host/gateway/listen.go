@@ -161,9 +161,9 @@ func (g *Gateway) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown first closes the listeners, so that whoever comes is refused, and finds another node, instead of being cut off. It answers
-// a moment longer on the connections there are, closing each behind its answer, then waits for the requests under way.
-// When ctx ends first it cuts them off and returns the error of ctx.
+// Shutdown first closes the listeners, so that whoever comes is refused, and can go to another node, instead of being cut
+// off. It answers a moment longer on the connections there are, closing each behind its answer, then waits for the requests
+// under way. When ctx ends first it cuts them off and returns the error of ctx.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.mu.Lock()
 	g.leaving.Store(true)

@@ -11,10 +11,6 @@ import (
 	"github.com/wasilo/wasilo/host/link/ca"
 )
 
-// maxHandshakes bounds the connections that have not proven who they are. Whoever opens more keeps others out for no longer than
-// a handshake may take.
-const maxHandshakes = 256
-
 // Serve takes connections from ln until [Link.Shutdown], and closes ln. It returns nil after a shutdown.
 func (l *Link) Serve(ln net.Listener) error {
 	if !l.listening(ln) {
@@ -51,15 +47,7 @@ const acceptFirst, acceptMost = 5 * time.Millisecond, time.Second
 // accept starts the life of a connection from outside.
 func (l *Link) accept(raw net.Conn) {
 	c := newInbound(l, raw.RemoteAddr().String())
-	select {
-	case l.handshakes <- struct{}{}:
-	default:
-		_ = raw.Close()
-		l.report(&c.wire, &fault{reason: Flood, text: "too many connections that say nothing"}, false)
-		return
-	}
 	if !l.enter(&c.wire, func() { c.life(raw) }) {
-		<-l.handshakes
 		_ = raw.Close()
 	}
 }
@@ -67,8 +55,9 @@ func (l *Link) accept(raw net.Conn) {
 // life is a connection from its handshake to its end.
 func (c *inbound) life(raw net.Conn) {
 	l := c.link
+	l.lobby.enter(c, raw)
 	err := c.introduce(raw)
-	<-l.handshakes
+	l.lobby.leave(c)
 	connected := err == nil
 	if connected {
 		l.admitted()
@@ -107,6 +96,7 @@ func (c *inbound) introduce(raw net.Conn) error {
 			err = f
 		}
 	}
+	l.lobby.leave(c)
 	if err == nil && theirs.probe {
 		return c.slow(c.probed(conn, theirs))
 	}
@@ -142,6 +132,11 @@ func (c *inbound) introduce(raw net.Conn) error {
 // slow makes a fault of the end of a handshake's time.
 func (c *inbound) slow(err error) error {
 	var late net.Error
+	select {
+	case <-c.done: // it was closed here, and that is why
+		return c.err
+	default:
+	}
 	switch {
 	case c.link.ctx.Err() != nil:
 		return errShutdown

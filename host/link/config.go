@@ -46,7 +46,7 @@ type Config struct {
 	// MaxInFlight bounds the requests that await their replies on one connection, for each end; 0 is 16,384, at most 65,535. Beyond
 	// it, and beyond MaxBytes, a message is refused at once with `overloaded`: a queue before the queue would only hide it.
 	MaxInFlight int
-	// MaxBytes bounds the bytes of those requests, together with what waits to be written; 0 is 64 MiB.
+	// MaxBytes bounds the bytes of those requests, and of what waits to be written; 0 is 64 MiB.
 	MaxBytes int
 	// Keepalive is how often a connection is looked at: nothing said for one brings a ping, nothing heard for four the end. 0 is a
 	// second.

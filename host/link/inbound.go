@@ -168,6 +168,10 @@ func (t *taken) done(payload []byte, err error) {
 	if dropped {
 		delete(c.unwanted, t.id)
 	}
+	if n := len(o.buf); n > 2*c.link.cfg.MaxBytes && err == nil {
+		err = abi.NewError(abi.ErrOutcomeUnknown, fmt.Sprintf("node %s does not read its replies: %d bytes wait for it, and this one was dropped",
+			c.from, n))
+	}
 	claimed := false
 	if !o.closed && !dropped {
 		o.buf = appendAnswer(o.buf, t.id, payload, err)

@@ -25,9 +25,10 @@ type Link struct {
 	roster  roster
 	notices notices
 
-	handshakes chan struct{} // a token for each connection that has not introduced itself
-	draining   atomic.Bool   // takes no connections any more
-	closing    atomic.Bool   // and makes none
+	lobby lobby
+
+	draining atomic.Bool // takes no connections any more
+	closing  atomic.Bool // and makes none
 
 	waiting sync.Pool // of *call, for callers that wait
 	posted  sync.Pool // of *call, for those that do not
@@ -67,7 +68,7 @@ func New(cfg Config) (*Link, error) {
 		cfg.Handler = noHandler{}
 	}
 	l := &Link{cfg: cfg, cluster: cfg.Credentials.ID().Cluster, base: time.Now(),
-		handshakes: make(chan struct{}, maxHandshakes), stop: make(chan struct{}), over: make(chan struct{}),
+		stop: make(chan struct{}), over: make(chan struct{}),
 		peers: make(map[address]*peer), listeners: make(map[net.Listener]struct{}),
 		alive: make(map[*wire]struct{}), standing: make(map[*wire]struct{}),
 		kinds: slices.Clone(cfg.Kinds), version: 1}

@@ -21,8 +21,7 @@ type outbound struct {
 	state   state
 	calls   calls
 	waiting []*call // in order, until it is open
-	loose   int     // bytes of one-way messages that have not been written
-	taken   uint64  // out.taken when loose was last counted
+	loose   int     // bytes of one-way messages among them
 	limit   int     // requests under way
 	sweepAt time.Duration
 	sweeper *time.Timer
@@ -62,11 +61,10 @@ func (c *outbound) send(k *call, now time.Time) (claimed bool, under int, err er
 	if c.state >= retired {
 		return false, 0, errRetired
 	}
-	if c.taken != c.out.taken { // all that had been counted is on its way
-		c.taken, c.loose = c.out.taken, 0
-	}
-	if bytes := c.calls.bytes + c.loose; c.calls.live >= c.limit || bytes+k.size > c.link.cfg.MaxBytes {
-		return false, 0, c.p.error(abi.ErrOverloaded, "too much is under way to it: "+strconv.Itoa(c.calls.live)+" requests, "+
+	// What nobody awaits any more may still stand in the queue, or have to be written.
+	under = max(c.calls.live, len(c.waiting))
+	if bytes := max(c.calls.bytes+c.loose, len(c.out.buf)); under >= c.limit || bytes+k.size > c.link.cfg.MaxBytes {
+		return false, 0, c.p.error(abi.ErrOverloaded, "too much is under way to it: "+strconv.Itoa(under)+" requests, "+
 			strconv.Itoa(bytes)+" bytes; nothing was sent", nil)
 	}
 	if k.request {
@@ -83,8 +81,10 @@ func (c *outbound) send(k *call, now time.Time) (claimed bool, under int, err er
 	c.messages++
 	if k.request {
 		c.arm(k.deadline)
-	} else if c.loose += k.size; k.written {
+	} else if k.written {
 		c.link.putCall(k)
+	} else {
+		c.loose += k.size
 	}
 	return c.state == open && c.out.claim(), c.calls.live, nil
 }
@@ -137,13 +137,16 @@ func (c *outbound) opened() {
 			c.link.putCall(k)
 		}
 	}
-	c.waiting = nil
+	c.waiting, c.loose = nil, 0
 	if len(c.out.buf) > 0 && c.out.claim() {
 		c.out.kick()
 	}
 	c.out.mu.Unlock()
 	for _, k := range unfit {
 		k.answer(c.link, nil, k.err)
+	}
+	if c.ctx.Err() != nil { // it was to be retired at the last moment
+		c.retire(Reconnect)
 	}
 }
 

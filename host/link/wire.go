@@ -234,10 +234,11 @@ func (w *wire) frame(body []byte, now time.Time) error {
 	return nil
 }
 
-// waitForRoom stops reading while the other end does not read what it is answered: what it sends then waits at its side.
+// waitForRoom stops reading while the other end does not read what it is answered: what it sends then waits at its side. An end that
+// asks reads always, or both might wait for each other; what it writes is bounded by what it may have under way.
 func (w *wire) waitForRoom() {
 	o := &w.out
-	for {
+	for !w.dialled {
 		o.mu.Lock()
 		full := len(o.buf) > w.link.cfg.MaxBytes && !o.closed
 		o.mu.Unlock()

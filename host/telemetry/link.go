@@ -2,7 +2,7 @@ package telemetry
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// LinkCounts is what the link to other nodes counts, over all of them: peers come and go under new names, so none has a label.
+// LinkCounts is what the link to other nodes counts, over all of them together. Its fields are those of link.Stats.
 type LinkCounts struct {
 	Outgoing int // connections that this node made and that stand
 	Incoming int // connections that others made

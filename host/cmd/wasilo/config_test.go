@@ -151,7 +151,7 @@ func TestPathsInTheFileStartAtTheFile(t *testing.T) {
 
 func TestWhatAFileMayNotHold(t *testing.T) {
 	for file, says := range map[string]string{
-		"nope = 1":                          "wasilo.toml:1: unknown key nope; known are http,",
+		"xyzzy = 1":                         "wasilo.toml:1: unknown key xyzzy; known are http,",
 		"\n\nlimits.mailbx = 1":             "wasilo.toml:3: unknown key limits.mailbx; did you mean limits.mailbox?",
 		"limits = 5":                        "wasilo.toml:1: limits: a table is expected: [limits] with max_message, mailbox, ",
 		"log = 'debug'":                     "wasilo.toml:1: log: a table is expected: [log] with level, format",

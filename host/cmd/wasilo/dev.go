@@ -66,7 +66,7 @@ ready and connected.`,
 			if c.logFormat != "json" { // else who reads stderr reads records
 				a.banner(n, c.actorsDir())
 			}
-			return a.announce(n, c.host.ID)
+			return a.announce(n, &c)
 		})
 	}
 	return cmd

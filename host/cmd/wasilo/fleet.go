@@ -86,7 +86,7 @@ func (a *app) runFleet(ctx context.Context, c settings, flags *pflag.FlagSet, n 
 			return f.stop(cancel)
 		case node := <-f.gone:
 			node.ended = true
-			f.log.Warn("a node has ended; the others go on", "node", node.plan.id, "pid", node.PID, "how", how(node.err), "left", f.running())
+			f.log.Warn("a node has ended", "node", node.plan.id, "pid", node.PID, "how", how(node.err), "running", f.running())
 		}
 	}
 	return errors.New("all nodes have ended")
@@ -271,7 +271,11 @@ func how(err error) string {
 // banner says what runs, and what to type to see nodes come and go.
 func (f *fleet) banner(dir string) {
 	w, first := f.stderr, f.nodes[0]
-	fmt.Fprintf(w, "\nwasilo serves %s on %d nodes\n\n", oneLine(dir), len(f.nodes))
+	plural := "s"
+	if len(f.nodes) == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(w, "\nwasilo serves %s on %d node%s\n\n", oneLine(dir), len(f.nodes), plural)
 	t := newTable(w)
 	t.indent = "  "
 	for _, n := range f.nodes {

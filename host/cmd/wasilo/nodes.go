@@ -67,13 +67,13 @@ func shiftPort(addr string, by int) (string, error) {
 }
 
 // args is the command line that runs a node of the plan, on a leash. It joins the gossip of first, unless it is the first
-// itself. Settings that were given as flags are passed on, those of the environment and the file come by themselves.
+// itself. Flags that were given are passed on, what stands in the environment and the file comes by itself.
 func (p nodePlan) args(c *settings, flags *pflag.FlagSet, first string) []string {
 	profile := c.host.Net.Profile
 	if profile == "" {
 		profile = serfwatch.Fast
 	}
-	args := []string{"serve", "-o", "json", "--" + leashFlag, "--id", p.id, "--http", p.http, "--link", p.link, "--gossip", p.gossip,
+	args := []string{"serve", "--" + leashFlag, "--id", p.id, "--http", p.http, "--link", p.link, "--gossip", p.gossip,
 		"--data", p.data, "--actors", c.host.ActorsDir, "--profile", string(profile)}
 	joins := slices.Clone(c.host.Net.Join)
 	if first != "" {
@@ -84,7 +84,7 @@ func (p nodePlan) args(c *settings, flags *pflag.FlagSet, first string) []string
 	}
 	given := append(args[:len(args):len(args)], "--nodes")
 	flags.Visit(func(f *pflag.Flag) {
-		if flag := "--" + f.Name; !slices.Contains(given, flag) && f.Name != "output" && f.Name != "join" {
+		if flag := "--" + f.Name; !slices.Contains(given, flag) && f.Name != "join" {
 			args = append(args, flag+"="+f.Value.String())
 		}
 	})

@@ -70,7 +70,8 @@ func TestNodes(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually, "unreachable": unreachable,
+			"exits": exits, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually,
+			"ended": ended, "spinning": spinning, "unreachable": unreachable,
 		},
 	})
 }
@@ -226,6 +227,17 @@ func crash(ts *testscript.TestScript, neg bool, args []string) {
 	_ = p.end(ts, name) // it was killed
 }
 
+// ended CODE [@NAME] waits for a process to end by itself with that code.
+func ended(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: ended CODE [@NAME]")
+	}
+	name, p, _ := running(ts, args[1:])
+	if err := p.end(ts, name); strconv.Itoa(p.exitCode(err)) != args[0] {
+		ts.Fatalf("%s: %v, not exit code %s\n%s", name, err, args[0], p.stderr.String())
+	}
+}
+
 // end waits for the process and keeps its log in NAME.log.
 func (p *process) end(ts *testscript.TestScript, name string) error {
 	err := <-p.exited
@@ -315,6 +327,25 @@ func unreachable(ts *testscript.TestScript, neg bool, args []string) {
 			if time.Now().After(deadline) {
 				ts.Fatalf("%s listens after a minute", url)
 			}
+		}
+	}
+}
+
+// spinning URL… waits until an actor runs a turn on one of the nodes.
+func spinning(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: spinning URL…")
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		for _, url := range args {
+			cmd := exec.Command("wasilo", "ps", "--node", url)
+			cmd.Env = environment(ts)
+			if out, err := cmd.Output(); err == nil && strings.Contains(string(out), " running ") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no turn runs after a minute")
 		}
 	}
 }

@@ -45,7 +45,7 @@ ends with exit code 2, a port in use or a directory that cannot be written with 
 			return err
 		}
 		c.leash = cmd.Flags().Changed(leashFlag)
-		return a.runNode(cmd.Context(), c, func(n *host.Node) error { return a.announce(n, c.host.ID) })
+		return a.runNode(cmd.Context(), c, func(n *host.Node) error { return a.announce(n, &c) })
 	}
 	return cmd
 }

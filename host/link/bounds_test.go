@@ -1,0 +1,192 @@
+package link
+
+import (
+	"crypto/tls"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/link/ca"
+)
+
+// TestManySilentConnections: they keep out nobody, though none of them would have to go for an hour.
+func TestManySilentConnections(t *testing.T) {
+	w := newWorld(t)
+	b := w.node("b", func(c *Config) { c.DialTimeout = time.Hour })
+	var conns []net.Conn
+	for range maxGuests + 50 {
+		c := must(net.Dial("tcp", b.self.Authority))
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	if _, err := w.target(w.node("a"), b).Deliver(t.Context(), message("counter/a", nil)); err != nil {
+		t.Error(err)
+	}
+	for _, c := range conns[:50] { // the first to come are the first to go
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+			t.Error(err)
+		}
+	}
+	if i := b.expect(t, Flood); i.Node != "" || !i.Blame {
+		t.Errorf("%+v", i)
+	}
+	if n := strings.Count(b.log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d lines in the log", n)
+	}
+}
+
+// TestRepliesThatNobodyReads: what a peer asked for before it stopped reading is kept within a bound, and it is told what was not kept.
+func TestRepliesThatNobodyReads(t *testing.T) {
+	const requests, size, limit = 300, 64 << 10, 1 << 20
+	w := newWorld(t)
+	got := make(inbox, requests)
+	b := w.node("b", handler(got), func(c *Config) { c.MaxMessage, c.MaxBytes = size, limit })
+	r := w.dial(b, "evil").meet(w, "evil")
+	for id := range uint64(requests) {
+		r.send(request(1+id, message("counter/a", nil)))
+	}
+	var held []received
+	for range requests {
+		held = append(held, <-got)
+	}
+	reply := make([]byte, size)
+	for _, h := range held {
+		h.done(reply, nil)
+	}
+	out := &b.wires(false)[0].out
+	out.mu.Lock()
+	n := len(out.buf)
+	out.mu.Unlock()
+	if n > 2*limit+size+requests*200 {
+		t.Errorf("%d bytes are kept for a peer that does not read", n)
+	}
+	replies, dropped := 0, 0
+	for replies+dropped < requests {
+		number, _, rd, err := r.next()
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case number == frameReply:
+			replies++
+		case number == frameFailure:
+			rd.Uint()
+			if e := rd.Error(); e.Code != abi.ErrOutcomeUnknown || !strings.Contains(e.Message, "does not read its replies") {
+				t.Error(e)
+			}
+			dropped++
+		}
+	}
+	if replies*size < limit || dropped == 0 {
+		t.Errorf("%d replies came, %d did not", replies, dropped)
+	}
+}
+
+// TestRequestsThatNobodyReads: the frames of calls that have timed out do not pile up before a node that takes nothing.
+func TestRequestsThatNobodyReads(t *testing.T) {
+	const limit, size = 4 << 20, 64 << 10
+	w := newWorld(t)
+	done := make(chan struct{})
+	defer close(done)
+	b := w.listen("b", func(r *raw) {
+		r.answer(w, "b")
+		<-done
+	})
+	a := w.node("a", func(c *Config) { c.MaxBytes, c.Keepalive = limit, time.Minute })
+	target := must(a.Target(b))
+	refused := 0
+	for range 40 {
+		told := make(chan error, 50)
+		for range cap(told) {
+			env := message("counter/a", make([]byte, size))
+			env.Deadline = time.Now().Add(10 * time.Millisecond)
+			if err := target.Post(env, func(_ []byte, err error) { told <- err }); err != nil {
+				told <- err
+			}
+		}
+		for range cap(told) {
+			switch err := <-told; abi.CodeOf(err) {
+			case abi.ErrOverloaded:
+				refused++
+			case abi.ErrTimeout:
+			default:
+				t.Error(err)
+			}
+		}
+		for _, wire := range a.wires(false) {
+			wire.out.mu.Lock()
+			if n := len(wire.out.buf); n > limit+size {
+				t.Errorf("%d bytes wait", n)
+			}
+			wire.out.mu.Unlock()
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+}
+
+// TestCutWithinAFrame: a connection that ends within a frame is no offence, its message never was, and the next connection works.
+func TestCutWithinAFrame(t *testing.T) {
+	w := newWorld(t)
+	got := make(inbox, 1)
+	b := w.node("b", handler(got))
+	whole := request(1, message("counter/a", make([]byte, 100_000)))
+	for _, cut := range []int{1, 3, 4, 5, 9, 40, readSize, len(whole) - 1} {
+		r := w.dial(b, "evil").meet(w, "evil")
+		wire := b.wires(false)
+		r.send(whole[:cut])
+		_ = r.tcp.Close()
+		for _, wire := range wire {
+			<-wire.done
+		}
+	}
+	a := w.node("a")
+	go func() { (<-got).done([]byte("reply"), nil) }()
+	env := message("counter/b", nil)
+	if reply, err := w.target(a, b).Deliver(t.Context(), env); err != nil || string(reply) != "reply" {
+		t.Errorf("%q, %v", reply, err)
+	}
+	if s := b.Stats(); s.Serving != 0 || s.Dropped+s.Refused != 0 || strings.Contains(b.log.String(), "level=WARN") {
+		t.Errorf("%+v\n%s", s, b.log)
+	}
+}
+
+// TestWithoutProof: who has no certificate of the cluster's authority does not get to say a word.
+func TestWithoutProof(t *testing.T) {
+	w, foreign := newWorld(t), newWorld(t)
+	b := w.node("b", func(c *Config) { c.DialTimeout = time.Second })
+	own := must(w.authority.Credentials(ca.ID{Cluster: "test", Node: "evil"})).Client(ca.ID{Cluster: "test", Node: "b"})
+	alien := must(foreign.authority.Credentials(ca.ID{Cluster: "test", Node: "evil"})).Client(ca.ID{Cluster: "test", Node: "b"})
+	alien.VerifyConnection = nil // it does not mind whom it talks to
+	old := own.Clone()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	for _, c := range []struct {
+		name   string
+		config *tls.Config
+		reason Reason
+	}{
+		{"no certificate", &tls.Config{InsecureSkipVerify: true}, BadCertificate},
+		{"another authority's", alien, BadCertificate},
+		{"TLS 1.2", old, Malformed},
+		{"another protocol", &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}, Malformed},
+	} {
+		conn := tls.Client(must(net.Dial("tcp", b.self.Authority)), c.config)
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if err := conn.Handshake(); err == nil { // the server's verdict on the certificate comes after it
+			_, _ = conn.Write(appendHello(nil, rawHello(w, "evil")))
+			if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || strings.Contains(err.Error(), "timeout") {
+				t.Errorf("%s: it was heard: %d, %v", c.name, n, err)
+			}
+		}
+		conn.Close()
+		if i := b.expect(t, c.reason); i.Node != "" || i.Theirs || !i.Blame {
+			t.Errorf("%s: %+v", c.name, i)
+		}
+	}
+	if s := b.Stats(); s.Accepted != 0 || s.Refused != 4 {
+		t.Errorf("%+v", s)
+	}
+}
