@@ -32,7 +32,7 @@ const (
 	ErrOwnershipChanged Code = 18 // the actor moved; nothing was done
 	ErrNoQuorum         Code = 19 // this node cannot prove that it owns the actor
 	ErrBlocked          Code = 20 // the owner is on the block list
-	ErrOverloaded       Code = 21 // no room for another activation
+	ErrOverloaded       Code = 21 // no room: for another activation, or for more messages under way
 	ErrNotReady         Code = 22 // the kind is still compiling, or the node starting
 	ErrActivationFailed Code = 23 // the guest could not be started
 	ErrUnreachable      Code = 24 // the actor's node could not be reached; nothing was sent
@@ -82,7 +82,7 @@ var codes = [...]CodeInfo{
 	{ErrOwnershipChanged, "ownership_changed", true, 503, ExitRetryable, "The actor moved to another node"},
 	{ErrNoQuorum, "no_quorum", true, 503, ExitRetryable, "The node cannot reach a quorum"},
 	{ErrBlocked, "blocked", true, 503, ExitRetryable, "The actor's node is blocked"},
-	{ErrOverloaded, "overloaded", true, 503, ExitRetryable, "The node has no room for another activation"},
+	{ErrOverloaded, "overloaded", true, 503, ExitRetryable, "The node has no room for more at present"},
 	{ErrNotReady, "not_ready", true, 503, ExitRetryable, "The kind or the node is not ready yet"},
 	{ErrActivationFailed, "activation_failed", false, 500, ExitActor, "The actor could not be started"},
 	{ErrUnreachable, "unreachable", true, 503, ExitRetryable, "The actor's node cannot be reached"},

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -62,10 +63,6 @@ func (r *Runtime) park(p *parcel, force bool) (taken bool, err error) {
 	case len(c.queue) >= abi.DefaultMailbox:
 		return false, abi.NewError(abi.ErrMailboxFull, fmt.Sprintf("%d messages wait for the next activation of %s", len(c.queue), id))
 	}
-	p.taken = false
-	if p.done != nil {
-		p.expiry = time.AfterFunc(time.Until(p.env.Deadline), func() { r.expire(p) })
-	}
 	r.queueLocked(c, p)
 	return true, nil
 }
@@ -74,6 +71,10 @@ func (r *Runtime) park(p *parcel, force bool) (taken bool, err error) {
 func (r *Runtime) queueLocked(c *courier, p *parcel) {
 	if p.seq == 0 {
 		p.seq = r.sends.Add(1)
+	}
+	p.taken = false
+	if p.done != nil {
+		p.expiry = time.AfterFunc(time.Until(p.env.Deadline), func() { r.expire(p) })
 	}
 	at := len(c.queue)
 	for at > 0 && c.queue[at-1].seq > p.seq { // one that has come back
@@ -153,11 +154,29 @@ func (r *Runtime) deliver(c *courier, p *parcel) {
 	p.stale = nil
 	err := t.refused(r.ctx, p.env.Deadline, stale, failure)
 	if err == nil {
-		err = t.run(r.ctx, p.env.Deadline, func(e *pidEntry) error { return r.hand(p, e) })
+		err = t.run(r.ctx, p.env.Deadline, func(e *pidEntry) error {
+			if r.putBack(c, p) {
+				return errPutBack
+			}
+			return r.hand(p, e)
+		})
 	}
-	if err != nil {
+	if err != nil && err != errPutBack {
 		r.answer(p, t.requestError(p.env, err))
 	}
+}
+
+var errPutBack = errors.New("an earlier message has come back")
+
+// putBack lets what was sent before p, and has come back while p waited, go first.
+func (r *Runtime) putBack(c *courier, p *parcel) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(c.queue) == 0 || c.queue[0].seq > p.seq {
+		return false
+	}
+	r.queueLocked(c, p)
+	return true
 }
 
 // behindCourier lets a request wait until what was posted to its target before it has been delivered.
@@ -184,14 +203,14 @@ func (r *Runtime) behindCourier(ctx context.Context, t *tries, env *abi.Envelope
 	case <-p.arrived:
 		return nil
 	case <-left.C:
-		return r.behindForEver(c, p, t, context.DeadlineExceeded)
+		return r.waitedOut(c, p, t, context.DeadlineExceeded)
 	case <-ctx.Done():
-		return r.behindForEver(c, p, t, ctx.Err())
+		return r.waitedOut(c, p, t, ctx.Err())
 	}
 }
 
-// behindForEver ends the wait of a request behind a courier.
-func (r *Runtime) behindForEver(c *courier, p *parcel, t *tries, end error) error {
+// waitedOut ends the wait of a request behind a courier.
+func (r *Runtime) waitedOut(c *courier, p *parcel, t *tries, end error) error {
 	r.mu.Lock()
 	p.taken = true
 	if t.last == nil {

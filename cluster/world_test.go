@@ -32,7 +32,43 @@ type citizen struct {
 	w    *world
 	self Node
 	dead atomic.Bool
-	mail chan func() // what arrives, in order
+
+	mu     sync.Mutex
+	arrive *sync.Cond
+	mail   []func() // what arrives, in order
+	closed bool
+}
+
+// put has f run on the goroutine of what arrives at c.
+func (c *citizen) put(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mail = append(c.mail, f)
+	c.arrive.Signal()
+}
+
+func (c *citizen) read() {
+	for {
+		c.mu.Lock()
+		for len(c.mail) == 0 && !c.closed {
+			c.arrive.Wait()
+		}
+		if len(c.mail) == 0 {
+			c.mu.Unlock()
+			return
+		}
+		f := c.mail[0]
+		c.mail = c.mail[1:]
+		c.mu.Unlock()
+		f()
+	}
+}
+
+func (c *citizen) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.arrive.Signal()
 }
 
 // member returns the i-th node that worlds are made of.
@@ -48,7 +84,7 @@ func newWorld(t testing.TB, n int, change ...func(*Config)) *world {
 	}
 	t.Cleanup(func() { // after the nodes' own, which stop them
 		for _, c := range w.nodes {
-			close(c.mail)
+			c.close()
 		}
 		w.work.Wait()
 	})
@@ -63,13 +99,12 @@ func newWorld(t testing.TB, n int, change ...func(*Config)) *world {
 
 // join starts a node that sees members, and whose own kinds nobody else knows yet.
 func (w *world) join(m Node, members []Node, change ...func(*Config)) *citizen {
-	c := &citizen{w: w, self: m, mail: make(chan func(), 1<<16)}
+	c := &citizen{w: w, self: m}
+	c.arrive = sync.NewCond(&c.mu)
+	w.mu.Lock()
 	w.nodes[m.ID] = c
-	w.work.Go(func() {
-		for f := range c.mail {
-			f()
-		}
-	})
+	w.mu.Unlock()
+	w.work.Go(c.read)
 	c.node = start(w.t, append([]func(*Config){func(cfg *Config) {
 		cfg.Self, cfg.Topology, cfg.Transport = m, StaticTopology(members...), roads{c}
 	}}, change...)...)
@@ -181,14 +216,13 @@ func (x *crossing) cut() {
 	if taken {
 		err = abi.NewError(abi.ErrOutcomeUnknown, "the connection was lost")
 	}
-	x.from.mail <- func() { x.done(nil, err) }
+	x.from.put(func() { x.done(nil, err) })
 }
 
 func (r road) Post(env *abi.Envelope, done func([]byte, error)) error {
 	w := r.from.w
-	to := w.nodes[r.to.ID]
 	w.mu.Lock()
-	fault := w.fault
+	to, fault := w.nodes[r.to.ID], w.fault
 	w.mu.Unlock()
 	if fault != nil {
 		if err := fault(r.from.self.ID, r.to.ID, env); err != nil {
@@ -208,7 +242,7 @@ func (r road) Post(env *abi.Envelope, done func([]byte, error)) error {
 		return nil
 	}
 	arrived := *env
-	to.mail <- func() {
+	to.put(func() {
 		x.mu.Lock()
 		x.taken = !x.over
 		taken := x.taken
@@ -222,22 +256,20 @@ func (r road) Post(env *abi.Envelope, done func([]byte, error)) error {
 			x.end()
 		}
 		to.API().Receive(&arrived, r.from.self.ID, answer)
-	}
+	})
 	return nil
 }
 
 func (x *crossing) answer(payload []byte, err error) {
 	if err != nil {
-		var b []byte
-		b = abi.AppendError(b, abi.AsError(err))
-		r := abi.NewReader(b)
+		r := abi.NewReader(abi.AppendError(nil, abi.AsError(err)))
 		err = r.Error()
 	}
-	x.from.mail <- func() {
+	x.from.put(func() {
 		if x.end() {
 			x.done(payload, err)
 		}
-	}
+	})
 }
 
 func (r road) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {

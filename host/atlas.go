@@ -57,7 +57,7 @@ type chart struct {
 
 const (
 	atlasFresh = 2 * time.Second // and no more asking than that
-	atlasTime  = 3 * time.Second // of a question
+	atlasTime  = time.Second     // of a question to one node
 	atlasKinds = 1 << 16         // no cluster has more; what is not used any more goes first come, first served
 )
 
@@ -67,22 +67,23 @@ func newAtlas(log *slog.Logger, ask func(context.Context, cluster.Node, string, 
 	return a
 }
 
-// find describes a kind that host has. now: an older answer will not do, unless it is younger than [atlasFresh].
-func (a *atlas) find(kind string, host cluster.Node, now bool) (*abi.KindDescription, error) {
-	return a.begin(kind, host, now).wait()
+// find describes a kind that the nodes given host. now: an older answer will not do, unless it is younger than [atlasFresh]. The error
+// is ctx's if that ends first.
+func (a *atlas) find(ctx context.Context, kind string, hosts []cluster.Node, now bool) (*abi.KindDescription, error) {
+	return a.begin(kind, hosts, now).wait(ctx)
 }
 
 // begin looks a kind up, and asks for it if need be; see find.
-func (a *atlas) begin(kind string, host cluster.Node, now bool) *chart {
+func (a *atlas) begin(kind string, hosts []cluster.Node, now bool) *chart {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.kinds[kind]
 	switch {
 	case c == nil:
-		c = a.askLocked(kind, host)
+		c = a.askLocked(kind, hosts)
 		a.kinds[kind] = c
 	case time.Since(c.at) > atlasFresh && c.next == nil:
-		c.next = a.askLocked(kind, host)
+		c.next = a.askLocked(kind, hosts)
 	}
 	if now && c.next != nil {
 		return c.next
@@ -90,14 +91,31 @@ func (a *atlas) begin(kind string, host cluster.Node, now bool) *chart {
 	return c
 }
 
-// wait returns the answer; the question has a time of its own.
-func (c *chart) wait() (*abi.KindDescription, error) {
-	<-c.ready
-	return c.desc, c.err
+// answered reports whether the answer is there.
+func (c *chart) answered() bool {
+	select {
+	case <-c.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait returns the answer, or ctx's error if that ends first.
+func (c *chart) wait(ctx context.Context) (*abi.KindDescription, error) {
+	if c.answered() {
+		return c.desc, c.err
+	}
+	select {
+	case <-c.ready:
+		return c.desc, c.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // askLocked puts the question, on a goroutine. a.mu is held.
-func (a *atlas) askLocked(kind string, host cluster.Node) *chart {
+func (a *atlas) askLocked(kind string, hosts []cluster.Node) *chart {
 	c := &chart{ready: make(chan struct{}), at: time.Now()}
 	if a.closed {
 		c.err = errLeaving
@@ -105,7 +123,7 @@ func (a *atlas) askLocked(kind string, host cluster.Node) *chart {
 		return c
 	}
 	a.work.Go(func() {
-		c.desc, c.err = a.question(kind, host)
+		c.desc, c.err = a.question(kind, hosts)
 		a.mu.Lock()
 		old := a.kinds[kind]
 		switch {
@@ -125,7 +143,17 @@ func (a *atlas) askLocked(kind string, host cluster.Node) *chart {
 	return c
 }
 
-func (a *atlas) question(kind string, host cluster.Node) (*abi.KindDescription, error) {
+// question asks one host after the other until one has answered.
+func (a *atlas) question(kind string, hosts []cluster.Node) (desc *abi.KindDescription, err error) {
+	for _, host := range hosts {
+		if desc, err = a.askOne(kind, host); err == nil || a.ctx.Err() != nil {
+			break
+		}
+	}
+	return desc, err
+}
+
+func (a *atlas) askOne(kind string, host cluster.Node) (*abi.KindDescription, error) {
 	ctx, cancel := context.WithTimeout(a.ctx, atlasTime)
 	defer cancel()
 	b, err := a.ask(ctx, host, describeService, abi.AppendText(nil, kind))

@@ -3,9 +3,11 @@ package host
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
@@ -169,9 +171,21 @@ func (n *Node) find(name string) (*kind, error) {
 }
 
 // Method finds what a kind says of a method; see [gateway.Node]. A kind that only other nodes host is asked of one of them, the first
-// time.
-func (n *Node) Method(kindName, method string) (*abi.Method, error) {
-	desc, err := n.descriptionOf(kindName, method)
+// time, and again while that may help.
+func (n *Node) Method(ctx context.Context, kindName, method string, deadline time.Time) (*abi.Method, error) {
+	desc, err := n.descriptionOf(ctx, kindName, method, deadline)
+	for tries := 1; err != nil && abi.CodeOf(err).Retryable() && n.serving.Load(); tries++ {
+		pause := cluster.RetryPolicy{}.Backoff(tries, rand.Float64())
+		if time.Until(deadline) < pause {
+			break
+		}
+		select {
+		case <-time.After(pause):
+			desc, err = n.descriptionOf(ctx, kindName, method, deadline)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +204,7 @@ func (n *Node) Method(kindName, method string) (*abi.Method, error) {
 
 // descriptionOf describes a kind, wherever it is hosted. One of another node that lacks the method is asked for anew: it may have been
 // deployed just now.
-func (n *Node) descriptionOf(kind, method string) (*abi.KindDescription, error) {
+func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline time.Time) (*abi.KindDescription, error) {
 	k, err := n.find(kind)
 	if err == nil {
 		return k.Desc, nil
@@ -205,10 +219,16 @@ func (n *Node) descriptionOf(kind, method string) (*abi.KindDescription, error) 
 		}
 		return nil, n.unknownKind(kind)
 	}
-	desc, err := n.net.atlas.find(kind, hosts[0], false)
+	c := n.net.atlas.begin(kind, hosts, false)
+	if !c.answered() { // else nothing is waited for
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	desc, err := c.wait(ctx)
 	if err == nil && len(desc.Methods) > 0 {
 		if _, ok := desc.Method(method); !ok {
-			desc, err = n.net.atlas.find(kind, hosts[0], true)
+			desc, err = n.net.atlas.find(ctx, kind, hosts, true)
 		}
 	}
 	return desc, err
@@ -240,11 +260,13 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	charts := make(map[string]*chart) // asked for all at once
 	for _, name := range view.Kinds() {
 		if hosts := view.Hosts(name); v.byName[name] == nil && len(hosts) > 0 {
-			charts[name] = n.net.atlas.begin(name, hosts[0], false)
+			charts[name] = n.net.atlas.begin(name, hosts, false)
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), atlasTime)
+	defer cancel()
 	for name, c := range charts {
-		desc, err := c.wait()
+		desc, err := c.wait(ctx)
 		if err != nil {
 			desc = &abi.KindDescription{Name: name} // it is there, whatever it looks like
 		}

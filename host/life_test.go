@@ -71,7 +71,7 @@ func refuses(t *testing.T, n *Node, code abi.Code) {
 	n.Kinds()
 	n.URL()
 	n.API()
-	if _, err := n.Method("native", "m"); err != nil && abi.CodeOf(err) != abi.ErrNotReady {
+	if _, err := n.Method(t.Context(), "native", "m", time.Now().Add(time.Minute)); err != nil && abi.CodeOf(err) != abi.ErrNotReady {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/telemetry"
 )
 
@@ -17,7 +18,8 @@ func (n *Node) snapshot() telemetry.Snapshot {
 	}
 	if n.net != nil {
 		counts := telemetry.LinkCounts(n.net.link.Stats())
-		s.Link, s.Members = &counts, make(map[string]int)
+		s.Link = &counts
+		s.Members = map[string]int{gateway.MemberAlive: 0, gateway.MemberLeaving: 0, gateway.MemberLeft: 0, gateway.MemberFailed: 0}
 		for _, m := range n.net.watch.Peers() {
 			s.Members[string(m.Status)]++
 		}

@@ -204,13 +204,13 @@ func TestAClientCallsWhatOthersHost(t *testing.T) {
 	if len(kinds) != 2 || kinds[1].Name != "rare" || !slices.Equal(kinds[1].Nodes, []string{"n1", "n3"}) || len(kinds[1].Methods) != 2 {
 		t.Errorf("the client lists %+v", kinds)
 	}
-	m, err := desk.Method("rare", "get")
+	m, err := desk.Method(t.Context(), "rare", "get", time.Now().Add(time.Minute))
 	if err != nil || !m.ReadOnly {
 		t.Errorf("what the client knows of a method: %+v, %v", m, err)
 	}
-	_, err = desk.Method("rare", "gut")
+	_, err = desk.Method(t.Context(), "rare", "gut", time.Now().Add(time.Minute))
 	wantCode(t, err, abi.ErrUnknownMethod, "add, get")
-	_, err = desk.Method("rear", "get")
+	_, err = desk.Method(t.Context(), "rear", "get", time.Now().Add(time.Minute))
 	wantCode(t, err, abi.ErrUnknownKind, "count, rare")
 	_, err = call(desk, "rear/1", "get", "")
 	wantCode(t, err, abi.ErrUnknownKind)

@@ -55,7 +55,11 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, rest string) (int
 	if err != nil {
 		return 0, err
 	}
-	method, err := g.node.Method(target.Kind(), path.method)
+	if opt.timeout == 0 {
+		opt.timeout = g.defaultTimeout
+	}
+	timeout := min(opt.timeout, g.maxTimeout)
+	method, err := g.node.Method(r.Context(), target.Kind(), path.method, time.Now().Add(timeout))
 	if err != nil {
 		return 0, err
 	}
@@ -70,12 +74,9 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, rest string) (int
 	if err != nil {
 		return 0, err
 	}
-	if opt.timeout == 0 {
-		opt.timeout = g.defaultTimeout
-	}
 	env := abi.Envelope{
 		Target: target, Method: path.method, Payload: payload, Flags: opt.flags,
-		IdempotencyKey: opt.idempotency, Deadline: time.Now().Add(min(opt.timeout, g.maxTimeout)),
+		IdempotencyKey: opt.idempotency, Deadline: time.Now().Add(timeout), // from when the body is here
 	}
 	env.TraceParent, env.TraceState = traceContext(r.Header)
 	reply, err := g.node.Send(r.Context(), &env)

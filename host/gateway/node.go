@@ -13,8 +13,9 @@ type Node interface {
 	// message is over when it is accepted. The payload of env is the node's from here on. Errors carry a code.
 	Send(ctx context.Context, env *abi.Envelope) ([]byte, error)
 	// Method finds what a kind says of a method. A nil method without an error belongs to a kind that lists none and
-	// decides by itself. Errors carry unknown_kind, unknown_method or not_ready.
-	Method(kind, method string) (*abi.Method, error)
+	// decides by itself. Another node may have to be asked: that ends by the deadline, or with ctx. Errors carry unknown_kind,
+	// unknown_method, or a code that says whether to try again.
+	Method(ctx context.Context, kind, method string, deadline time.Time) (*abi.Method, error)
 	// Kinds lists what the node serves, sorted by name.
 	Kinds() []KindInfo
 	// Files lists the module files that the node knows of, sorted by path.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -110,7 +111,9 @@ type benchNode struct {
 	method *abi.Method
 }
 
-func (n *benchNode) Method(string, string) (*abi.Method, error) { return n.method, nil }
+func (n *benchNode) Method(context.Context, string, string, time.Time) (*abi.Method, error) {
+	return n.method, nil
+}
 func (n *benchNode) Send(_ context.Context, env *abi.Envelope) ([]byte, error) {
 	return env.Payload, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -53,7 +54,7 @@ func (n *fakeNode) last(t *testing.T) abi.Envelope {
 	return n.sent[len(n.sent)-1]
 }
 
-func (n *fakeNode) Method(kind, method string) (*abi.Method, error) {
+func (n *fakeNode) Method(_ context.Context, kind, method string, _ time.Time) (*abi.Method, error) {
 	if n.method == nil {
 		return nil, nil
 	}

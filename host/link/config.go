@@ -16,8 +16,8 @@ import (
 
 // Handler takes the messages of other nodes.
 type Handler interface {
-	// Handle takes a message from a node whose id its certificate proves. It must not block: the next frame of that node is
-	// read when it returns. The envelope has a deadline, may be kept and belongs to the handler.
+	// Handle takes a message from a node whose id its certificate proves. It must not block: until it returns, nothing is read from
+	// the connection, and no reply is written to it. The envelope has a deadline, may be kept and belongs to the handler.
 	//
 	// done is nil for a message that nobody awaits. Otherwise it is to be called once, from any goroutine, now or later; it never blocks,
 	// and has encoded the payload when it returns. For an envelope flagged abi.OneWay it awaits no reply of the actor, only that

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/wasilo/wasilo/cluster"
@@ -198,6 +199,8 @@ func handshakeError(err error) error {
 		return &fault{reason: Malformed, text: "it does not speak TLS"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errLost
+	case strings.HasPrefix(err.Error(), "tls: "): // these errors have no type; those of the network come as they are
+		return &fault{reason: Malformed, err: err}
 	}
 	return err
 }

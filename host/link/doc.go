@@ -9,16 +9,20 @@
 //
 // Both sides prove who they are by certificates that name node and cluster (package ca), then introduce themselves: versions of
 // the protocol, cluster, id, run, address, limits. Either may refuse, with a frame that says why. Gossip proposes where a node is;
-// only what this package has verified is believed.
+// only what this package has verified is believed. [Link.Probe] stops there: it finds out which run of a node answers at an address,
+// for two processes that were given one id.
 //
 // # Frames
 //
 // A frame is four bytes of length and a CBOR array: hello, refusal, request, one-way, reply, failure, cancel, kinds, ping, pong,
-// goaway (frame.go). Envelopes, errors and their limits are those of package abi; a deadline travels as the time that is left.
+// goaway, ask (frame.go). Envelopes, errors and their limits are those of package abi; a deadline travels as the time that is left.
 //
 // Requests are pipelined. Whoever has a frame writes it, together with the frames of all who came meanwhile, and never waits for the
 // network: what it does not take at once is left to the connection's writer (outbox.go). A request costs no goroutine and no
 // timer. Messages to one node arrive in the order in which they were sent.
+//
+// What nodes ask each other beside the messages of actors, such as what the methods of a kind are, goes to named services
+// ([Link.Ask]) over the same connections, in no order, each on a goroutine of the other node.
 //
 // # What is known of a message that failed
 //
@@ -28,10 +32,12 @@
 //
 // # Bounds
 //
-// A connection holds at most Config.MaxInFlight requests and Config.MaxBytes. A message beyond that is refused with `overloaded` at
-// once, by the sender, or by the receiver if the sender does not keep to it. A message is bounded by Config.MaxMessage: a larger one
-// fails before anything is sent, with `payload_too_large`; a peer that sends one is dropped before anything is allocated for
-// it. While a peer does not read its replies, its requests are not read either.
+// A connection holds at most Config.MaxInFlight requests and Config.MaxBytes of them, calls that were given up included as long as
+// their frames have to be written. A message beyond that is refused with `overloaded` at once, by the sender, or by the receiver if
+// the sender does not keep to it. A message is bounded by Config.MaxMessage: a larger one fails before anything is sent, with
+// `payload_too_large`; a peer that sends one is dropped before anything is allocated for it. While more than Config.MaxBytes of replies
+// wait for a peer to read them, its requests are not read either; when they are twice that, the replies to what it had asked before are
+// dropped, and answered as `outcome_unknown`.
 //
 // # Bad company
 //
@@ -39,5 +45,5 @@
 // end it, that does not read, or that speaks anything but this protocol, is dropped: a line in the log, at most one each ten seconds for a
 // peer and reason, and an [Incident] for the block list. So is one that claims another's id or an older run of its own while
 // a newer one is connected. Other connections do not notice. What is not known to be anybody (no certificate yet) has
-// Config.DialTimeout and 16 KiB to become somebody.
+// Config.DialTimeout and 16 KiB to become somebody, and less when there are many of its sort (lobby.go).
 package link

@@ -76,6 +76,9 @@ func (r *roster) setKinds(w *wire, version uint64, kinds []string) {
 	if k == nil || k.said.boot != w.peer.boot || k.told && version <= k.version {
 		return
 	}
+	if kinds == nil {
+		kinds = []string{} // none is something that it said
+	}
 	same := k.told && slices.Equal(k.kinds, kinds)
 	k.version, k.told, k.kinds = version, true, kinds
 	if !same {

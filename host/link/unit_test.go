@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
 )
 
 func TestBackoff(t *testing.T) {
@@ -119,6 +120,20 @@ func TestCallTable(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestRetiredAtTheLastMoment: a connection that nobody wants any more may be through with its handshake before it learns of it. It
+// must not stand for ever.
+func TestRetiredAtTheLastMoment(t *testing.T) {
+	w := newWorld(t)
+	a := w.silent("a", "127.0.0.1:1")
+	defer a.shut(t)
+	c := newOutbound(must(a.peer(cluster.Node{ID: "b", Authority: "127.0.0.1:2"})))
+	c.retire(Reconnect)
+	c.opened()
+	if c.state != retired || !c.out.final {
+		t.Errorf("state %d", c.state)
+	}
 }
 
 // TestFrameReader: however the stream is cut, the same frames come out; the buffer follows what has come.

@@ -13,11 +13,12 @@ import (
 	"github.com/wasilo/wasilo/host/gateway/client"
 )
 
-// banner says on stderr what is loaded, and what to type next.
+// banner says on stderr what is loaded from dir, "" for a client, and what to type next.
 func (a *app) banner(node *host.Node, dir string) {
 	w := a.stderr
+	empty := "Nothing is loaded yet: put a .wasm file into " + oneLine(dir) + ", it is picked up at once."
 	if dir == "" {
-		dir = "the actors of other nodes"
+		dir, empty = "the actors of other nodes", "No other node is known that hosts any: join one with --join."
 	}
 	fmt.Fprintf(w, "\nwasilo serves %s at %s\n\n", oneLine(dir), node.URL())
 	kinds := node.Kinds()
@@ -36,7 +37,7 @@ func (a *app) banner(node *host.Node, dir string) {
 	example, ok := gateway.PickExample(kinds)
 	switch {
 	case len(kinds) == 0:
-		fmt.Fprintf(w, "  Nothing is loaded yet: put a .wasm file into %s, it is picked up at once.\n", oneLine(dir))
+		fmt.Fprintf(w, "  %s\n", empty)
 	case ok:
 		fmt.Fprintf(w, "\nIn another terminal:\n\n  %s\n\nor\n\n  %s\n",
 			callLine(selfCommand(), node.URL(), example), example.Curl(node.URL()))

@@ -12,7 +12,7 @@ import (
 
 func (a *app) dev() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "dev [DIR] [FLAGS]", Short: "Run a node for development and say what to type next", Args: takes(0, 1),
+		Use: "dev [DIR] [FLAGS]", Short: "Run a node, or several, for development and say what to type next", Args: takes(0, 1),
 		Long: `Run a node on this machine that serves the .wasm files of DIR (default ./actors) and follows the directory: a new or
 changed file counts for the next activation, a broken one is reported and the version before it stays.
 

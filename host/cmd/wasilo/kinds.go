@@ -13,7 +13,7 @@ import (
 
 func (a *app) kinds() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "kinds [FLAGS]", Short: "List the kinds that a node serves", Args: takes(0, 0),
+		Use: "kinds [FLAGS]", Short: "List the kinds of the cluster", Args: takes(0, 0),
 		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused. FILE is
 the module of the node that is asked, "-" where it does not host the kind.
 

@@ -30,7 +30,9 @@ Exit codes:
 const aboutExample = `  wasilo dev                                   # run the modules in ./actors on 127.0.0.1:7700
   wasilo call counter/alice add '{"by":1}'     # in another terminal
   wasilo kinds
-  wasilo ps`
+  wasilo ps
+  wasilo dev --nodes 3                         # three nodes in one cluster
+  wasilo members`
 
 // app is one run of the command line.
 type app struct {

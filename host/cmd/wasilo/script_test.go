@@ -388,7 +388,7 @@ func (n *fakeNode) Files() []gateway.FileInfo {
 	}
 }
 
-func (n *fakeNode) Method(kind, method string) (*abi.Method, error) {
+func (n *fakeNode) Method(_ context.Context, kind, method string, _ time.Time) (*abi.Method, error) {
 	if kind != "counter" && kind != "echo" && kind != "fail" {
 		return nil, abi.NewError(abi.ErrUnknownKind, "no kind "+kind)
 	}

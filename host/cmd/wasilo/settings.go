@@ -88,7 +88,7 @@ func nodeSettings() []setting {
 			usage: "`MODE`: member, or client, which hosts nothing and calls everything (default member)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.Mode, err = parseMode(v); return err }},
 		{key: "ca", name: "ca", path: true,
-			usage: "`FILE` with the authority whose nodes are believed (default: the user's own, for loopback)",
+			usage: "`FILE` with the authority whose nodes are believed (default: the user's own, for loopback alone)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.CA, err = notEmpty(v); return err }},
 		{key: "cert", name: "cert", path: true,
 			usage: "`FILE` with this node's certificate by that authority",

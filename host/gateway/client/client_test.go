@@ -30,8 +30,10 @@ type node struct {
 }
 
 func (n *node) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) { return n.send(ctx, env) }
-func (n *node) Method(string, string) (*abi.Method, error)                  { return nil, nil }
-func (n *node) Kinds() []gateway.KindInfo                                   { return []gateway.KindInfo{{Name: "echo"}} }
+func (n *node) Method(context.Context, string, string, time.Time) (*abi.Method, error) {
+	return nil, nil
+}
+func (n *node) Kinds() []gateway.KindInfo { return []gateway.KindInfo{{Name: "echo"}} }
 func (n *node) Files() []gateway.FileInfo {
 	return []gateway.FileInfo{{Path: "echo.wasm", State: gateway.FileLoaded}}
 }

@@ -106,7 +106,7 @@ const (
 // tell the other side what is wrong, as a failed handshake cannot.
 func (c *Credentials) Server() *tls.Config {
 	cfg := c.base()
-	cfg.ClientAuth = tls.RequireAnyClientCert // verified below
+	cfg.ClientAuth = tls.RequestClientCert // required, and verified, below: the error then says so
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get().cert, nil }
 	cfg.VerifyConnection = func(s tls.ConnectionState) error {
 		_, err := verify(s.PeerCertificates, c.get().roots, x509.ExtKeyUsageClientAuth, c.opt.Now())

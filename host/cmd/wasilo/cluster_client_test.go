@@ -1,0 +1,111 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// testClusterClient: a node without modules calls whatever the others host, which here is not the same on each.
+func testClusterClient(t *testing.T, home string) {
+	r := newRealm(t, home)
+	both := r.modules("examples.wasm", "echo.wasm")
+	r.start("n1", "--actors", both)
+	others := []*member{r.launch("n2"), r.launch("n3", "--actors", both)}
+	desk := r.launch("desk", "--mode", "client", "--actors", "there/is/none")
+	for _, m := range append(others, desk) {
+		r.ready(m)
+	}
+	r.agree()
+
+	// Kinds and schemas are those of the nodes that host them.
+	for _, c := range []struct{ actor, method, params, want string }{
+		{"counter/a", "add", `{"by":9007199254740993}`, `{"value":9007199254740993}`},
+		{"counter/a", "get", ``, `{"value":9007199254740993}`},
+		{"bank/a", "deposit", `{"amount":100}`, `{"balance":100}`},
+		{"bank/a", "transfer", `{"to":"b","amount":30}`, `{"balance":70}`},
+		{"chat/a", "join", `{"member":"m"}`, `{}`},
+		{"chat/a", "post", `{"from":"m","text":"hello"}`, `{}`},
+		{"chat/a", "history", ``, `{"messages":[{"from":"m","text":"hello"}]}`},
+		{"ratelimit/a", "take", `{"n":4}`, `{"allowed":true,"remaining":6}`},
+		{"echo/a", "echo", `{"n":[1,2.5,null,"é"]}`, `{"n":[1,2.5,null,"é"]}`},
+	} {
+		if got := desk.must(c.actor, c.method, c.params); got != c.want {
+			t.Errorf("%s %s %s: %s, want %s", c.actor, c.method, c.params, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		actor, method, params string
+		code                  abi.Code
+		text                  string
+	}{
+		{"counter/a", "add", `{"bye":1}`, abi.ErrInvalidArgument, "bye"},
+		{"counter/a", "add", `{"by":"1"}`, abi.ErrInvalidArgument, "by"},
+		{"counter/a", "gut", ``, abi.ErrUnknownMethod, "add, get"},
+		{"count/a", "get", ``, abi.ErrUnknownKind, "bank, chat, counter, echo, ratelimit"},
+		{"bank/b", "withdraw", `{"amount":31}`, abi.ErrActor, "1 less"},
+		{"echo/a", "fail", ``, abi.ErrActor, "asked to fail"},
+		{"echo/a", "echo", `"` + strings.Repeat("x", abi.DefaultMaxMessage) + `"`, abi.ErrPayloadTooLarge, ""},
+	} {
+		_, err := desk.call(c.actor, c.method, c.params)
+		if abi.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s %s: %v, want %v with %q", c.actor, c.method, err, c.code, c.text)
+		}
+	}
+
+	// A kind is placed among those that host it, whoever calls.
+	names := make([]string, 200)
+	for i, name := range counters(len(names)) {
+		names[i] = strings.Replace(name, "counter/", "echo/", 1)
+	}
+	each(names, func(i int, name string) {
+		via := []*member{desk, r.up["n1"], r.up["n2"], r.up["n3"]}[i%4]
+		if got, err := via.call(name, "echo", `1`); err != nil || got != "1" {
+			t.Errorf("%s through %s: %s, %v", name, via.ID, got, err)
+		}
+	})
+	a, b := len(r.up["n1"].hosted("echo")), len(r.up["n3"].hosted("echo"))
+	if n := len(r.homes("echo")); n != len(names)+1 || a+b != n || min(a, b) < len(names)/3 {
+		t.Errorf("%d actors of a kind that n1 and n3 host: %d and %d on those", n, a, b)
+	}
+	if hosted := append(desk.hosted(""), r.up["n2"].hosted("echo")...); len(hosted) > 0 {
+		t.Errorf("nodes that host nothing, or not this kind, have %q", hosted)
+	}
+	list, err := desk.http.Kinds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list.Kinds {
+		want := []string{"n1", "n2", "n3"}
+		if k.Name == "echo" {
+			want = []string{"n1", "n3"}
+		}
+		if !slices.Equal(k.Nodes, want) || len(k.Methods) == 0 {
+			t.Errorf("the client lists %+v", k)
+		}
+	}
+
+	// The last hosts of a kind go, and with them the kind; then it comes back.
+	for _, id := range []string{"n1", "n3"} {
+		if code := r.stop(r.up[id]); code != 0 {
+			t.Errorf("%s: exit code %d", id, code)
+		}
+	}
+	r.agree()
+	_, err = desk.call("echo/a", "echo", `1`)
+	if abi.CodeOf(err) != abi.ErrUnknownKind {
+		t.Errorf("a kind that nobody hosts any more: %v", err)
+	}
+	r.seed = r.up["n2"].Gossip
+	r.start("n5", "--actors", both)
+	r.agree()
+	if got := desk.must("echo/a", "echo", `1`); got != "1" {
+		t.Error(got)
+	}
+	if code := r.stop(desk); code != 0 {
+		t.Errorf("the client: exit code %d", code)
+	}
+	r.agree()
+}

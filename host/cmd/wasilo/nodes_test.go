@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/serfwatch"
+)
+
+func TestPlanNodes(t *testing.T) {
+	c := defaultSettings()
+	got, err := planNodes(&c, 3, "data")
+	want := []nodePlan{
+		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1"},
+		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2"},
+		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3"},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v\n%+v", err, got)
+	}
+	c.host.HTTP, c.host.Net.Link, c.host.Net.Gossip = "[::1]:0", "localhost:65525", "127.0.0.1:1"
+	got, err = planNodes(&c, 2, "/d")
+	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2"}) {
+		t.Errorf("%v\n%+v", err, got)
+	}
+	for says, change := range map[string]func(*settings){
+		"--link: localhost:65526":     func(c *settings) { c.host.Net.Link = "localhost:65526" },
+		"--gossip: 127.0.0.1:x":       func(c *settings) { c.host.Net.Gossip = "127.0.0.1:x" },
+		`--http: "7700"`:              func(c *settings) { c.host.HTTP = "7700" },
+		"--nodes makes members":       func(c *settings) { c.host.Net.Mode = cluster.Client },
+		"--nodes makes nodes for the": func(c *settings) { c.host.Net.Cert = "n1.crt" },
+	} {
+		c := defaultSettings()
+		change(&c)
+		if _, err := planNodes(&c, 2, "d"); err == nil || !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("%v, not %s", err, says)
+		}
+	}
+}
+
+// What was given as a flag reaches every node, but for what makes them differ.
+func TestArgsOfNodes(t *testing.T) {
+	flags := pflag.NewFlagSet("dev", pflag.ContinueOnError)
+	nodeFlags(flags)
+	flags.String("nodes", "", "")
+	if err := flags.Parse([]string{"--nodes", "3", "--http", "127.0.0.1:1", "--turn", "3s", "--config", "a b.toml", "--join", "x:1", "--profile", "wan"}); err != nil {
+		t.Fatal(err)
+	}
+	c := defaultSettings()
+	c.host.Net.Join, c.host.Net.Profile = []string{"x:1"}, serfwatch.WAN
+	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2"}
+	got := strings.Join(p.args(&c, flags, "127.0.0.1:3"), " ")
+	want := "serve --leash --id n2 --http 127.0.0.1:11 --link 127.0.0.1:12 --gossip 127.0.0.1:13 --data d/n2 --actors actors --profile wan " +
+		"--join x:1 --join 127.0.0.1:3 --config=a b.toml --turn=3s"
+	if got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	c = defaultSettings()
+	got = strings.Join(p.args(&c, pflag.NewFlagSet("", 0), ""), " ")
+	if strings.Contains(got, "--join") || !strings.HasSuffix(got, "--profile fast") {
+		t.Error(got)
+	}
+}
+
+func TestLinesDoNotMix(t *testing.T) {
+	var out bytes.Buffer
+	mu := new(sync.Mutex)
+	a, b := &lineWriter{mu: mu, w: &out, prefix: "n1 | "}, &lineWriter{mu: mu, w: &out, prefix: "n2 | "}
+	for _, s := range []struct {
+		to   *lineWriter
+		text string
+	}{{a, "one\nha"}, {b, "two\n\nthree"}, {a, "lf\n"}, {b, ""}} {
+		if n, err := s.to.Write([]byte(s.text)); n != len(s.text) || err != nil {
+			t.Error(n, err)
+		}
+	}
+	a.end()
+	b.end()
+	b.end()
+	if want := "n1 | one\nn2 | two\nn2 | \nn1 | half\nn2 | three\n"; out.String() != want {
+		t.Errorf("%q", out.String())
+	}
+	// A line without an end does not fill the memory.
+	out.Reset()
+	for range 3 {
+		_, _ = a.Write(bytes.Repeat([]byte("x"), mostLine))
+	}
+	a.end()
+	if strings.Count(out.String(), "\n") != 3 || strings.Count(out.String(), "x") != 3*mostLine {
+		t.Errorf("%d bytes, %d lines", out.Len(), strings.Count(out.String(), "\n"))
+	}
+}
+
+func TestAnnounced(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"url":"http://127.0.0.1:1","id":"n1"}` + "\n": "n1",
+		`{"id":"n1"}` + "\nmore\n":                      "n1",
+		`{"id":"n1"}`:                                   "",
+		"no JSON\n{\"id\":\"n1\"}\n":                    "",
+		strings.Repeat("x", 2*mostLine):                 "",
+	} {
+		said := make(chan announcement, 1)
+		w := &announced{to: said}
+		for rest := in; rest != ""; { // in pieces, as pipes have it
+			n := min(7, len(rest))
+			_, _ = w.Write([]byte(rest[:n]))
+			rest = rest[n:]
+		}
+		got := ""
+		select {
+		case a := <-said:
+			got = a.ID
+		default:
+		}
+		if got != want || len(w.line) > mostLine+7 {
+			t.Errorf("%.50q: %q, %d bytes kept", in, got, len(w.line))
+		}
+	}
+}
+
+func TestConnected(t *testing.T) {
+	list := &gateway.MemberList{Members: []gateway.MemberInfo{
+		{ID: "self", Self: true, State: gateway.MemberAlive},
+		{ID: "good", State: gateway.MemberAlive, Linked: true, Kinds: []string{}},
+		{ID: "silent", State: gateway.MemberAlive, Linked: true},
+		{ID: "apart", State: gateway.MemberAlive, Kinds: []string{"a"}},
+		{ID: "gone", State: gateway.MemberFailed, Linked: true, Kinds: []string{"a"}},
+	}}
+	if n := connected(list); n != 2 {
+		t.Error(n)
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for in, want := range map[string]string{"n1/ca.crt": "n1/ca.crt", "on n1": "'on n1'", "": "''", "it's": `'it'\''s'`, "$HOME": "'$HOME'", "é": "'é'"} {
+		if got := shellWord(in); got != want {
+			t.Errorf("%q: %s", in, got)
+		}
+	}
+}
