@@ -174,3 +174,68 @@ func BenchmarkActivation(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkViewChange is what a change of the cluster costs a node that remembers 100,000 actors of its own and 100,000 of
+// others, beside 200 kinds and 20 members: requests that have to resolve wait for it. Each operation is two changes.
+func BenchmarkViewChange(b *testing.B) {
+	members := make([]Node, 20)
+	var kinds []Kind
+	for i := range 200 {
+		kinds = append(kinds, Kind{"kind" + strconv.Itoa(i)})
+	}
+	for i := range members {
+		members[i] = member(i + 1)
+	}
+	n := start(b, func(c *Config) {
+		c.Self, c.Topology, c.Kinds, c.Metrics, c.Log = members[0], StaticTopology(members...), kinds, nil, nil
+		c.Placement = nothing{}
+		c.Transport = &fakeTransport{func(Node) (Target, error) { return answerer, nil }}
+	})
+	b.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = n.sys.Shutdown(ctx)
+	})
+	r := n.Runtime()
+	for _, m := range members[1:] {
+		if err := r.SetPeerKinds(m.ID, kinds); err != nil {
+			b.Fatal(err)
+		}
+	}
+	own, others := 0, 0
+	for i := 0; own < 100_000 || others < 100_000; i++ {
+		who := id(kinds[i%200].Name + "/" + strconv.Itoa(i))
+		m, _ := r.View().OwnerOf(who)
+		switch {
+		case m.ID == members[0].ID && own < 100_000:
+			own++
+		case m.ID != members[0].ID && others < 100_000:
+			others++
+		default:
+			continue
+		}
+		if _, err := n.API().Get(context.Background(), who); err != nil {
+			b.Fatal(err)
+		}
+	}
+	less, all := must(NewTopology(members[:19]...)), must(NewTopology(members...))
+	b.Run("stranger", func(b *testing.B) {
+		for b.Loop() {
+			r.HandleBlockedNode("stranger")
+			r.HandleUnblockedNode("stranger")
+		}
+	})
+	b.Run("kind", func(b *testing.B) {
+		for b.Loop() {
+			_ = r.SetPeerKinds("n7", kinds[1:])
+			_ = r.SetPeerKinds("n7", kinds)
+		}
+	})
+	b.Run("member", func(b *testing.B) {
+		for b.Loop() {
+			r.HandleTopologyChanged(less)
+			_ = r.SetPeerKinds("n20", kinds)
+			r.HandleTopologyChanged(all)
+		}
+	})
+}

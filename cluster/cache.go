@@ -22,8 +22,14 @@ type pidEntry struct {
 // pidCache maps identities to where they are. Reading is wait-free and writes nothing that other readers touch, so a hot
 // identity costs every core the same: one hash, and a probe of a table of pointers. Writers take a shard's lock. A reader may still
 // see an entry for an instant after its removal; its target answers ownership_changed then.
+//
+// Entries of this node's activations end with them, and are as many as those. Entries of other nodes' actors, of which a node may
+// call any number, are bounded: a new one takes the place of another, in the order of their hashes. Which one is used most
+// is not known, since knowing would cost every reader a write; one that goes is resolved again when it is wanted, for about the
+// cost of a map look-up.
 type pidCache struct {
 	seed   maphash.Seed
+	limit  int // entries of other nodes in a shard
 	shards [cacheShards]cacheShard
 }
 
@@ -31,14 +37,18 @@ const (
 	cacheShardBits = 6
 	cacheShards    = 1 << cacheShardBits
 	minTable       = 8
+	// maxRemote is how many entries of other nodes there are at most, give or take how evenly hashes spread: about 40 MiB.
+	maxRemote = 1 << 18
 )
 
 type cacheShard struct {
-	table atomic.Pointer[cacheTable]
-	mu    sync.Mutex
-	live  int // entries
-	used  int // slots that are not empty: entries and tombstones
-	_     [64 - 32]byte
+	table  atomic.Pointer[cacheTable]
+	mu     sync.Mutex
+	live   int    // entries
+	used   int    // slots that are not empty: entries and tombstones
+	remote int    // entries of other nodes
+	hand   uint64 // the slot where the search for one to evict goes on
+	_      [64 - 48]byte
 }
 
 // cacheTable is open addressing with linear probing. A slot, once filled, is emptied only where no probe needs it.
@@ -49,7 +59,9 @@ type cacheTable struct {
 // tombstone keeps a probe going past a removed entry. No identity equals its zero one.
 var tombstone = &pidEntry{}
 
-func newPIDCache() *pidCache { return &pidCache{seed: maphash.MakeSeed()} }
+func newPIDCache() *pidCache {
+	return &pidCache{seed: maphash.MakeSeed(), limit: maxRemote / cacheShards}
+}
 
 func (c *pidCache) hash(id Identity) uint64 {
 	return maphash.String(c.seed, id.ID()) + bits.RotateLeft64(maphash.String(c.seed, id.Kind()), 23)
@@ -86,6 +98,12 @@ func (c *pidCache) put(e *pidEntry) {
 		t = sh.rebuild(t)
 	}
 	mask := uint64(len(t.slots) - 1)
+	if !e.route.Local() {
+		if sh.remote >= c.limit {
+			sh.evict(t, e)
+		}
+		sh.remote++
+	}
 	free := -1
 	for i := e.hash; ; i++ {
 		at := int(i & mask)
@@ -103,9 +121,29 @@ func (c *pidCache) put(e *pidEntry) {
 				free = at
 			}
 		case old.hash == e.hash && old.id == e.id:
+			if !old.route.Local() {
+				sh.remote--
+			}
 			t.slots[at].Store(e)
 			return
 		}
+	}
+}
+
+// evict makes room for e, which is another node's, in the place of another such.
+func (sh *cacheShard) evict(t *cacheTable, e *pidEntry) {
+	mask := uint64(len(t.slots) - 1)
+	for {
+		at := sh.hand & mask
+		sh.hand++
+		old := t.slots[at].Load()
+		if old == nil || old == tombstone || old.route.Local() {
+			continue
+		}
+		if old.id != e.id { // else it is replaced
+			sh.clear(t, at)
+		}
+		return
 	}
 }
 
@@ -176,6 +214,9 @@ func (c *pidCache) removeIf(hash uint64, id Identity, same func(*pidEntry) bool)
 func (sh *cacheShard) clear(t *cacheTable, at uint64) {
 	mask := uint64(len(t.slots) - 1)
 	sh.live--
+	if !t.slots[at].Load().route.Local() {
+		sh.remote--
+	}
 	if t.slots[(at+1)&mask].Load() != nil {
 		t.slots[at].Store(tombstone)
 		return
@@ -195,14 +236,17 @@ func (sh *cacheShard) shrink(t *cacheTable) {
 	}
 }
 
-// recheck drops every entry that the view no longer keeps.
-func (c *pidCache) recheck(v *core.View) {
+// recheck drops every entry that the view no longer keeps. They are among the partitions that have moved.
+func (c *pidCache) recheck(v *core.View, moved *core.Moved) {
+	if moved == nil {
+		return
+	}
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
 		if t := sh.table.Load(); t != nil {
 			for at := range t.slots {
-				if e := t.slots[at].Load(); e != nil && e != tombstone && !v.Keeps(e.id.Kind(), e.route) {
+				if e := t.slots[at].Load(); e != nil && e != tombstone && moved[e.route.Partition] && !v.Keeps(e.id.Kind(), e.route) {
 					sh.clear(t, uint64(at))
 				}
 			}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func TestPIDCacheAgainstAModel(t *testing.T) {
 				m.Step(&core.Input{Type: core.SetKinds, Node: "n1", Kinds: []string{"k"}}, 0)
 				m.Step(&core.Input{Type: core.SetKinds, Node: "n2", Kinds: []string{"k"}}, 0)
 				m.Step(&core.Input{Type: core.TopologyChanged, Topology: rapid.SampledFrom(topologies).Draw(t, "topology")}, 0)
-				c.recheck(m.View())
+				c.recheck(m.View(), everywhere())
 				for who, e := range model {
 					if !m.View().Keeps("k", e.route) {
 						delete(model, who)
@@ -168,4 +169,123 @@ func TestPIDCacheConcurrently(t *testing.T) {
 	writers.Wait()
 	stop.Store(true)
 	wg.Wait()
+}
+
+// However many actors of other nodes a node calls, it remembers a bounded number; those of its own are not touched.
+func TestPIDCacheBoundsWhatOtherNodesHave(t *testing.T) {
+	c := newPIDCache()
+	const own = 20_000
+	for i := range own {
+		c.put(entryOf(c, id("k/own"+strconv.Itoa(i)), uint64(i+1), &self))
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	const calls = 2 * maxRemote
+	for i := range calls {
+		who := id("k/other" + strconv.Itoa(i))
+		c.put(entryOf(c, who, 0, &peer))
+		if e := c.get(who); e == nil {
+			t.Fatalf("%s is not there", who)
+		}
+		if i%7 == 0 { // replaced, not added
+			c.put(entryOf(c, who, 0, &peer))
+		}
+	}
+	after := heap()
+	n := c.len() - own
+	if n > maxRemote || n < maxRemote*9/10 {
+		t.Errorf("%d of %d are remembered", n, calls)
+	}
+	for i := range own {
+		who := id("k/own" + strconv.Itoa(i))
+		if c.get(who) == nil {
+			t.Fatalf("%s went", who)
+		}
+		c.remove(who, abi.Epoch{Index: uint64(i + 1)})
+	}
+	sum := 0
+	for i := range c.shards {
+		sum += c.shards[i].remote
+	}
+	if sum != n || c.len() != n {
+		t.Errorf("%d counted, %d there, want %d", sum, c.len(), n)
+	}
+	t.Logf("%d entries, %d bytes each", n, (after-before)/uint64(n))
+	m := core.NewMachine(core.Config{Self: "n1"})
+	c.recheck(m.View(), everywhere())
+	for i := range c.shards {
+		if c.shards[i].remote != 0 || c.shards[i].live != 0 {
+			t.Fatalf("%d are left, %d of other nodes", c.shards[i].live, c.shards[i].remote)
+		}
+	}
+}
+
+// A shard's bound holds through every order of putting, replacing and removing.
+func TestPIDCacheBoundAgainstAModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := newPIDCache()
+		c.limit = rapid.IntRange(1, 5).Draw(t, "limit")
+		model := map[Identity]*pidEntry{}
+		spread := uint64(rapid.IntRange(1, 64).Draw(t, "hashes"))
+		for step := range rapid.IntRange(0, 150).Draw(t, "steps") {
+			i := rapid.IntRange(0, 15).Draw(t, "id")
+			who, hash := id("k/"+strconv.Itoa(i)), uint64(i)%spread
+			if rapid.IntRange(0, 3).Draw(t, "op") == 0 {
+				c.removeIf(hash, who, func(*pidEntry) bool { return true })
+				delete(model, who)
+			} else {
+				e := entryOf(c, who, uint64(step)*uint64(rapid.IntRange(0, 1).Draw(t, "local")), &self)
+				e.hash = hash
+				c.put(e)
+				model[who] = e
+			}
+			sh, remote, live := c.shard(0), 0, map[Identity]bool{}
+			for i := range sh.table.Load().all() {
+				e := sh.table.Load().slots[i].Load()
+				if e == nil || e == tombstone {
+					continue
+				}
+				if model[e.id] != e || live[e.id] {
+					t.Fatalf("step %d: %s is %v, want %v", step, e.id, e, model[e.id])
+				}
+				live[e.id] = true
+				if !e.route.Local() {
+					remote++
+				}
+			}
+			if remote > c.limit || remote != sh.remote || len(live) != sh.live {
+				t.Fatalf("step %d: %d remote of %d, counted %d; %d live, counted %d", step, remote, c.limit, sh.remote, len(live), sh.live)
+			}
+			for who, e := range model {
+				if !live[who] {
+					if e.route.Local() {
+						t.Fatalf("step %d: %s went", step, who)
+					}
+					delete(model, who)
+				}
+			}
+		}
+	})
+}
+
+// all ranges over the slots; nil has none.
+func (t *cacheTable) all() []struct{} {
+	if t == nil {
+		return nil
+	}
+	return make([]struct{}, len(t.slots))
+}
+
+// everywhere is a change of every partition.
+func everywhere() *core.Moved {
+	m := new(core.Moved)
+	for p := range m {
+		m[p] = true
+	}
+	return m
 }

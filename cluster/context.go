@@ -51,6 +51,11 @@ func (c *Context) send(ctx context.Context, env *abi.Envelope, start time.Durati
 	}
 	if err == nil {
 		err = t.run(ctx, env.Deadline, func(e *pidEntry) (err error) {
+			if t.n > 1 { // what was posted before may have come back meanwhile
+				if err = r.behindCourier(ctx, t, env); err != nil {
+					return err
+				}
+			}
 			if r.metrics != nil {
 				resolved = r.now()
 			}

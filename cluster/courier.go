@@ -21,7 +21,7 @@ type courier struct {
 	cause error     // why it is waiting, if it is; guarded by Runtime.mu
 }
 
-// maxCouriers bounds the identities that have one. A node that cannot be reached may own any number of them, and each courier
+// maxCouriers bounds the identities of a node that have one. A node that cannot be reached may own any number of them, and each courier
 // costs a goroutine.
 const maxCouriers = 1 << 14
 
@@ -50,7 +50,7 @@ func (r *Runtime) park(p *parcel, force bool) (taken bool, err error) {
 	switch {
 	case c == nil && !force:
 		return false, nil
-	case c == nil && len(r.mail) >= maxCouriers:
+	case c == nil && len(r.mail) >= r.maxCouriers:
 		return false, abi.NewError(abi.ErrOverloaded, fmt.Sprintf("messages for %d actors wait for a place to go already", len(r.mail)))
 	case c == nil:
 		c = &courier{id: id, hash: hash}

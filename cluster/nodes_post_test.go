@@ -283,7 +283,8 @@ func TestCouriersAreBounded(t *testing.T) {
 		n1.sees(member(2))
 		w.kill(w.node(2))
 		refused := 0
-		for i := range maxCouriers + 100 {
+		n1.Runtime().maxCouriers = 500
+		for i := range 600 {
 			e := env(fmt.Sprintf("counter/%d", i))
 			e.Deadline = time.Now().Add(time.Second)
 			if err := n1.API().Post(e, nil); abi.CodeOf(err) == abi.ErrOverloaded {

@@ -45,9 +45,11 @@ type Runtime struct {
 	waits   map[Identity]chan struct{} // closed when the core says Wake
 	changed chan struct{}              // closed when the view changes; nil while nobody waits for that
 	mail    map[Identity]*courier
-	empty   chan struct{} // closed when the core says Empty
-	isEmpty bool
-	closed  bool // no goroutine may be started any more
+	// maxCouriers bounds mail; never changed.
+	maxCouriers int
+	empty       chan struct{} // closed when the core says Empty
+	isEmpty     bool
+	closed      bool // no goroutine may be started any more
 
 	topology TopologyStreamHandle // the pump's, once it runs
 	ctx      context.Context      // of the runtime's own goroutines
@@ -68,7 +70,8 @@ func newRuntime(cfg Config) *Runtime {
 	r := &Runtime{cfg: cfg, log: cfg.Log, base: time.Now(), cache: newPIDCache(), events: newEventStream(),
 		machine: core.NewMachine(core.Config{Self: cfg.Self.ID, Mode: cfg.Mode, Strategy: cfg.Strategy}),
 		waits:   make(map[Identity]chan struct{}), mail: make(map[Identity]*courier),
-		empty: make(chan struct{}), done: make(chan struct{})}
+		maxCouriers: maxCouriers,
+		empty:       make(chan struct{}), done: make(chan struct{})}
 	if cfg.Metrics != nil {
 		r.metrics = &guardedMetrics{sink: cfg.Metrics, log: cfg.Log}
 		r.flushed = gauges{-1, -1} // so that zeros are set too
@@ -171,7 +174,7 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 		case core.Recheck:
 			v := r.machine.View()
 			r.view.Store(v)
-			r.cache.recheck(v)
+			r.cache.recheck(v, e.Moved)
 			if r.changed != nil {
 				close(r.changed)
 				r.changed = nil

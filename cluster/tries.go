@@ -59,7 +59,7 @@ func (t *tries) run(ctx context.Context, deadline time.Time, use func(*pidEntry)
 			if err = use(e); err == nil {
 				return nil
 			}
-			if !sendAgain(err, t.again) {
+			if _, over := err.(*gaveUp); over || !sendAgain(err, t.again) {
 				return err
 			}
 			err = t.refused(ctx, deadline, e, err)

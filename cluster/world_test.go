@@ -194,22 +194,21 @@ func unreachable(to Node) error {
 }
 
 // end makes an outcome the only one.
-func (x *crossing) end() bool {
+func (x *crossing) end() (first, taken bool) {
 	x.mu.Lock()
-	first := !x.over
+	first, taken = !x.over, x.taken
 	x.over = true
 	x.mu.Unlock()
 	x.from.w.mu.Lock()
 	delete(x.from.w.calls, x)
 	x.from.w.mu.Unlock()
-	return first
+	return first, taken
 }
 
+// cut is the loss of the connection.
 func (x *crossing) cut() {
-	x.mu.Lock()
-	taken := x.taken
-	x.mu.Unlock()
-	if !x.end() {
+	first, taken := x.end()
+	if !first {
 		return
 	}
 	err := unreachable(x.to.self)
@@ -266,7 +265,7 @@ func (x *crossing) answer(payload []byte, err error) {
 		err = r.Error()
 	}
 	x.from.put(func() {
-		if x.end() {
+		if first, _ := x.end(); first {
 			x.done(payload, err)
 		}
 	})

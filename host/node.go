@@ -211,7 +211,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, n.describe); err != nil {
 			return err
 		}
-		cfg.Self, cfg.Topology, cfg.Transport = n.net.self, n.net, n.net.link
+		cfg.Self, cfg.Topology, cfg.Transport = n.net.self, n.net, n.silo.Transport(n.net.link)
 	}
 	n.system = cluster.NewSystem(cluster.SystemConfig{Log: n.log})
 	ext, err := cluster.Install(n.system, cfg)

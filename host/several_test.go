@@ -330,6 +330,66 @@ func TestANodeThatLeavesLosesNoCall(t *testing.T) {
 	wg.Wait()
 }
 
+// Two actors on two nodes that ask each other at once are told so: neither node sees both waits, but each sees what it
+// sends and what comes in.
+func TestCrosswiseCallsBetweenNodesDoNotWaitForEver(t *testing.T) {
+	p := newParty(t)
+	var at sync.WaitGroup
+	ask := nativeKind("ask", func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
+		if ev.Method == "answer" {
+			return replyWith(out, ev.Payload)
+		}
+		at.Done()
+		at.Wait() // until both turns run
+		to, err := abi.ParseIdentity("ask/" + ev.Method)
+		if err != nil {
+			return err
+		}
+		r := h.Request(&abi.Request{Target: to, Method: "answer", Payload: ev.Payload})
+		if r.Err != nil {
+			out.Kind, out.Err = abi.OutError, r.Err
+			return nil
+		}
+		return replyWith(out, r.Payload)
+	})
+	p.add(p.config("n1", ask))
+	p.add(p.config("n2", ask))
+	p.agree()
+	var names [2]string
+	for i := 0; names[0] == "" || names[1] == ""; i++ {
+		name := strconv.Itoa(i)
+		if p.owner("n1", "ask/"+name) == "n1" {
+			names[0] = name
+		} else {
+			names[1] = name
+		}
+	}
+	for range 20 {
+		at.Add(2)
+		began := time.Now()
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i := range names {
+			wg.Go(func() { _, errs[i] = call(p.nodes["n1"], "ask/"+names[i], names[1-i], `{}`) })
+		}
+		wg.Wait()
+		told := 0
+		for _, err := range errs {
+			if abi.CodeOf(err) == abi.ErrDeadlock {
+				told++
+			} else if err != nil {
+				t.Errorf("a crosswise call: %v", err)
+			}
+		}
+		if told == 0 {
+			t.Errorf("nobody was told of the deadlock: %v", errs)
+		}
+		if took := time.Since(began); took > 4*time.Second { // the limit of a turn is 5 s
+			t.Errorf("it took %v", took)
+		}
+	}
+}
+
 func TestTheSecondNodeOfAnIDIsRefused(t *testing.T) {
 	p := newParty(t)
 	p.three()

@@ -29,7 +29,7 @@ func (w *Watch) tell(before, now *picture) {
 func (w *Watch) tellGone(p Peer, now *picture) {
 	status := Status("forgotten")
 	for _, q := range now.peers {
-		if q.ID == p.ID {
+		if q.ID == p.ID && q.Boot == p.Boot {
 			status = q.Status
 		}
 	}
@@ -66,6 +66,9 @@ func (w *Watch) tellDuplicates(now *picture) {
 		told[key] = struct{}{}
 		if _, known := w.toldPairs[key]; known {
 			continue
+		}
+		if used.Authority == other.Authority || used.Gossip == other.Gossip {
+			continue // the newer run has the address of the older, which is dead therefore
 		}
 		attrs := []any{"node", used.ID, "used", used.Gossip, "used_authority", used.Authority, "ignored", other.Gossip,
 			"ignored_authority", other.Authority}

@@ -25,9 +25,13 @@ const (
 	Failed  Status = "failed"  // did not answer
 )
 
-// rank orders statuses: of two runs of one node the one of lower rank is listed.
+// rank orders statuses: of two runs of one node the one of lower rank is listed, and of the same rank the newer. How a run
+// ended does not matter for that: a node that was killed, started again and then left has left.
 func (s Status) rank() int {
-	return slices.Index([]Status{Alive, Leaving, Failed, Left}, s)
+	if !s.present() {
+		return 2
+	}
+	return slices.Index([]Status{Alive, Leaving}, s)
 }
 
 func (s Status) present() bool { return s == Alive || s == Leaving }

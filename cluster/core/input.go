@@ -76,7 +76,7 @@ const (
 	Admit
 	// Invalidate: drop the identity's PID if it is of the lease's epoch (Lease).
 	Invalidate
-	// Recheck: drop every PID that the new view does not keep.
+	// Recheck: there is a new view. Drop every PID that it does not keep; they are among the partitions of Moved.
 	Recheck
 	// Revoke: tell the silo to discard the activation behind Handle (Lease).
 	Revoke
@@ -95,6 +95,7 @@ type Effect struct {
 	Lease    Lease
 	Handle   any
 	Member   *Member
+	Moved    *Moved
 }
 
 // Refusal says why a resolve was refused.

@@ -123,13 +123,28 @@ func (l *Ledger) Leases(p Partition, yield func(Lease) bool) {
 
 // each calls f for every entry, by partition. f may end the entry.
 func (l *Ledger) each(f func(*entry)) {
-	for p := range l.heads {
-		e := l.heads[p]
-		for e != nil {
-			next := e.next
-			f(e)
-			e = next
+	for _, e := range l.heads {
+		chain(e, f)
+	}
+}
+
+// among is each for the partitions that have moved.
+func (l *Ledger) among(moved *Moved, f func(*entry)) {
+	if moved == nil {
+		return
+	}
+	for p, e := range l.heads {
+		if moved[p] {
+			chain(e, f)
 		}
+	}
+}
+
+func chain(e *entry, f func(*entry)) {
+	for e != nil {
+		next := e.next
+		f(e)
+		e = next
 	}
 }
 

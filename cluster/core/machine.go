@@ -63,6 +63,7 @@ func NewMachine(cfg Config) *Machine {
 	m := &Machine{cfg: cfg}
 	m.hosting.hosted = make(map[NodeID][]string)
 	m.hosting.blocked = make(map[NodeID]struct{})
+	m.hosting.missed = make(map[NodeID][]string)
 	m.view = newView(nil, nil, &m.hosting, cfg.Strategy)
 	return m
 }

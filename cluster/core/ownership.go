@@ -13,6 +13,7 @@ func (m *Machine) topologyChanged(t *Topology, now time.Duration) {
 	if last != nil {
 		for _, old := range last.members {
 			if _, still := t.Member(old.ID); !still && old.ID != m.cfg.Self {
+				m.hosting.miss(old.ID, m.hosting.hosted[old.ID])
 				delete(m.hosting.hosted, old.ID) // it says anew what it hosts when it comes back
 			}
 		}
@@ -25,13 +26,20 @@ func (m *Machine) setKinds(node NodeID, kinds []string, now time.Duration) {
 	slices.Sort(kinds)
 	kinds = slices.Compact(kinds)
 	self := node == m.cfg.Self
+	before := m.hosting.hosted[node]
 	if self {
-		if slices.Equal(m.hosting.registered, kinds) {
-			return
-		}
-		m.hosting.registered = kinds
-	} else if slices.Equal(m.hosting.hosted[node], kinds) {
+		before = m.hosting.registered
+	}
+	switch {
+	case slices.Equal(before, kinds):
 		return
+	case self:
+		m.hosting.registered = kinds
+		m.hosting.found(node, before, kinds)
+	case len(kinds) == 0: // so it leaves
+		m.hosting.miss(node, before)
+	default:
+		m.hosting.found(node, before, kinds)
 	}
 	if !self || m.cfg.Mode == MemberMode {
 		m.hosting.hosted[node] = kinds
@@ -58,10 +66,13 @@ func (m *Machine) unblock(node NodeID, now time.Duration) {
 }
 
 // replan computes the view anew and revokes the leases of what this node no longer owns, before any other lease can be
-// issued. It returns how many those were.
+// issued. It returns how many those were. Only leases of partitions that have moved are looked at: a node that joins or leaves
+// takes or gives its own share of them, and a change of something that is hosted elsewhere concerns none.
 func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
-	m.view = newView(m.view, t, &m.hosting, m.cfg.Strategy)
-	m.ledger.each(func(e *entry) {
+	prev := m.view
+	m.view = newView(prev, t, &m.hosting, m.cfg.Strategy)
+	moved := m.view.moved(prev)
+	m.ledger.among(moved, func(e *entry) {
 		if e.lease.State == LeaseRevoked {
 			m.wake(e) // whoever waits for its end may find the actor elsewhere
 			return
@@ -72,6 +83,6 @@ func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
 			lost++
 		}
 	})
-	m.do(Effect{Type: Recheck})
+	m.do(Effect{Type: Recheck, Moved: moved})
 	return lost
 }

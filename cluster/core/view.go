@@ -13,7 +13,7 @@ type Placing uint8
 const (
 	Placed      Placing = iota // on a member
 	UnknownKind                // nobody hosts the kind, and this node has not registered it
-	NoMember                   // registered here, but no member hosts it at present
+	NoMember                   // no member hosts it at present; but it is registered here, or a host of it was lost
 	AllBlocked                 // every member that hosts it is on the block list
 )
 
@@ -21,7 +21,8 @@ const (
 // same set of hosts form a placement group and share one table of [Partitions] owners. A View never changes.
 type View struct {
 	topology *Topology
-	kinds    map[string]*kindPlace
+	kinds    map[string]kindPlace
+	groups   map[string]*group // by groupKey
 }
 
 type kindPlace struct {
@@ -40,57 +41,120 @@ type hosting struct {
 	registered []string            // kinds that this node may call though nobody hosts them
 	hosted     map[NodeID][]string // kinds by host
 	blocked    map[NodeID]struct{}
+	// missed are the kinds of hosts that were lost, or told that they leave: they are not unknown, the host may come back or another
+	// take over.
+	missed map[NodeID][]string
+}
+
+// maxMissed bounds the hosts that are missed.
+const maxMissed = 256
+
+func (h *hosting) miss(host NodeID, kinds []string) {
+	if len(kinds) > 0 && len(h.missed) < maxMissed {
+		h.missed[host] = kinds
+	}
+}
+
+// found says that a host is there with kinds now, and had others before. What it has withdrawn is missed no more.
+func (h *hosting) found(host NodeID, before, now []string) {
+	delete(h.missed, host)
+	for _, kind := range before {
+		if _, still := slices.BinarySearch(now, kind); still {
+			continue
+		}
+		for other, kinds := range h.missed {
+			if i, ok := slices.BinarySearch(kinds, kind); ok {
+				h.missed[other] = slices.Delete(slices.Clone(kinds), i, i+1)
+			}
+		}
+	}
 }
 
 // newView computes a view. Groups of prev whose hosts are the same are reused.
 func newView(prev *View, t *Topology, h *hosting, s Strategy) *View {
-	v := &View{topology: t, kinds: make(map[string]*kindPlace)}
+	v := &View{topology: t, kinds: make(map[string]kindPlace), groups: make(map[string]*group)}
 	for _, kind := range h.registered {
-		v.kinds[kind] = &kindPlace{placing: NoMember}
+		v.kinds[kind] = kindPlace{placing: NoMember}
+	}
+	for _, kinds := range h.missed {
+		for _, kind := range kinds {
+			v.kinds[kind] = kindPlace{placing: NoMember}
+		}
 	}
 	if t == nil {
 		return v
 	}
-	able := make(map[string][]Member) // by kind; in order of id, since the members are
-	for _, m := range t.members {
+	able := make(map[string][]byte) // by kind, the hosts: two bytes of each one's place among the members, in order
+	for i, m := range t.members {
 		_, blocked := h.blocked[m.ID]
 		for _, kind := range h.hosted[m.ID] {
-			k := v.kinds[kind]
-			if k == nil {
-				k = &kindPlace{placing: NoMember}
-				v.kinds[kind] = k
-			}
 			if blocked {
-				k.placing = AllBlocked
+				v.kinds[kind] = kindPlace{placing: AllBlocked}
 			} else {
-				able[kind] = append(able[kind], m)
+				able[kind] = binary.BigEndian.AppendUint16(able[kind], uint16(i))
 			}
 		}
 	}
-	groups := make(map[string]*group)
-	if prev != nil {
-		for _, k := range prev.kinds {
-			if k.group != nil {
-				groups[groupKey(k.group.hosts)] = k.group
-			}
-		}
-	}
+	made := make(map[string]*group) // by the hosts' places; most kinds have those of another
 	for kind, hosts := range able {
-		key := groupKey(hosts)
-		g := groups[key]
+		g := made[string(hosts)]
 		if g == nil {
-			g = &group{hosts: hosts}
-			ids := make([]NodeID, len(hosts))
-			for i, m := range hosts {
-				ids[i] = m.ID
-			}
-			s.Place(ids, &g.owners)
-			groups[key] = g
+			g = v.group(prev, hosts, s)
+			made[string(hosts)] = g
 		}
-		*v.kinds[kind] = kindPlace{group: g, placing: Placed}
+		v.kinds[kind] = kindPlace{group: g, placing: Placed}
 	}
 	return v
 }
+
+// group finds or makes the placement among the members at the places given.
+func (v *View) group(prev *View, places []byte, s Strategy) *group {
+	hosts := make([]Member, 0, len(places)/2)
+	for ; len(places) > 0; places = places[2:] {
+		hosts = append(hosts, v.topology.members[binary.BigEndian.Uint16(places)])
+	}
+	key := groupKey(hosts)
+	var g *group
+	if prev != nil {
+		g = prev.groups[key]
+	}
+	if g == nil {
+		g = &group{hosts: hosts}
+		ids := make([]NodeID, len(hosts))
+		for i, m := range hosts {
+			ids[i] = m.ID
+		}
+		s.Place(ids, &g.owners)
+	}
+	v.groups[key] = g
+	return g
+}
+
+// Moved says which partitions have another owner than before, for any kind; nil: none has.
+type Moved [Partitions]bool
+
+// moved compares v with the view before it.
+func (v *View) moved(prev *View) *Moved {
+	var all *Moved
+	type change struct{ from, to *group }
+	seen := make(map[change]bool)
+	for kind, was := range prev.kinds {
+		c := change{was.group, v.kinds[kind].group}
+		if c.from == c.to || c.from == nil || seen[c] { // what nobody hosted had no actors
+			continue
+		}
+		seen[c] = true
+		if all == nil {
+			all = new(Moved)
+		}
+		for p := range all {
+			all[p] = all[p] || c.to == nil || *c.from.owner(p) != *c.to.owner(p)
+		}
+	}
+	return all
+}
+
+func (g *group) owner(p int) *Member { return &g.hosts[g.owners[p]] }
 
 // groupKey tells sets of hosts apart, runs of one node included.
 func groupKey(hosts []Member) string {
@@ -122,7 +186,7 @@ func (v *View) Kinds() []string {
 
 // Hosts returns the members among which a kind is placed, sorted by id. The slice must not be changed.
 func (v *View) Hosts(kind string) []Member {
-	if k := v.kinds[kind]; k != nil && k.group != nil {
+	if k := v.kinds[kind]; k.group != nil {
 		return k.group.hosts
 	}
 	return nil
@@ -131,14 +195,14 @@ func (v *View) Hosts(kind string) []Member {
 // Owner returns the member that owns partition p of a kind. The member is nil unless the placing is [Placed]; it is shared
 // and must not be changed.
 func (v *View) Owner(kind string, p Partition) (*Member, Placing) {
-	k := v.kinds[kind]
-	if k == nil {
+	k, known := v.kinds[kind]
+	switch {
+	case !known:
 		return nil, UnknownKind
-	}
-	if k.group == nil {
+	case k.group == nil:
 		return nil, k.placing
 	}
-	return &k.group.hosts[k.group.owners[p]], Placed
+	return k.group.owner(int(p)), Placed
 }
 
 // OwnerOf returns the member that owns an actor; see [View.Owner].

@@ -80,6 +80,16 @@ func (w *Waits) force(env *abi.Envelope, target abi.Identity) *edge {
 	return w.link(env, target, l)
 }
 
+// Leaving records that the chain of env waits for its target, which lives on another node, so that what that one has to ask
+// of an actor of the chain meanwhile is found to close a cycle. The function returned ends the wait; it may be called more
+// than once.
+//
+// It cannot see more of the other node's waits than the chains of what comes from there: of a cycle over three or more
+// nodes, each link of which was begun by itself, nobody sees two links, and it ends with the first turn's limit.
+func (w *Waits) Leaving(env *abi.Envelope) (over func()) {
+	return w.force(env, env.Target).drop
+}
+
 func (w *Waits) link(env *abi.Envelope, target abi.Identity, l *loose) *edge {
 	e := &edge{waits: w, chain: env.Chain, target: target}
 	w.relink(e)

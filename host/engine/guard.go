@@ -38,8 +38,14 @@ func (g *guard) arm(deadline time.Time) {
 	}
 }
 
-// disarm reports whether the deadline did not come, so that the instance can be used again.
-func (g *guard) disarm() bool { return g.timer != nil && g.timer.Stop() && !g.fired.Load() }
+// disarm reports whether the deadline did not come, so that the instance can be used again. If it is just coming, it has come.
+func (g *guard) disarm() bool {
+	if g.timer != nil && g.timer.Stop() && !g.fired.Load() {
+		return true
+	}
+	g.expire() // the timer may be on its way here: whoever asks next finds what this call says
+	return false
+}
 
 func (g *guard) expire() {
 	if g.fired.CompareAndSwap(false, true) {

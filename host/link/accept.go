@@ -47,7 +47,9 @@ const acceptFirst, acceptMost = 5 * time.Millisecond, time.Second
 // accept starts the life of a connection from outside.
 func (l *Link) accept(raw net.Conn) {
 	c := newInbound(l, raw.RemoteAddr().String())
+	l.lobby.enter(c, raw)
 	if !l.enter(&c.wire, func() { c.life(raw) }) {
+		l.lobby.leave(c)
 		_ = raw.Close()
 	}
 }
@@ -55,7 +57,6 @@ func (l *Link) accept(raw net.Conn) {
 // life is a connection from its handshake to its end.
 func (c *inbound) life(raw net.Conn) {
 	l := c.link
-	l.lobby.enter(c, raw)
 	err := c.introduce(raw)
 	l.lobby.leave(c)
 	connected := err == nil
@@ -77,6 +78,11 @@ func (c *inbound) introduce(raw net.Conn) error {
 	_ = raw.SetDeadline(time.Now().Add(l.cfg.DialTimeout))
 	stop := interruptOn(l.ctx, raw)
 	defer stop()
+	select {
+	case <-c.done: // the lobby had no room for it, and the deadline above would let it stay
+		return c.err
+	default:
+	}
 	cfg := l.cfg.Credentials.Server()
 	cfg.NextProtos = []string{protocol}
 	s := newSock(raw)
@@ -154,13 +160,16 @@ func (c *inbound) admit(id ca.ID, h *hello) *fault {
 		return &fault{reason: UnknownVersion, text: fmt.Sprintf("it speaks versions %d to %d of the protocol; node %s speaks %d to %d",
 			h.min, h.max, l.cfg.Self.ID, minVersion, maxVersion)}
 	case id.Cluster != l.cluster:
-		return &fault{reason: WrongCluster, text: fmt.Sprintf("its certificate is of cluster %q; node %s is of %q", id.Cluster, l.cfg.Self.ID, l.cluster)}
+		return &fault{reason: WrongCluster, text: fmt.Sprintf("its certificate is of cluster %q; node %s is of %q",
+			id.Cluster, l.cfg.Self.ID, l.cluster)}
 	case h.cluster != l.cluster:
-		return &fault{reason: WrongCluster, text: fmt.Sprintf("it says cluster %.100q; node %s is of %q", h.cluster, l.cfg.Self.ID, l.cluster)}
+		return &fault{reason: WrongCluster, text: fmt.Sprintf("it says cluster %.100q; node %s is of %q",
+			h.cluster, l.cfg.Self.ID, l.cluster)}
 	case h.node != cluster.NodeID(id.Node):
 		return &fault{reason: WrongNode, text: fmt.Sprintf("it says node %.100q; its certificate is of %q", h.node, id.Node)}
 	case h.node == l.cfg.Self.ID && !h.probe:
-		return &fault{reason: SameNode, text: fmt.Sprintf("node %s has this id itself: two nodes with one id, or a node that dials itself", h.node)}
+		return &fault{reason: SameNode, text: fmt.Sprintf("node %s has this id itself: two nodes with one id, or a node that dials itself",
+			h.node)}
 	case l.draining.Load():
 		return &fault{reason: Leaving, text: fmt.Sprintf("node %s is shutting down", l.cfg.Self.ID)}
 	}

@@ -84,7 +84,8 @@ func (c *inbound) question(items int, r *abi.Reader) error {
 	ctx, cancel := context.WithTimeout(c.ctx, left)
 	if !c.asking(t.id, cancel) {
 		cancel()
-		t.done(nil, abi.NewError(abi.ErrOverloaded, fmt.Sprintf("node %s answers %d questions of node %s already", l.cfg.Self.ID, maxAsked, c.from)))
+		t.done(nil, abi.NewError(abi.ErrOverloaded, fmt.Sprintf("node %s answers %d questions of node %s already",
+			l.cfg.Self.ID, maxAsked, c.from)))
 		return nil
 	}
 	payload = append(make([]byte, 0, len(payload)), payload...)

@@ -194,7 +194,8 @@ func handshakeError(err error) error {
 		}
 		return f
 	case errors.As(err, &op) && op.Op == "remote error":
-		return &Refusal{Reason: BadCertificate, Text: "the other node does not accept this node's certificate; its log says why (" + op.Err.Error() + ")"}
+		return &Refusal{Reason: BadCertificate,
+			Text: "the other node does not accept this node's certificate; its log says why (" + op.Err.Error() + ")"}
 	case errors.As(err, &record):
 		return &fault{reason: Malformed, text: "it does not speak TLS"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -35,15 +35,15 @@
 // A connection holds at most Config.MaxInFlight requests and Config.MaxBytes of them, calls that were given up included as long as
 // their frames have to be written. A message beyond that is refused with `overloaded` at once, by the sender, or by the receiver if
 // the sender does not keep to it. A message is bounded by Config.MaxMessage: a larger one fails before anything is sent, with
-// `payload_too_large`; a peer that sends one is dropped before anything is allocated for it. While more than Config.MaxBytes of replies
-// wait for a peer to read them, its requests are not read either; when they are twice that, the replies to what it had asked before are
-// dropped, and answered as `outcome_unknown`.
+// `payload_too_large`; a peer that sends one is dropped before anything is allocated for it. While more than Config.MaxBytes of
+// replies wait for a peer to read them, its requests are not read either; when they are twice that, further replies to what it had
+// asked before become `outcome_unknown`.
 //
 // # Bad company
 //
 // A connection that is silent for four keepalives (pings are answered by the package itself), that begins a frame and does not
-// end it, that does not read, or that speaks anything but this protocol, is dropped: a line in the log, at most one each ten seconds for a
-// peer and reason, and an [Incident] for the block list. So is one that claims another's id or an older run of its own while
-// a newer one is connected. Other connections do not notice. What is not known to be anybody (no certificate yet) has
+// end it, that does not read, or that speaks anything but this protocol, is dropped: a line in the log, at most one each ten
+// seconds for a peer and reason, and an [Incident] for the block list. So is one that claims another's id or an older run of its
+// own while a newer one is connected. Other connections do not notice. What is not known to be anybody (no certificate yet) has
 // Config.DialTimeout and 16 KiB to become somebody, and less when there are many of its sort (lobby.go).
 package link

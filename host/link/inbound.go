@@ -169,16 +169,15 @@ func (t *taken) done(payload []byte, err error) {
 		delete(c.unwanted, t.id)
 	}
 	if n := len(o.buf); n > 2*c.link.cfg.MaxBytes && err == nil {
-		err = abi.NewError(abi.ErrOutcomeUnknown, fmt.Sprintf("node %s does not read its replies: %d bytes wait for it, and this one was dropped",
-			c.from, n))
+		err = abi.NewError(abi.ErrOutcomeUnknown, fmt.Sprintf("node %s does not read its replies: "+
+			"%d bytes wait for it, and this one was dropped", c.from, n))
 	}
-	claimed := false
 	if !o.closed && !dropped {
 		o.buf = appendAnswer(o.buf, t.id, payload, err)
-		claimed = o.claim()
 	}
+	live := t.endLocked()
+	claimed := (len(o.buf) > 0 || o.final) && o.claim()
 	o.mu.Unlock()
-	live := t.end()
 	if claimed {
 		c.push(int(live))
 	}
@@ -194,24 +193,28 @@ func appendAnswer(b []byte, id uint64, payload []byte, err error) []byte {
 	return sealFrame(abi.AppendBytes(b, payload), at)
 }
 
-// end takes a message or question out of the count.
-func (t *taken) end() (live int64) {
-	c := t.c
-	c.bytes.Add(-int64(t.size))
-	live = c.live.Add(-1)
-	if live == 0 {
-		c.settle()
-	}
+// endLocked takes a message or question out of the count. out.mu is held.
+func (t *taken) endLocked() (live int64) {
+	t.c.bytes.Add(-int64(t.size))
+	live = t.c.live.Add(-1)
+	t.c.settleLocked()
 	return live
 }
 
-// settle closes the connection when the other end sends no more requests and the last is answered.
-func (c *inbound) settle() {
-	c.out.mu.Lock()
-	over := c.farewell && c.live.Load() == 0
-	c.out.mu.Unlock()
-	if over {
-		c.finish()
+// end does it for a message without an answer.
+func (t *taken) end() {
+	o := &t.c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t.endLocked(); o.final && o.claim() {
+		o.kick()
+	}
+}
+
+// settleLocked has the connection closed when the other end sends no more requests and the last is answered.
+func (c *inbound) settleLocked() {
+	if c.farewell && c.live.Load() == 0 {
+		c.out.final = true
 	}
 }
 
@@ -232,9 +235,11 @@ func (c *inbound) cancelled(id uint64) {
 
 func (c *inbound) goaway(Reason) {
 	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
 	c.farewell = true
-	c.out.mu.Unlock()
-	c.settle()
+	if c.settleLocked(); c.out.final && c.out.claim() {
+		c.out.kick()
+	}
 }
 
 // retire asks the other end to send no more requests. What was on its way is taken.

@@ -128,8 +128,9 @@ func (l *Link) reachable(node cluster.Node) error {
 }
 
 // SetMembers says which nodes to stay connected to, so that what they host is known and the first message finds a connection.
-// They are all other members of the cluster, as gossip sees them. Connections to other nodes end after their last reply, and what
-// is known of nodes that are neither connected nor members is forgotten.
+// They are all other members of the cluster, as gossip sees them; one without an authority only calls others, and is not dialled.
+// Connections to other nodes end after their last reply, and what is known of nodes that are neither connected nor members is
+// forgotten.
 func (l *Link) SetMembers(members []cluster.Node) {
 	keep := make(map[*peer]bool)
 	ids := make(map[cluster.NodeID]bool)
@@ -137,12 +138,15 @@ func (l *Link) SetMembers(members []cluster.Node) {
 		if m.ID == l.cfg.Self.ID {
 			continue
 		}
+		if ids[m.ID] = true; m.Authority == "" {
+			continue
+		}
 		p, err := l.peer(m)
 		if err != nil {
 			l.log.warn("a member cannot be reached", m.ID, "node", m.ID, "err", err)
 			continue
 		}
-		keep[p], ids[m.ID] = true, true
+		keep[p] = true
 	}
 	for _, p := range l.everyPeer() {
 		p.setKeep(keep[p])

@@ -26,7 +26,7 @@ type peer struct {
 	keep     bool // stay connected without messages
 	failures int  // attempts in a row
 	retryAt  time.Duration
-	cause    *Error // of the last failure
+	cause    *Error // of the last failure, since the last success
 	again    *time.Timer
 	met      bool // has been connected
 }
@@ -149,7 +149,9 @@ func (p *peer) life(c *outbound) {
 func (p *peer) tally(connected bool) {
 	p.mu.Lock()
 	again := p.met
-	p.met = p.met || connected
+	if connected {
+		p.met, p.cause = true, nil
+	}
 	p.mu.Unlock()
 	l := p.link
 	l.mu.Lock()

@@ -10,12 +10,12 @@ import (
 )
 
 // Probe finds out whether a node lives at an address, and which run of it: it connects, has both sides prove who they are, asks
-// for the other's hello and hangs up. want may be this node's own id: that is how a run of a node learns of another one. Nothing else
-// follows: no connection comes to stand, neither side drops one, and [Link.Peers] does not know of it.
+// for the other's hello and hangs up. want may be this node's own id: that is how a run of a node learns of another one. Nothing
+// else follows: no connection comes to stand, neither side drops one, and [Link.Peers] does not know of it.
 //
-// The peer is what the other side said: ID, Authority, Boot and Mode. An error is an [*Error]: `shutting_down` for a node that proved to
-// be want and is about to leave, or if this link is shut down; `unreachable` for one that is not want, speaks something else, or
-// does not answer within Config.DialTimeout; `timeout` and `canceled` if ctx ended first.
+// The peer is what the other side said: ID, Authority, Boot and Mode. An error is an [*Error]: `shutting_down` for a node that
+// proved to be want and is about to leave, or if this link is shut down; `unreachable` for one that is not want, speaks something
+// else, or does not answer within Config.DialTimeout; `timeout` and `canceled` if ctx ended first.
 func (l *Link) Probe(ctx context.Context, authority string, want cluster.NodeID) (Peer, error) {
 	fail := func(code abi.Code, text string, err error) (Peer, error) {
 		return Peer{}, &Error{Node: want, Authority: authority, Code: code, Text: text, Err: err}

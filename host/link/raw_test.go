@@ -133,11 +133,12 @@ func rawHello(w *world, id cluster.NodeID) *hello {
 	return &hello{min: 1, max: 1, cluster: w.cluster, node: id, boot: 1, authority: "127.0.0.1:1", maxFrame: 1 << 20, maxInFlight: 100}
 }
 
-// meet exchanges hellos, so that r is admitted.
+// meet exchanges hellos, and waits until r is admitted: the first frame then says kinds.
 func (r *raw) meet(w *world, id cluster.NodeID) *raw {
 	r.t.Helper()
 	r.send(appendHello(nil, rawHello(w, id)))
 	r.until(frameHello)
+	r.until(frameKinds)
 	return r
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/gateway/client"
 )
 
@@ -129,7 +131,7 @@ func chats(t *testing.T, r *realm) {
 	}
 }
 
-// notes are what a probe was told, with who told it.
+// note is what a probe was told, with who told it.
 type note struct{ From, Text string }
 
 // tells: messages without a reply arrive on the other node, once each and in the order of their sender.
@@ -161,7 +163,7 @@ func tells(t *testing.T, r *realm) {
 	if got := r.up["n2"].must(p[2], "then", fmt.Sprintf(`{"to":%q,"method":"echo","params":"there"}`, p[0])); got != `"there"` {
 		t.Error(got)
 	}
-	if _, err := r.up["n2"].call(p[2], "call", fmt.Sprintf(`{"to":%q,"method":"panic","params":{"text":"ouch"}}`, p[0])); abi.CodeOf(err) != abi.ErrTrap {
+	if _, err := r.up["n2"].call(p[2], "call", fmt.Sprintf(`{"to":%q,"method":"panic","params":{"text":"ouch"}}`, p[0])); abi.AsError(err).App != "trap" {
 		t.Errorf("what another node's actor died of: %v", err)
 	}
 }
@@ -183,29 +185,40 @@ func deadlocks(t *testing.T, r *realm) {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 	}
-	// A and B are in a turn each when they ask each other: at least one is told, and neither waits for its time to end.
-	sequence := func(actor, other string) string {
-		return fmt.Sprintf(`{"calls":[{"to":"probe/%s-sleeps","method":"sleep","params":{"ms":300}},{"to":%q,"method":"self","params":{}}]}`,
-			strings.TrimPrefix(actor, "probe/"), other)
+	// A and B are in a turn each, at a gate, when they ask each other: one is told, or both, and nobody waits for his time to end.
+	errs := make([]error, 2)
+	var callers sync.WaitGroup
+	for i := range errs {
+		callers.Go(func() {
+			_, errs[i] = r.up["n3"].call(p[i], "sequence", fmt.Sprintf(`{"calls":[{"to":"probe/gate%d","method":"defer","params":{"name":"gate"}},%s]}`,
+				i, to(p[1-i], "self", "{}")))
+		})
 	}
-	for range 3 {
-		var errs [2]error
-		var callers sync.WaitGroup
-		for i := range 2 {
-			callers.Go(func() { _, errs[i] = r.up["n3"].call(p[i], "sequence", sequence(p[i], p[1-i])) })
+	for i := range errs {
+		r.until(p[i]+" is in its turn", func() (bool, any) {
+			at, err := r.up[fmt.Sprint("n", i+1)].http.Actors(t.Context(), client.ActorsQuery{Kind: "probe", Limit: gateway.MaxPage})
+			return err == nil && slices.ContainsFunc(at.Actors, func(a gateway.ActorInfo) bool {
+				return "probe/"+a.ID == p[i] && a.State == gateway.ActorRunning
+			}), err
+		})
+	}
+	for i := range errs {
+		r.until("the gate opens", func() (bool, any) {
+			n := field[int](t, r.up["n3"].must(fmt.Sprint("probe/gate", i), "release", `{"name":"gate","value":null}`), "released")
+			return n == 1, n
+		})
+	}
+	callers.Wait()
+	told := 0
+	for _, err := range errs {
+		if abi.CodeOf(err) == abi.ErrDeadlock {
+			told++
+		} else if err != nil {
+			t.Error(err)
 		}
-		callers.Wait()
-		told := 0
-		for _, err := range errs {
-			if abi.CodeOf(err) == abi.ErrDeadlock {
-				told++
-			} else if err != nil {
-				t.Error(err)
-			}
-		}
-		if told == 0 {
-			t.Errorf("nobody was told of a deadlock") // they were both in their turns, if the machine did not sleep
-		}
+	}
+	if told == 0 {
+		t.Error("nobody was told of the deadlock")
 	}
 	for _, actor := range p {
 		r.up["n2"].must(actor, "self", "")

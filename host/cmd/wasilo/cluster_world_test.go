@@ -31,13 +31,18 @@ func TestCluster(t *testing.T) {
 		{"Life", testClusterLife},
 		{"Actors", testClusterActors},
 		{"Client", testClusterClient},
+		{"Again", testClusterAgain},
+		{"Frozen", testClusterFrozen},
+		{"Hostile", testClusterHostile},
+		{"Strangers", testClusterStrangers},
+		{"Refused", testClusterRefused},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, home) })
 	}
 }
 
 // hangs is when something that ends in its own time counts as never ending.
-const hangs = 90 * time.Second
+const hangs = 20 * time.Second
 
 // realm is a cluster of processes.
 type realm struct {
@@ -189,12 +194,24 @@ func (r *realm) kill(m *member) {
 	delete(r.up, m.ID)
 }
 
-// stop ends a node as an operator does, and returns its exit code.
-func (r *realm) stop(m *member) int {
+// stop ends a node as an operator does. It has to succeed, and the others have to see it as what it is.
+func (r *realm) stop(m *member) {
 	r.t.Helper()
 	delete(r.up, m.ID)
 	m.signal(syscall.SIGTERM)
-	return m.exit()
+	if code := m.exit(); code != 0 {
+		r.t.Errorf("%s leaves with exit code %d:\n%s", m.ID, code, m.log.String())
+	}
+	for id, other := range r.up {
+		state := ""
+		r.until(id+" sees that "+m.ID+" has left", func() (bool, any) {
+			state = other.state(m.ID)
+			return state != gateway.MemberAlive && state != gateway.MemberLeaving, state
+		})
+		if state != gateway.MemberLeft {
+			r.t.Errorf("%s lists %s, which left, as %s", id, m.ID, state)
+		}
+	}
 }
 
 func (m *member) signal(s syscall.Signal) {
@@ -218,13 +235,7 @@ func (m *member) exit() int {
 // refused runs a node that must end by itself, and returns its exit code and the last line that it wrote, the error.
 func (r *realm) refused(id string, flags ...string) (code int, last string) {
 	r.t.Helper()
-	m := r.launch(id, flags...)
-	select {
-	case <-m.exited:
-	case at := <-m.said:
-		r.t.Errorf("%s serves at %s with %q", id, at.URL, flags)
-		m.signal(syscall.SIGKILL)
-	}
+	m := r.launch(id, append([]string{"--output", "text"}, flags...)...)
 	code = m.exit()
 	lines := strings.Split(strings.TrimSpace(m.log.String()), "\n")
 	return code, lines[len(lines)-1]
@@ -290,7 +301,7 @@ func (r *realm) agree() {
 
 // sees returns who is there according to m, and what is wrong with them.
 func (m *member) sees() (alive, problems []string) {
-	list, err := m.http.Members(m.r.t.Context())
+	list, err := m.http.Members(m.r.all.Context())
 	if err != nil {
 		return nil, []string{err.Error()}
 	}
@@ -308,7 +319,7 @@ func (m *member) sees() (alive, problems []string) {
 
 // state returns what m knows of a node's latest run.
 func (m *member) state(id string) (state string) {
-	list, err := m.http.Members(m.r.t.Context())
+	list, err := m.http.Members(m.r.all.Context())
 	if err != nil {
 		return err.Error()
 	}
@@ -323,7 +334,7 @@ func (m *member) state(id string) (state string) {
 
 // hosts returns which kinds are where according to m.
 func (m *member) hosts() string {
-	list, err := m.http.Kinds(m.r.t.Context())
+	list, err := m.http.Kinds(m.r.all.Context())
 	if err != nil {
 		return err.Error()
 	}
@@ -340,7 +351,7 @@ func (m *member) call(actor, method, params string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(m.r.t.Context(), hangs)
+	ctx, cancel := context.WithTimeout(m.r.all.Context(), hangs)
 	defer cancel()
 	out, err := m.http.CallJSON(ctx, target, method, []byte(params), client.CallOptions{Timeout: 10 * time.Second})
 	return strings.TrimSpace(string(out)), err
@@ -380,7 +391,7 @@ func (m *member) adds(actor string, want int) {
 func (m *member) hosted(kind string) (actors []string) {
 	m.r.t.Helper()
 	for after := ""; ; {
-		page, err := m.http.Actors(m.r.t.Context(), client.ActorsQuery{Kind: kind, After: after, Limit: gateway.MaxPage})
+		page, err := m.http.Actors(m.r.all.Context(), client.ActorsQuery{Kind: kind, After: after, Limit: gateway.MaxPage})
 		if err != nil {
 			m.r.t.Fatalf("the actors of %s: %v", m.ID, err)
 		}

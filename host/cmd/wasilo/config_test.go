@@ -149,6 +149,39 @@ func TestPathsInTheFileStartAtTheFile(t *testing.T) {
 	}
 }
 
+// The documentation names every setting, and its files can be loaded.
+func TestSettingsAreDocumented(t *testing.T) {
+	var files []string
+	for _, name := range []string{"configuration.md", "cluster.md"} {
+		text, err := os.ReadFile(filepath.Join("../../../docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, part := range strings.Split(string(text), "```toml\n") {
+			if i > 0 {
+				file, _, _ := strings.Cut(part, "```")
+				files = append(files, file)
+			}
+		}
+		if name != "configuration.md" {
+			continue
+		}
+		for _, s := range nodeSettings() {
+			if !strings.Contains(string(text), "`"+s.key+"`") || !strings.Contains(string(text), "`--"+s.name+"`") {
+				t.Errorf("%s does not name %s and --%s", name, s.key, s.name)
+			}
+		}
+	}
+	for _, file := range files {
+		if _, err := load(t, file, nil); err != nil {
+			t.Errorf("%v\n%s", err, file)
+		}
+	}
+	if len(files) < 2 {
+		t.Errorf("%d files", len(files))
+	}
+}
+
 func TestWhatAFileMayNotHold(t *testing.T) {
 	for file, says := range map[string]string{
 		"xyzzy = 1":                         "wasilo.toml:1: unknown key xyzzy; known are http,",
@@ -219,6 +252,29 @@ func TestLine(t *testing.T) {
 	for want, key := range map[int]toml.Key{1: {"a"}, 3: {"b"}, 4: {"b", "c"}, 5: {"b", "d.e"}, 6: {"b", "d.e", "f", "g"}, 0: {"nope"}} {
 		if got := line(text, key); got != want {
 			t.Errorf("%s: line %d, want %d", key, got, want)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for _, s := range []string{"127.0.0.1:0", ":7701", "[::1]:65535", "n1.example:7701"} {
+		if got, err := parseAddr(s); err != nil || got != s {
+			t.Errorf("%s: %s %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "7701", "127.0.0.1", "::1", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "a:b:1"} {
+		if _, err := parseAddr(s); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	for _, s := range []string{"n1", "n1:7946", "10.0.0.1", "::1", "[::1]", "[::1]:7946", "a,b:1"} {
+		if got, err := parseSeeds(s); err != nil || strings.Join(got, ",") != s {
+			t.Errorf("%s: %q %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"a b", "n1:x", "n1:", "http://n1:7946", "[n1", "a,b:99999"} {
+		if _, err := parseSeeds(s); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
+			t.Errorf("%s: %v", s, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,9 @@ const (
 type fleet struct {
 	a       *app
 	log     *slog.Logger
-	stderr  io.Writer   // of this process
-	mu      *sync.Mutex // of stderr
-	kill    context.Context
+	stderr  io.Writer       // of this process
+	mu      *sync.Mutex     // of stderr
+	life    context.Context // its end kills what still runs
 	signals chan os.Signal
 	nodes   []*fleetNode
 	gone    chan *fleetNode // each node once, when its process has ended
@@ -56,7 +57,7 @@ func (a *app) runFleet(ctx context.Context, c settings, flags *pflag.FlagSet, n 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &fleet{a: a, stderr: a.stderr, mu: new(sync.Mutex), kill: ctx, signals: make(chan os.Signal, 2), gone: make(chan *fleetNode, n)}
+	f := &fleet{a: a, stderr: a.stderr, mu: new(sync.Mutex), life: ctx, signals: make(chan os.Signal, 2), gone: make(chan *fleetNode, n)}
 	f.log = newLogger(f.writer(""), c.logLevel, c.logFormat, a.env)
 	signal.Notify(f.signals, endSignals()...)
 	defer signal.Stop(f.signals)
@@ -66,9 +67,7 @@ func (a *app) runFleet(ctx context.Context, c settings, flags *pflag.FlagSet, n 
 		return errors.Join(err, f.stop(cancel))
 	}
 	if c.logFormat != "json" {
-		f.mu.Lock()
 		f.banner(c.host.ActorsDir)
-		f.mu.Unlock()
 	}
 	if a.output == outputJSON {
 		nodes := make([]announcement, 0, n)
@@ -143,7 +142,7 @@ func (f *fleet) run(p nodePlan, args []string, plain bool, ready chan<- announce
 	if plain { // records, which name the node
 		prefix = ""
 	}
-	cmd := exec.CommandContext(f.kill, self, args...)
+	cmd := exec.CommandContext(f.life, self, args...)
 	cmd.Env = f.a.env
 	stderr := f.writer(prefix)
 	cmd.Stdout, cmd.Stderr = &announced{to: ready}, stderr
@@ -197,7 +196,7 @@ func (f *fleet) meet() (stopped bool, err error) {
 }
 
 func (f *fleet) met() bool {
-	ctx, cancel := context.WithTimeout(f.kill, time.Second)
+	ctx, cancel := context.WithTimeout(f.life, time.Second)
 	defer cancel()
 	for _, node := range f.nodes {
 		c, err := client.New(client.Config{URL: node.URL})
@@ -268,9 +267,9 @@ func how(err error) string {
 	return err.Error()
 }
 
-// banner says what runs, and what to type to see nodes come and go.
+// banner says what runs, and what to type to see nodes come and go. It is written at once, between the lines of the nodes.
 func (f *fleet) banner(dir string) {
-	w, first := f.stderr, f.nodes[0]
+	w, first := new(bytes.Buffer), f.nodes[0]
 	plural := "s"
 	if len(f.nodes) == 1 {
 		plural = ""
@@ -289,6 +288,8 @@ func (f *fleet) banner(dir string) {
 		if len(f.nodes) > 1 {
 			fmt.Fprintf(w, "  %s   # the same actor, by way of n2\n", callLine(self, f.nodes[1].URL, e))
 		}
+	} else {
+		fmt.Fprintf(w, "  # nothing is loaded yet: put a .wasm file into %s, every node picks it up at once\n", oneLine(dir))
 	}
 	members := self + " members"
 	if first.URL != client.DefaultURL {
@@ -300,6 +301,9 @@ func (f *fleet) banner(dir string) {
 		fmt.Fprintf(w, "  kill -9 %d   # %s, and watch: %s\n", last.PID, last.ID, members)
 	}
 	fmt.Fprintf(w, "\nCtrl-C ends all.\n\n")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, _ = f.stderr.Write(w.Bytes())
 }
 
 // example is a call to type, of a kind that the first node knows.
@@ -309,7 +313,7 @@ func (f *fleet) example() (e gateway.Example, ok bool) {
 		return e, false
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(f.kill, time.Second)
+	ctx, cancel := context.WithTimeout(f.life, time.Second)
 	defer cancel()
 	list, err := c.Kinds(ctx)
 	if err != nil {

@@ -134,11 +134,3 @@ func unlessAnother(signals <-chan os.Signal, done <-chan error) (err error, forc
 		}
 	}
 }
-
-// announce prints where the node is, for scripts that let it choose a port and for whoever holds its leash.
-func (a *app) announce(node *host.Node, c *settings) error {
-	if a.output != outputJSON && !c.leash {
-		return nil
-	}
-	return a.printJSON(announcement{URL: node.URL(), ID: c.host.ID, Link: node.LinkAddr(), Gossip: node.GossipAddr()})
-}

@@ -120,6 +120,15 @@ func TestTheSameSignalTwice(t *testing.T) {
 		if err, forced := unlessAnother(signals, done); !forced {
 			t.Errorf("%v, not forced", err)
 		}
+		go func() { // the end of stdin is never the second one, however late
+			time.Sleep(time.Minute)
+			signals <- leashSlipped
+			time.Sleep(time.Second)
+			done <- nil
+		}()
+		if _, forced := unlessAnother(signals, done); forced {
+			t.Error("forced by the end of stdin")
+		}
 	})
 }
 

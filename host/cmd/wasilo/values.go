@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -159,6 +161,34 @@ func parseMode(s string) (cluster.Mode, error) {
 		}
 	}
 	return 0, fmt.Errorf("%q is no mode: member or client", s)
+}
+
+// parseAddr checks that s is HOST:PORT. What the host means is for those to say who listen there.
+func parseAddr(s string) (string, error) {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", fmt.Errorf(`%q is no address: write it HOST:PORT, such as "127.0.0.1:0"`, s)
+	}
+	return s, nil
+}
+
+// parseSeeds reads addresses of other nodes' gossip. A port may be left out.
+func parseSeeds(s string) ([]string, error) {
+	list, err := parseList(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, seed := range list {
+		_, isIP := netip.ParseAddr(strings.Trim(seed, "[]"))
+		bare := isIP == nil || !strings.ContainsAny(seed, ":[] \t/")
+		if _, err := parseAddr(seed); err != nil && !bare || strings.ContainsAny(seed, " \t/") {
+			return nil, fmt.Errorf(`%q is no address: write it HOST:PORT, such as "n1.example:7946"`, seed)
+		}
+	}
+	return list, nil
 }
 
 // parseList splits what stands between commas.

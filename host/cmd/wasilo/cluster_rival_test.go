@@ -1,0 +1,131 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/gateway"
+)
+
+// testClusterAgain: a node that is started again under its id, at once and wherever it listens, takes its own place; and none takes
+// that of a node which lives.
+func testClusterAgain(t *testing.T, home string) {
+	r := newRealm(t, home)
+	n1, n2, n3 := r.three()
+	names := counters(60)
+	each(names, func(_ int, name string) { n1.adds(name, 1) })
+	homes := r.homes("counter")
+
+	r.run("Twin", func(t *testing.T) {
+		code, why := r.refused("n2", "--join", n3.Gossip)
+		if code != abi.ErrInvalidArgument.Info().Exit || !strings.Contains(why, `the node id "n2" is in use`) ||
+			!strings.Contains(why, n2.Link) || !strings.Contains(why, "--id") {
+			t.Errorf("a second n2 ends with %d: %s", code, why)
+		}
+		r.agree()
+		each(names, func(_ int, name string) { n3.adds(name, 2) })
+		select {
+		case <-n2.exited:
+			t.Errorf("the first n2 has ended:\n%s", n2.log.String())
+		default:
+		}
+	})
+
+	kept := 2
+	again := func(t *testing.T, flags ...string) {
+		r.kill(n2)
+		n2 = r.start("n2", flags...)
+		// Nobody has noticed yet that the former run is dead, and no call is lost on that account.
+		kept++
+		each(names, func(i int, name string) {
+			via, want := []*member{n1, n2, n3}[i%3], kept
+			if homes[name] == "n2" {
+				want = 1
+			}
+			via.adds(name, want)
+		})
+		r.agree()
+		for name, home := range r.homes("counter") {
+			if homes[name] != home {
+				t.Errorf("%s moved from %s to %s", name, homes[name], home)
+			}
+		}
+	}
+	r.run("OtherPorts", func(t *testing.T) { again(t) })
+	r.run("SamePorts", func(t *testing.T) {
+		again(t, "--http", strings.TrimPrefix(n2.URL, "http://"), "--link", n2.Link, "--gossip", n2.Gossip)
+	})
+	r.run("Seed", func(t *testing.T) { // the one that the others joined
+		r.kill(n1)
+		n1 = r.start("n1", "--join", n2.Gossip)
+		r.agree()
+		each(names, func(i int, name string) {
+			if _, err := []*member{n1, n2, n3}[i%3].add(name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+		r.stop(n1)
+		r.agree()
+	})
+}
+
+// testClusterFrozen: a node that stands still for longer than it takes to be given up is replaced, and has its place back when it
+// goes on.
+func testClusterFrozen(t *testing.T, home string) {
+	r := newRealm(t, home)
+	n1, n2, n3 := r.three()
+	names := counters(60)
+	each(names, func(_ int, name string) { n3.adds(name, 1) })
+	homes := r.homes("counter")
+
+	n3.signal(syscall.SIGSTOP)
+	for _, m := range []*member{n1, n2} {
+		r.until(m.ID+" gives n3 up", func() (bool, any) {
+			state := m.state("n3")
+			return state == gateway.MemberFailed, state
+		})
+	}
+	each(names, func(i int, name string) {
+		want := 2
+		if homes[name] == "n3" {
+			want = 1
+		}
+		[]*member{n1, n2}[i%2].adds(name, want)
+	})
+
+	n3.signal(syscall.SIGCONT)
+	r.agree()
+	r.settle("counter", names)
+	each(names, func(i int, name string) {
+		first, err := n3.add(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if homes[name] != "n3" && first != 3 {
+			t.Errorf("%s, on a node that went on all the time, counts to %d, want 3", name, first)
+		}
+		n1.adds(name, first+1)
+		n2.adds(name, first+2)
+	})
+	for name, home := range r.homes("counter") {
+		if homes[name] != home {
+			t.Errorf("%s moved from %s to %s", name, homes[name], home)
+		}
+	}
+	r.stop(n3)
+}
+
+// settle waits until no actor is left where it does not belong any more: those of a node that was given up end when it is back.
+func (r *realm) settle(kind string, names []string) {
+	r.t.Helper()
+	r.until("each actor lives once", func() (bool, any) {
+		n := 0
+		for _, m := range r.up {
+			n += len(m.hosted(kind))
+		}
+		return n <= len(names), strconv.Itoa(n) + " activations of " + strconv.Itoa(len(names)) + " actors"
+	})
+}
