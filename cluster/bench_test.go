@@ -239,3 +239,44 @@ func BenchmarkViewChange(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkReceiveHot is what Receive costs over Target.Post on a cached identity.
+func BenchmarkReceiveHot(b *testing.B) {
+	api := benchNode(b, nil)
+	e := &abi.Envelope{Target: id("counter/hot"), Method: "get", Deadline: time.Now().Add(time.Hour)}
+	done := func([]byte, error) {}
+	b.ReportAllocs()
+	for b.Loop() {
+		api.Receive(e, "n2", done)
+	}
+}
+
+// BenchmarkRemoteHot is what Send and Post cost over the target's on a cached identity of another node's.
+func BenchmarkRemoteHot(b *testing.B) {
+	n := start(b, func(c *Config) {
+		c.Mode, c.Placement, c.Kinds, c.Metrics, c.Log = Client, nil, nil, nil, nil
+		c.Topology = StaticTopology(self, peer)
+		c.Transport = &fakeTransport{func(Node) (Target, error) { return answerer, nil }}
+	})
+	if err := n.Runtime().SetPeerKinds(peer.ID, []Kind{{"counter"}}); err != nil {
+		b.Fatal(err)
+	}
+	api := n.API()
+	e := &abi.Envelope{Target: id("counter/hot"), Method: "get", Deadline: time.Now().Add(time.Hour)}
+	b.Run("send", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := api.Send(context.Background(), e); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("post", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := api.Post(e, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

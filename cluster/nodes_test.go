@@ -458,6 +458,36 @@ func until(t *testing.T, ready func() bool) {
 	}
 }
 
+// A node that leaves takes no more messages of others, also not for actors that are still active, but for those that its own
+// turns wait for.
+func TestALeavingNodeTakesWhatItsTurnsAwait(t *testing.T) {
+	w := newWorld(t, 2)
+	n1 := w.node(1)
+	view := n1.Runtime().View()
+	waiting, target := owned(view, "counter", "n1"), owned(view, "bank", "n1")
+	n1.ok(target.Key())
+	var stranger, tell, ours error
+	n1.silo.onDeliver = func(a *activation, e *abi.Envelope) ([]byte, error) {
+		if e.Target == target {
+			return e.Payload, nil
+		}
+		n1.Runtime().shutting.Store(true)
+		defer n1.Runtime().shutting.Store(false)
+		_, stranger = n1.received(env(target.Key()))
+		one := env(target.Key())
+		one.Flags, one.Chain = abi.OneWay, []Identity{id("chat/other")}
+		_, tell = n1.received(one)
+		awaited := env(target.Key())
+		awaited.Chain = []Identity{waiting, id("chat/other")}
+		_, ours = n1.received(awaited)
+		return e.Payload, nil
+	}
+	n1.ok(waiting.Key())
+	if abi.CodeOf(stranger) != abi.ErrShuttingDown || abi.CodeOf(tell) != abi.ErrShuttingDown || ours != nil {
+		t.Errorf("a stranger's: %v; a tell: %v; awaited: %v", stranger, tell, ours)
+	}
+}
+
 // While a node leaves, the turns that still run reach other nodes' actors, cached or not. Nobody else resolves anything.
 func TestActorsOfALeavingNodeReachOthers(t *testing.T) {
 	w := newWorld(t, 2)

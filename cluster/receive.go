@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster/core"
 )
 
 // Receive takes a message that another node sent here, since in its view this node owns the actor. It never blocks. done (which
@@ -13,10 +14,17 @@ import (
 // that views that differ cannot send it round in circles. A node that is not the owner answers ownership_changed and
 // names the one that it knows, and the sender tries there. While the actor is between two activations its messages are
 // kept, as those of [API.Post] are, and with them their order.
+//
+// A node that leaves takes only what one of its own turns waits for; all else is refused with shutting_down, also for actors
+// that are still active here: else they would never come to an end.
 func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, err error)) {
 	r := a.r
 	if env.Deadline.IsZero() {
 		env.Deadline = a.context.deadline(r.now())
+	}
+	if r.shutting.Load() && !r.awaited(env.Chain) {
+		r.answer(&parcel{env: env, done: done, from: from}, r.refusal(env.Target, core.RefusedShuttingDown))
+		return
 	}
 	var err error
 	e := r.cache.get(env.Target)
@@ -36,6 +44,16 @@ func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, 
 	if err != nil {
 		r.answer(p, err)
 	}
+}
+
+// awaited reports whether an actor of this node waits for the answer to a message of this chain.
+func (r *Runtime) awaited(chain []Identity) bool {
+	for _, id := range chain {
+		if _, here := r.Lease(id); here {
+			return true
+		}
+	}
+	return false
 }
 
 // answer tells the sender of a post that it failed; where nobody is to be told, the log.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/cluster/core"
 	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/host/gateway"
@@ -212,8 +213,12 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 	if n.net == nil || !n.serving.Load() || abi.CheckKind(kind) != nil {
 		return nil, err
 	}
-	hosts := n.runtime.View().Hosts(kind)
+	view := n.runtime.View()
+	hosts := view.Hosts(kind)
 	if len(hosts) == 0 {
+		if _, placing := view.Owner(kind, 0); placing != core.UnknownKind {
+			return nil, abi.NewError(abi.ErrNotReady, "no node that hosts the kind "+kind+" can be reached at present")
+		}
 		if waiting := n.net.unsettled(); len(waiting) > 0 {
 			return nil, abi.NewError(abi.ErrNotReady, "no kind "+kind+" is known, and node "+string(waiting[0])+" has not said yet what it hosts")
 		}
@@ -236,7 +241,8 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 
 // unknownKind says which kinds there are in the cluster.
 func (n *Node) unknownKind(kind string) error {
-	have := n.runtime.View().Kinds()
+	view := n.runtime.View()
+	have := slices.DeleteFunc(view.Kinds(), func(k string) bool { return len(view.Hosts(k)) == 0 })
 	if len(have) == 0 {
 		return abi.NewError(abi.ErrUnknownKind, "no kind "+kind+": no node of the cluster serves any; put .wasm files into an actors directory")
 	}

@@ -58,11 +58,11 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	n := &network{log: cfg.Log, told: make(map[cluster.NodeID]struct{}), changed: make(chan struct{})}
 	credentials, err := openCredentials(cfg)
 	if err != nil {
-		return nil, err
+		return nil, &configError{err}
 	}
 	keys, err := readGossipKeys(c.GossipKey)
 	if err != nil {
-		return nil, err
+		return nil, &configError{err}
 	}
 	if n.listen, err = link.Listen(ctx, c.Link, credentials); err != nil {
 		return nil, err
@@ -93,6 +93,14 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 // tagHTTP is where a node says in its gossip where its gateway is: for people.
 const tagHTTP = "http"
 
+// configError is a fault of what a configuration names.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// WireCode says that the configuration is wrong.
+func (e *configError) WireCode() abi.Code { return abi.ErrInvalidArgument }
+
 // openCredentials opens the node's own certificate, or has the development authority make one.
 func openCredentials(cfg *Config) (*ca.Credentials, error) {
 	opt := ca.Options{Warn: func(err error) { cfg.Log.Warn("certificates", "err", err) },
@@ -110,9 +118,9 @@ func openCredentials(cfg *Config) (*ca.Credentials, error) {
 		return nil, fmt.Errorf("the node's certificate: %w", err)
 	}
 	if got := credentials.ID(); got != id {
-		return nil, abi.NewError(abi.ErrInvalidArgument, fmt.Sprintf("the certificate %s is that of node %q of cluster %q, and this is node %q of cluster %q: "+
+		return nil, fmt.Errorf("the certificate %s is that of node %q of cluster %q, and this is node %q of cluster %q: "+
 			"start it with --id and --cluster of the certificate, or issue one with `wasilo node cert %s --cluster %s`",
-			cfg.Net.Cert, got.Node, got.Cluster, id.Node, id.Cluster, id.Node, id.Cluster))
+			cfg.Net.Cert, got.Node, got.Cluster, id.Node, id.Cluster, id.Node, id.Cluster)
 	}
 	return credentials, nil
 }
@@ -138,11 +146,6 @@ func (n *network) attach(r *cluster.Runtime) { n.runtime = r }
 // join lets the others reach this node and finds them. It refuses to be the second node of one id.
 func (n *network) join(ctx context.Context, fail func(error)) error {
 	n.fail = fail
-	n.work.Go(func() {
-		if err := n.link.Serve(n.listen); err != nil {
-			fail(err)
-		}
-	})
 	if err := n.watch.Start(ctx); err != nil {
 		return err
 	}
@@ -151,6 +154,11 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 		defer cancel()
 		return errors.Join(err, n.watch.Leave(said)) // so that the others have the right one back at once
 	}
+	n.work.Go(func() { // not before: whoever has verified a newer run of a node drops the older one
+		if err := n.link.Serve(n.listen); err != nil {
+			fail(err)
+		}
+	})
 	n.work.Go(n.guard)
 	n.work.Go(n.watchRefusals)
 	return nil

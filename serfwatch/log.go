@@ -23,6 +23,11 @@ type logWriter struct {
 func (w *logWriter) Write(line []byte) (int, error) {
 	level, part, text := parseLine(string(line))
 	ctx := context.Background() // the line has none
+	for _, u := range usual {
+		if strings.Contains(text, u) {
+			level = min(level, slog.LevelDebug)
+		}
+	}
 	if w.mute.Load() || !w.log.Enabled(ctx, level) {
 		return len(line), nil
 	}
@@ -51,6 +56,13 @@ func (w *logWriter) warn(level slog.Level, key, msg string, attrs ...any) {
 		attrs = append(attrs, "left_out", suppressed)
 	}
 	w.log.Log(context.Background(), level, msg, attrs...)
+}
+
+// usual are warnings about what comes with nodes that are started again on their old ports, or leave together.
+var usual = []string{
+	"Got ping for unexpected node",
+	"Failed fallback TCP ping",
+	"timeout waiting for leave broadcast",
 }
 
 // hints say what some lines mean. The line itself, which has the address, follows as detail.

@@ -1,3 +1,5 @@
+//go:build unix
+
 package link
 
 import (
@@ -219,4 +221,36 @@ func (f *floor) read(c net.Conn) {
 		}
 		f.waiting[binary.BigEndian.Uint32(head[4:])] <- payload
 	}
+}
+
+// BenchmarkProbe measures what it takes to find out who is at an address: connection, mutual TLS, hellos. Every new connection
+// costs as much.
+func BenchmarkProbe(b *testing.B) {
+	w := newWorld(b)
+	a, other := w.node("a"), w.node("b")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.Probe(b.Context(), other.self.Authority, "b"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAsk measures a question to a service and its answer, both nodes in this process.
+func BenchmarkAsk(b *testing.B) {
+	w := newWorld(b)
+	a := w.node("a")
+	other := w.node("b", services(map[string]Service{
+		"echo": func(_ context.Context, _ cluster.NodeID, payload []byte) ([]byte, error) { return payload, nil },
+	}))
+	payload := make([]byte, benchPayload)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := a.Ask(b.Context(), other.self, "echo", payload); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }

@@ -102,7 +102,7 @@ func testClusterRefused(t *testing.T, home string) {
 		{"NoAuthority", []string{"--ca", "no.crt", "--cert", "no.crt", "--key", "no.key"}, failure, []string{"no.crt"}},
 		{"Profile", []string{"--profile", "faster"}, usage, []string{"--profile", "fast, local, lan"}},
 		{"Mode", []string{"--mode", "guest"}, usage, []string{"--mode", "member", "client"}},
-		{"JoinWithoutPort", []string{"--join", "127.0.0.1"}, usage, []string{"127.0.0.1", "port"}},
+		{"Join", []string{"--join", "here:there"}, usage, []string{"here:there"}},
 		{"ID", []string{"--id", "N 2"}, usage, []string{"--id", "N 2"}},
 		{"Advertise", []string{"--advertise", "here:7701"}, usage, []string{"net.advertise", "without a port"}},
 	} {

@@ -28,7 +28,8 @@ ready and connected.`,
   wasilo dev --log-level debug`,
 	}
 	nodes := 0
-	cmd.Flags().Var(countFlag{&nodes, 1, mostNodes}, "nodes", "`N` nodes in one cluster, 1 to "+strconv.Itoa(mostNodes)+" (default: one, in this process)")
+	cmd.Flags().Var(countFlag{&nodes, 1, mostNodes}, "nodes",
+		"`N` nodes in one cluster, 1 to "+strconv.Itoa(mostNodes)+" (default: one, in this process)")
 	nodeFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 && cmd.Flags().Changed("actors") {

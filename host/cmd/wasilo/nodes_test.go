@@ -50,7 +50,8 @@ func TestArgsOfNodes(t *testing.T) {
 	flags := pflag.NewFlagSet("dev", pflag.ContinueOnError)
 	nodeFlags(flags)
 	flags.String("nodes", "", "")
-	if err := flags.Parse([]string{"--nodes", "3", "--http", "127.0.0.1:1", "--turn", "3s", "--config", "a b.toml", "--join", "x:1", "--profile", "wan"}); err != nil {
+	given := "--nodes 3 --http 127.0.0.1:1 --turn 3s --config a.toml --join x:1 --profile wan"
+	if err := flags.Parse(strings.Fields(given)); err != nil {
 		t.Fatal(err)
 	}
 	c := defaultSettings()
@@ -58,7 +59,7 @@ func TestArgsOfNodes(t *testing.T) {
 	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2"}
 	got := strings.Join(p.args(&c, flags, "127.0.0.1:3"), " ")
 	want := "serve --leash --id n2 --http 127.0.0.1:11 --link 127.0.0.1:12 --gossip 127.0.0.1:13 --data d/n2 --actors actors --profile wan " +
-		"--join x:1 --join 127.0.0.1:3 --config=a b.toml --turn=3s"
+		"--join x:1 --join 127.0.0.1:3 --config=a.toml --turn=3s"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -139,7 +140,8 @@ func TestConnected(t *testing.T) {
 }
 
 func TestShellWord(t *testing.T) {
-	for in, want := range map[string]string{"n1/ca.crt": "n1/ca.crt", "on n1": "'on n1'", "": "''", "it's": `'it'\''s'`, "$HOME": "'$HOME'", "é": "'é'"} {
+	for in, want := range map[string]string{"n1/ca.crt": "n1/ca.crt", "on n1": "'on n1'", "": "''", "it's": `'it'\''s'`,
+		"$HOME": "'$HOME'", "é": "'é'"} {
 		if got := shellWord(in); got != want {
 			t.Errorf("%q: %s", in, got)
 		}

@@ -270,7 +270,9 @@ func force(ts *testscript.TestScript, neg bool, args []string) {
 	again := time.NewTicker(sameSignal)
 	defer again.Stop()
 	for {
-		ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
+		if err := p.cmd.Process.Signal(syscall.SIGINT); !errors.Is(err, os.ErrProcessDone) {
+			ts.Check(err)
+		}
 		select {
 		case err := <-p.exited:
 			p.exited <- err
