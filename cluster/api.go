@@ -131,7 +131,8 @@ func wrapped(env *abi.Envelope, err error) error {
 // not be changed or used again afterwards: whoever queued it may still hold it.
 //
 // What the actor's side answered is returned as it came, an [*abi.Error]; a failure to get that far is a [*RequestError].
-// A message is sent again only where the error says that nothing was done.
+// A message is sent again only where the error says that nothing was done, or where it is flagged abi.Idempotent and its outcome
+// is unknown; the package's comment has the rules.
 func (a *API) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 	r := a.r
 	if d, ok := ctx.Deadline(); ok && (env.Deadline.IsZero() || d.Before(env.Deadline)) {

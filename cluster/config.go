@@ -30,7 +30,8 @@ type Config struct {
 	Strategy core.Strategy
 	// Transport reaches other nodes; nil for a cluster of one: an actor of another node is not resolvable then.
 	Transport Transport
-	// Retry bounds how often a request is tried; its zero fields read as those of core.DefaultRetry.
+	// Retry says how fast a request is tried again, and how often, where this node is what fails; what fails because of other nodes
+	// is tried until the request's deadline. Its zero fields read as those of core.DefaultRetry.
 	Retry RetryPolicy
 	// Resubscribe bounds how fast a topology stream that ended is subscribed to again; it is tried for ever, so Attempts is
 	// ignored. Zero fields read as those of core.DefaultRetry, but for Max: 10 s.

@@ -23,7 +23,7 @@ func (c *Context) Mode() Mode { return c.r.cfg.Mode }
 // Topology returns the newest snapshot, nil before the first.
 func (c *Context) Topology() *Topology { return c.r.View().Topology() }
 
-// RetryPolicy returns how often and how fast requests are tried again.
+// RetryPolicy returns how fast requests are tried again, and how often where this node is what fails.
 func (c *Context) RetryPolicy() RetryPolicy { return c.r.cfg.Retry }
 
 // DefaultTimeout returns what bounds a request that names no time of its own.

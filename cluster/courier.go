@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster/core"
 )
 
 // courier carries the posts to one identity that could not be delivered at once, one after the other, on a goroutine that
@@ -161,9 +162,13 @@ func (r *Runtime) deliver(c *courier, p *parcel) {
 			return r.hand(p, e)
 		})
 	}
-	if err != nil && err != errPutBack {
-		r.answer(p, t.requestError(p.env, err))
+	if err == nil || err == errPutBack {
+		return
 	}
+	if gave, ok := err.(*gaveUp); ok && !gave.doubt && r.ctx.Err() != nil {
+		err = r.refusal(p.env.Target, core.RefusedShuttingDown)
+	}
+	r.answer(p, t.requestError(p.env, err))
 }
 
 var errPutBack = errors.New("an earlier message has come back")

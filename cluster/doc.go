@@ -25,6 +25,34 @@
 // which answers with the activation there is, with a lease for a new one, with the node that owns the actor, or with a refusal.
 // A target that answers ownership_changed is forgotten and the identity resolved anew.
 //
+// # Several nodes
+//
+// Each node places actors by its own view of the members and of what they host. [API.Receive] takes what other nodes send: it
+// delivers to activations of its own node or refuses, and never passes on. When views differ, and they do for a while after
+// every change, a node that does not own the actor says so and names the owner that it knows. The sender tries there at
+// once if that is a member in its own view too, at most twice in a row; then it backs off, so that views that name each other
+// in a circle cost little until they settle. It remembers only what its own view confirms.
+//
+// What is tried again, and for how long:
+//
+//	ownership_changed, not_ready, no_quorum, blocked    nothing was done: with back-off until the deadline, if another node
+//	and shutting_down of another node, unreachable      said so; as often as the retry policy has attempts, if it was this one
+//	nobody hosts the kind, or all hosts are blocked     with back-off until the deadline
+//	outcome_unknown                                     only if flagged abi.Idempotent; an idempotency key alone does not do,
+//	                                                    since nothing remembers keys yet
+//	everything else                                     not at all: the caller knows at once
+//
+// A back-off ends early when the view names another owner. Whoever runs out of time learns what stood in the way: the error's
+// code is that of the last failure, unreachable for instance, as long as it is certain that nothing was done, else timeout; both
+// match [ErrTimeout]. Who runs out of attempts gets timeout.
+//
+// [API.Post] does the same without a goroutine of the caller's: a message that cannot go anywhere waits with a courier of its
+// actor's, in order, and so does one that another node has refused after it was posted.
+//
+// A node that leaves takes nothing more from others but what its own running turns wait for, while those turns still reach
+// other nodes. A view is advice, never mutual exclusion: two nodes whose views differ may both have an activation of one
+// actor until the views agree, when the one that is not the owner's is revoked.
+//
 // # Rules for those who implement its interfaces
 //
 // No lock is held while [PlacementActor], [Target], [Metrics] or [Telemetry] are called, so each may call back from within.

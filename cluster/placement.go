@@ -12,13 +12,15 @@ import (
 // Target is where an actor takes messages: an activation on this node, or the way to another node. The envelope always
 // has a deadline; the target must not change it and may keep it beyond the call. Errors are coded (see package abi);
 // ownership_changed means that the actor is not there any more. It and the other codes of core.Reroutes promise that nothing
-// was done, since the message is sent again then: an implementation lets no actor answer them.
+// was done, since the message is sent again then: an implementation lets no actor answer them. The way to another node answers
+// unreachable if nothing was sent, and outcome_unknown if something may have been.
 type Target interface {
 	// Deliver hands env over and waits for the reply, at the latest until env.Deadline or the end of ctx. A one-way envelope
 	// returns once it is accepted.
 	Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error)
 	// Post hands env over without waiting: it never blocks. When it returns nil, done (which may be nil) is called exactly once,
-	// from any goroutine.
+	// from any goroutine; for a one-way envelope once it is accepted. The way to another node is always given a done, and keeps
+	// messages in the order in which they were posted.
 	Post(env *abi.Envelope, done func(payload []byte, err error)) error
 }
 

@@ -29,15 +29,19 @@ func (a *API) Post(env *abi.Envelope, done func(payload []byte, err error)) erro
 	if e == nil || r.isCarried(e.hash) {
 		return r.post(&parcel{env: env, done: done}, nil)
 	}
-	if !e.route.Local() {
-		p := &parcel{env: env, done: done}
-		return r.posted(p, e, r.hand(p, e))
+	if e.route.Local() {
+		err := e.target.Post(env, done)
+		if err == nil || !moved(err) {
+			return err
+		}
+		return r.post(&parcel{env: env, done: done}, e)
 	}
-	err := e.target.Post(env, done)
+	p := &parcel{env: env, done: done}
+	err := r.hand(p, e)
 	if err == nil || !moved(err) {
 		return err
 	}
-	return r.post(&parcel{env: env, done: done}, e)
+	return r.bring(p, e, err)
 }
 
 // parcel is a message that is posted, or the place in a courier's queue of a request that waits behind such messages.
@@ -66,16 +70,8 @@ func (p *parcel) tries(r *Runtime) *tries {
 	return p.t
 }
 
-// posted looks at what came of handing a parcel to the target of e.
-func (r *Runtime) posted(p *parcel, e *pidEntry, err error) error {
-	if err == nil || !moved(err) {
-		return err
-	}
-	return r.post(p, e)
-}
-
-// post resolves without blocking; what would have to wait goes to a courier. stale is the entry whose target refused, if
-// there was one. An error means that nothing was sent and that nobody has been told.
+// post resolves without blocking; what would have to wait goes to a courier. stale is the entry of this node's whose target
+// refused, if there was one. An error means that nothing was sent and that nobody has been told.
 func (r *Runtime) post(p *parcel, stale *pidEntry) error {
 	t := p.tries(r)
 	if p.env.Target.IsZero() {
@@ -94,11 +90,14 @@ func (r *Runtime) post(p *parcel, stale *pidEntry) error {
 		return t.requestError(p.env, err)
 	}
 	p.failure = err
-	if a.entry != nil {
-		if err = r.hand(p, a.entry); err == nil || !moved(err) {
+	if e := a.entry; e != nil {
+		switch err = r.hand(p, e); {
+		case err == nil || !moved(err):
 			return err
+		case !e.route.Local():
+			return r.bring(p, e, err)
 		}
-		r.cache.forget(a.entry)
+		r.cache.forget(e)
 	}
 	_, err = r.park(p, true)
 	return err
@@ -118,22 +117,26 @@ func (r *Runtime) hand(p *parcel, e *pidEntry) error {
 // came is the outcome of a parcel that another node had: the sender's, or a reason to try again.
 func (r *Runtime) came(p *parcel, e *pidEntry, payload []byte, err error) {
 	switch {
-	case err == nil:
-		if p.done != nil {
-			p.done(payload, nil)
-		}
+	case err == nil && p.done == nil:
 		return
-	case !sendAgain(err, p.env.Flags&abi.Idempotent != 0):
-	default:
-		p.stale, p.failure = e, err
-		if abi.CodeOf(err) == abi.ErrOutcomeUnknown {
-			p.tries(r).doubt = true
-		}
-		if _, refused := r.park(p, true); refused == nil {
-			return
-		}
+	case err == nil:
+		p.done(payload, nil)
+		return
+	case sendAgain(err, p.env.Flags&abi.Idempotent != 0) && r.bring(p, e, err) == nil:
+		return
 	}
 	r.answer(p, err)
+}
+
+// bring gives a parcel that the target of e has refused, which is another node's, to the courier, who tries again. The error is
+// that of park.
+func (r *Runtime) bring(p *parcel, e *pidEntry, failure error) error {
+	p.stale, p.failure = e, failure
+	if abi.CodeOf(failure) == abi.ErrOutcomeUnknown {
+		p.tries(r).doubt = true // so that it is known also if its time is up before the next attempt
+	}
+	_, err := r.park(p, true)
+	return err
 }
 
 // errNoTarget refuses an envelope to nobody.

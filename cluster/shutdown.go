@@ -12,8 +12,9 @@ import (
 // BeginShutdown ends the node's part in the cluster in good order and returns at once; the channel is closed when it has ended,
 // and [Extension.Err] says how it went.
 //
-// From its return new resolves are refused with shutting_down. Actors that run finish: they can still reach actors that are
-// active here and known to the PID cache. The silo is asked to drain; each end releases its lease. When the drain is over, or ctx
+// From its return new resolves are refused with shutting_down, and so are messages of other nodes, but for those that a turn of
+// this node waits for. Actors that run finish: they can still reach actors of other nodes, and those that are active here and
+// known to the PID cache. The silo is asked to drain; each end releases its lease. When the drain is over, or ctx
 // is, what is left in the ledger is released by force and counted in the error. The gauges are zero then, every event has been
 // published, and the runtime's goroutines have ended.
 //

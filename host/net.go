@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -146,7 +147,9 @@ func (n *network) attach(r *cluster.Runtime) { n.runtime = r }
 // join lets the others reach this node and finds them. It refuses to be the second node of one id.
 func (n *network) join(ctx context.Context, fail func(error)) error {
 	n.fail = fail
-	if err := n.watch.Start(ctx); err != nil {
+	if err := n.watch.Start(ctx); errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w, perhaps by another node; stop that one, or take a free port with --gossip 127.0.0.1:0", err)
+	} else if err != nil {
 		return err
 	}
 	if err := n.refuseRival(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -55,7 +56,7 @@ func listen(ip string, port int, limit time.Duration, log *log.Logger) (*transpo
 		}
 		at := net.JoinHostPort(ip, fmt.Sprint(port))
 		if strings.Contains(err.Error(), "address already in use") {
-			return nil, 0, fmt.Errorf("gossip cannot listen on %s: another process does; name another address, or end that one: %w", at, err)
+			return nil, 0, fmt.Errorf("gossip cannot listen on %s: %w", at, syscall.EADDRINUSE) // which memberlist does not wrap
 		}
 		return nil, 0, fmt.Errorf("gossip cannot listen on %s: %w", at, err)
 	}

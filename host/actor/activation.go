@@ -347,7 +347,7 @@ func startError(err error) error {
 	out := *abi.AsError(err)
 	switch out.Code {
 	case abi.ErrInternal, abi.ErrTrap, abi.ErrLimitExceeded, abi.ErrTimeout, abi.ErrCanceled,
-		abi.ErrNotReady, abi.ErrNoQuorum, abi.ErrBlocked, abi.ErrShuttingDown, abi.ErrNone:
+		abi.ErrNotReady, abi.ErrNoQuorum, abi.ErrBlocked, abi.ErrShuttingDown, abi.ErrUnreachable, abi.ErrOutcomeUnknown, abi.ErrNone:
 		out.Code = abi.ErrActivationFailed
 	}
 	return &out

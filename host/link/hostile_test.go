@@ -390,7 +390,8 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			t.Errorf("%q, %v", reply, err)
 		}
 	}
-	if i := b.expect(t, Unread); i.Node != "evil" || !i.Blame {
+	// Usually Unread. When the machine is busy, what it sends may come so late that it seems silent before.
+	if i := b.expect(t, Unread, Silent); i.Node != "evil" || i.Blame != (i.Reason == Unread) {
 		t.Errorf("%+v", i)
 	}
 	<-wrote

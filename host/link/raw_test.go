@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,19 +157,19 @@ func request(id uint64, env *abi.Envelope) []byte {
 	return sealFrame(abi.AppendEnvelope(b, env, time.Now()), 0)
 }
 
-// expect waits for an incident of a reason.
-func (n *node) expect(t testing.TB, reason Reason) Incident {
+// expect waits for an incident of one of the reasons.
+func (n *node) expect(t testing.TB, reasons ...Reason) Incident {
 	t.Helper()
 	limit := time.After(20 * time.Second)
 	for {
 		select {
 		case i := <-n.incidents:
-			if i.Reason == reason {
+			if slices.Contains(reasons, i.Reason) {
 				return i
 			}
 			t.Errorf("an incident of another kind: %+v", i)
 		case <-limit:
-			t.Fatalf("no incident of %v; the log:\n%s", reason, n.log)
+			t.Fatalf("no incident of %v; the log:\n%s", reasons, n.log)
 		}
 	}
 }

@@ -2,10 +2,12 @@ package link
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +122,50 @@ func TestCallTable(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestLook: what the janitor makes of a connection, one look after another.
+func TestLook(t *testing.T) {
+	w := newWorld(t)
+	a := w.silent("a", "127.0.0.1:1")
+	defer a.shut(t)
+	for _, c := range []struct {
+		name   string
+		reason Reason // 0: it lives
+		looks  int    // until then
+		step   func(*inbound)
+	}{
+		{"nothing comes", Silent, silentTicks, func(*inbound) {}},
+		{"nothing comes, since it is not read", 0, 100, func(c *inbound) { c.paused.Store(true) }},
+		{"bytes of a frame come", Stalled, stalledTicks, func(c *inbound) { c.sock.received.Add(1); c.partial.Store(true) }},
+		{"frames come", 0, 100, func(c *inbound) { c.sock.received.Add(1); c.frames.Add(1); c.partial.Store(true) }},
+		{"a write does not move", Unread, unreadTicks, func(c *inbound) { c.sock.received.Add(1); c.sock.waiting.Store(true) }},
+		{"a write moves", 0, 100, func(c *inbound) { c.sock.received.Add(1); c.sock.sent.Add(1); c.sock.waiting.Store(true) }},
+	} {
+		near, far := net.Pipe()
+		wire := newInbound(a.Link, "test")
+		wire.sock = newSock(near)
+		wire.sock.received.Add(1)
+		ended := func() bool {
+			select {
+			case <-wire.done:
+				return true
+			default:
+				return false
+			}
+		}
+		looks := 0
+		for wire.look(time.Now()); !ended() && looks < 100; looks++ {
+			c.step(wire)
+			wire.look(time.Now())
+		}
+		var f *fault
+		if errors.As(wire.err, &f) != (c.reason != 0) || c.reason != 0 && f.reason != c.reason || looks != c.looks {
+			t.Errorf("%s: %v after %d looks", c.name, wire.err, looks)
+		}
+		near.Close()
+		far.Close()
+	}
 }
 
 // TestRetiredAtTheLastMoment: a connection that nobody wants any more may be through with its handshake before it learns of it. It
