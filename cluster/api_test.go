@@ -110,7 +110,8 @@ func TestA3_2_ClientKindsReachTheLookup(t *testing.T) {
 	// It may be named, though nobody hosts it yet; a kind that was never named may not.
 	begin := time.Now()
 	_, err := n.API().Request(t.Context(), id("counter/a"), Message{Method: "get", Timeout: 50 * time.Millisecond})
-	if !errors.Is(err, ErrLookupFailed) || abi.CodeOf(err) != abi.ErrNotReady || !errors.Is(err, ErrTimeout) || time.Since(begin) < 50*time.Millisecond {
+	if !errors.Is(err, ErrLookupFailed) || abi.CodeOf(err) != abi.ErrNotReady || !errors.Is(err, ErrTimeout) ||
+		time.Since(begin) < 50*time.Millisecond {
 		t.Errorf("nobody hosts it: %v", err)
 	}
 	if _, err := n.request("chat/a"); !errors.Is(err, ErrKindNotRegistered) {

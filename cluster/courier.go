@@ -22,8 +22,8 @@ type courier struct {
 	cause error     // why it is waiting, if it is; guarded by Runtime.mu
 }
 
-// maxCouriers bounds the identities of a node that have one. A node that cannot be reached may own any number of them, and each courier
-// costs a goroutine.
+// maxCouriers bounds how many a node has: another that cannot be reached may own any number of actors, and each courier costs a
+// goroutine.
 const maxCouriers = 1 << 14
 
 // carried counts couriers by a part of their identity's hash, so that what is sent to others can tell that there is none
@@ -106,7 +106,7 @@ func (r *Runtime) expire(p *parcel) {
 	}
 	t := p.tries(r)
 	t.last = cause
-	r.answer(p, t.requestError(p.env, t.gaveUp(end)))
+	r.fail(p, t.requestError(p.env, t.gaveUp(end)))
 }
 
 // carry delivers until the queue is empty.
@@ -168,7 +168,7 @@ func (r *Runtime) deliver(c *courier, p *parcel) {
 	if gave, ok := err.(*gaveUp); ok && !gave.doubt && r.ctx.Err() != nil {
 		err = r.refusal(p.env.Target, core.RefusedShuttingDown)
 	}
-	r.answer(p, t.requestError(p.env, err))
+	r.fail(p, t.requestError(p.env, err))
 }
 
 var errPutBack = errors.New("an earlier message has come back")

@@ -125,7 +125,7 @@ func (r *Runtime) came(p *parcel, e *pidEntry, payload []byte, err error) {
 	case sendAgain(err, p.env.Flags&abi.Idempotent != 0) && r.bring(p, e, err) == nil:
 		return
 	}
-	r.answer(p, err)
+	r.fail(p, err)
 }
 
 // bring gives a parcel that the target of e has refused, which is another node's, to the courier, who tries again. The error is

@@ -23,7 +23,7 @@ func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, 
 		env.Deadline = a.context.deadline(r.now())
 	}
 	if r.shutting.Load() && !r.awaited(env.Chain) {
-		r.answer(&parcel{env: env, done: done, from: from}, r.refusal(env.Target, core.RefusedShuttingDown))
+		r.fail(&parcel{env: env, done: done, from: from}, r.refusal(env.Target, core.RefusedShuttingDown))
 		return
 	}
 	var err error
@@ -42,7 +42,7 @@ func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, 
 		err = r.post(p, e)
 	}
 	if err != nil {
-		r.answer(p, err)
+		r.fail(p, err)
 	}
 }
 
@@ -56,14 +56,14 @@ func (r *Runtime) awaited(chain []Identity) bool {
 	return false
 }
 
-// answer tells the sender of a post that it failed; where nobody is to be told, the log.
-func (r *Runtime) answer(p *parcel, err error) {
+// fail tells the sender of a post that it failed; where nobody is to be told, the log.
+func (r *Runtime) fail(p *parcel, err error) {
 	if p.done != nil {
 		p.done(nil, err)
 		return
 	}
 	if n := r.lost.Add(1); seldom(n) {
-		r.log.Warn("a message was lost, and nobody awaits its reply", "target", p.env.Target, "method", p.env.Method, "caller", p.env.Caller,
-			"from", p.from, "err", err, "lost", n)
+		r.log.Warn("a message was lost, and nobody awaits its reply", "target", p.env.Target, "method", p.env.Method,
+			"caller", p.env.Caller, "from", p.from, "err", err, "lost", n)
 	}
 }

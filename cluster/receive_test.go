@@ -36,7 +36,7 @@ func TestReceivedMessagesGoToThisNodesActivations(t *testing.T) {
 	n := w.node(1)
 	e := at(n.Runtime().View(), "counter", "n1")
 	for range 3 { // a miss, then the cache
-		if reply, err := n.received(&abi.Envelope{Target: e.Target, Method: "get", Payload: []byte("hello")}); err != nil || string(reply) != "hello" {
+		if reply, err := n.received(env(e.Target.Key())); err != nil || string(reply) != "hello" {
 			t.Fatalf("%q, %v", reply, err)
 		}
 	}
@@ -150,7 +150,8 @@ func TestReceivedMessagesWaitForTheNextActivation(t *testing.T) {
 		}
 		outcome := make(chan error, 16)
 		send := func(i byte) {
-			n.API().Receive(&abi.Envelope{Target: who, Method: "get", Payload: []byte{i}}, "n2", func(_ []byte, err error) { outcome <- err })
+			e := &abi.Envelope{Target: who, Method: "get", Payload: []byte{i}}
+			n.API().Receive(e, "n2", func(_ []byte, err error) { outcome <- err })
 		}
 		send(0)
 		old := n.silo.find(who)

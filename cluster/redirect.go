@@ -15,7 +15,8 @@ const redirectOwner = "owner"
 
 // elsewhere refuses a message for an actor of another node.
 func elsewhere(id Identity, self, owner NodeID) *abi.Error {
-	e := abi.NewError(abi.ErrOwnershipChanged, id.Key()+" lives on node "+string(owner)+", as node "+string(self)+" sees it; nothing was done")
+	e := abi.NewError(abi.ErrOwnershipChanged,
+		id.Key()+" lives on node "+string(owner)+", as node "+string(self)+" sees it; nothing was done")
 	e.Details = appendRedirect(nil, owner)
 	return e
 }

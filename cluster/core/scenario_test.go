@@ -17,8 +17,8 @@ import (
 // events it queued.
 //
 // Commands: new [client], start, topology ID=AUTHORITY[#BOOT]…, kinds NODE KIND…, block NODE, unblock NODE,
-// resolve KIND/ID [existing] [refused=E], activated KIND/ID E, failed KIND/ID E CODE, started, releasing, terminated KIND/ID E,
-// stream-ended, resubscribed, shutdown, release-all, owner KIND/ID, ledger. The node is n1; E is an epoch's index.
+// resolve KIND/ID [existing] [finishing] [refused=E], activated KIND/ID E, failed KIND/ID E CODE, started, releasing,
+// terminated KIND/ID E, stream-ended, resubscribed, shutdown, release-all, owner KIND/ID, ledger. The node is n1; E is an epoch's index.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		s := &scenario{}
@@ -109,6 +109,7 @@ func (s *scenario) line(t *testing.T, f []string, out *strings.Builder) {
 				in.Refused.Index = must(strconv.ParseUint(e, 10, 64))
 			}
 			in.Existing = in.Existing || opt == "existing"
+			in.Finishing = in.Finishing || opt == "finishing"
 		}
 	case "activated", "failed", "started", "releasing", "terminated":
 		in.Type = map[string]InputType{"activated": Activated, "failed": Failed, "started": Started, "releasing": Releasing,

@@ -83,6 +83,9 @@ func TestMembersStayConnected(t *testing.T) {
 	if p := a.Peers()[0]; p.Boot != 2 {
 		t.Errorf("%+v", p)
 	}
+	if strings.Contains(a.log.String(), "was lost") {
+		t.Errorf("it left in good order:\n%s", a.log)
+	}
 	// It is no member any more: the connection ends, and what it said is forgotten.
 	gone := make(chan struct{})
 	for _, wire := range a.wires(false) {

@@ -98,7 +98,7 @@ func (w *wire) push(under int) {
 	}
 	w.sock.end()
 	if err != nil {
-		w.close(sortError(err))
+		w.close(w.ending(err))
 		return
 	}
 	o.mu.Lock()
@@ -122,7 +122,7 @@ func (w *wire) write() {
 			return
 		}
 		if err := w.writeAll(); err != nil {
-			w.close(sortError(err))
+			w.close(w.ending(err))
 			return
 		}
 	}

@@ -105,7 +105,7 @@ func (w *wire) socket() *sock {
 // run reads until the connection ends, and says why it did.
 func (w *wire) run() error {
 	w.link.spawn(w.write)
-	err := w.read()
+	err := w.ending(w.read())
 	select {
 	case <-w.done: // it was closed here, and that is why
 		return w.err
@@ -116,6 +116,20 @@ func (w *wire) run() error {
 		w.lastWords(f)
 	}
 	w.close(err)
+	return err
+}
+
+// ending is why a connection ends whose reading or writing failed with err. When nothing was to come any more, both ends close it, and
+// the other end may be the first: no connection is lost by that.
+func (w *wire) ending(err error) error {
+	err = sortError(err)
+	var f *fault
+	var refusal *Refusal
+	w.out.mu.Lock()
+	defer w.out.mu.Unlock()
+	if w.out.final && !errors.As(err, &f) && !errors.As(err, &refusal) {
+		return errFinished
+	}
 	return err
 }
 
@@ -137,7 +151,7 @@ const lastWordsTime = time.Second
 func (w *wire) read() error {
 	for {
 		if err := w.in.fill(); err != nil {
-			return sortError(err)
+			return err
 		}
 		body, err := w.in.buffered()
 		if body == nil && err == nil {
@@ -158,7 +172,7 @@ func (w *wire) read() error {
 		w.partial.Store(w.in.partial())
 		w.uncork()
 		if err != nil {
-			return sortError(err)
+			return err
 		}
 		w.waitForRoom()
 	}
