@@ -112,7 +112,7 @@ func (r *Runtime) start(ctx context.Context) error {
 	}
 	if m, ok := first.Member(r.cfg.Self.ID); r.cfg.Mode == Member && (!ok || m.Authority != r.cfg.Self.Authority) {
 		r.log.Warn("the topology does not show this node as it is configured; actors are placed by the topology",
-			"node", r.cfg.Self.ID, "authority", r.cfg.Self.Authority, "member", ok, "there", m.Authority)
+			"node", r.cfg.Self.ID, "link", r.cfg.Self.Authority, "member", ok, "there", m.Authority)
 	}
 	r.HandleTopologyChanged(first)
 	r.step(&core.Input{Type: core.Start})
@@ -120,7 +120,7 @@ func (r *Runtime) start(ctx context.Context) error {
 		<-r.done
 		return ErrSystemStopped
 	}
-	r.log.Info("the cluster has started", "cluster", r.cfg.Cluster, "node", r.cfg.Self.ID, "authority", r.cfg.Self.Authority,
+	r.log.Info("the cluster has started", "cluster", r.cfg.Cluster, "node", r.cfg.Self.ID, "link", r.cfg.Self.Authority,
 		"mode", r.cfg.Mode, "members", first.Len())
 	return nil
 }

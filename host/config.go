@@ -21,7 +21,8 @@ type Config struct {
 	HTTP      string // host:port of the gateway, loopback only, port 0 is any; "" is no gateway
 	Net       Net    // how to be one of several nodes
 	ActorsDir string // of .wasm files, read flat; "" is none
-	DataDir   string // for what the node keeps (compiled modules); "" keeps nothing on disk
+	DataDir   string // for what the node keeps; "" keeps nothing on disk
+	CacheDir  string // for compiled modules, which nodes of one user may share; "" is cache in DataDir
 	Watch     bool   // follow ActorsDir while running
 	Limits    Limits
 	Kinds     map[string]KindLimits // what differs for a kind, by its name
@@ -78,7 +79,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Net.check(bad)
 	if c.Net.Link != "" && c.Net.Mode == cluster.Client && (c.ActorsDir != "" || len(c.Native) > 0) {
-		bad("net.mode client: a client hosts nothing: leave the actors out, or make the node a member")
+		bad("mode client: a client hosts nothing: leave the actors out, or make the node a member")
 	}
 	l := &c.Limits
 	for _, f := range []struct {

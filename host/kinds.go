@@ -174,6 +174,11 @@ func (n *Node) find(name string) (*kind, error) {
 // Method finds what a kind says of a method; see [gateway.Node]. A kind that only other nodes host is asked of one of them, the first
 // time, and again while that may help.
 func (n *Node) Method(ctx context.Context, kindName, method string, deadline time.Time) (*abi.Method, error) {
+	if !n.serving.Load() && n.up.Load() && !n.leaving.Load() {
+		if err := n.awaitStart(ctx, deadline); err != nil {
+			return nil, err
+		}
+	}
 	desc, err := n.descriptionOf(ctx, kindName, method, deadline)
 	for tries := 1; err != nil && abi.CodeOf(err).Retryable() && n.serving.Load(); tries++ {
 		pause := cluster.RetryPolicy{}.Backoff(tries, rand.Float64())

@@ -142,12 +142,20 @@ func TestLifeOfANode(t *testing.T) {
 		started := make(chan error, 1)
 		go func() { started <- n.Start(context.Background()) }()
 		eventually(t, "a gateway", func() bool { return n.URL() != "" })
-		_, early := call(n, "native/a", "m", "1")
+		_, early := callFor(n, "native/a", "m", "1", 20*time.Millisecond) // it waits for the start, as long as it has time
 		if code := abi.CodeOf(early); code != abi.ErrNone && code != abi.ErrNotReady {
 			t.Errorf("%v", early)
 		}
+		waits := make(chan error, 1)
+		go func() {
+			_, err := call(n, "native/a", "m", "1")
+			waits <- err
+		}()
 		if err := n.Shutdown(t.Context()); err != nil {
 			t.Error(err)
+		}
+		if code := abi.CodeOf(<-waits); code != abi.ErrNone && code != abi.ErrNotReady && code != abi.ErrShuttingDown {
+			t.Errorf("a call that waited for the start: %s", code.String())
 		}
 		if err := <-started; err == nil {
 			t.Error("the start went on")

@@ -84,7 +84,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 		gossip.Tags = map[string]string{tagHTTP: httpAddr}
 	}
 	if n.watch, err = serfwatch.New(gossip); err != nil {
-		return nil, errors.Join(err, n.close())
+		return nil, errors.Join(&configError{err}, n.close())
 	}
 	n.atlas = newAtlas(cfg.Log, n.ask)
 	n.ctx, n.cancel = context.WithCancel(context.Background())

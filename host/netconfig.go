@@ -54,29 +54,37 @@ func (c *Net) check(bad func(format string, args ...any)) {
 		}
 	}
 	if files == 1 || files == 2 {
-		bad("net: ca, cert and key go together: give all three or none; %s", howToSecure)
+		bad("ca, cert and key go together: give all three or none; %s", howToSecure)
 	}
 	if c.Mode != cluster.Member && c.Mode != cluster.Client {
-		bad("net.mode %d is neither member nor client", c.Mode)
+		bad("mode %d is neither member nor client", c.Mode)
 	}
 	if c.Advertise != "" && strings.ContainsAny(c.Advertise, ":/") && !isIP(c.Advertise) {
-		bad("net.advertise %q: a host name or an IP address, without a port", c.Advertise)
+		bad("advertise %q: a host name or an IP address, without a port", c.Advertise)
 	}
 	if c.Link == "" {
 		if len(c.Join) > 0 || c.Mode == cluster.Client {
-			bad("net: a node that joins others needs a link: give net.link")
+			bad("a node that joins others needs a link: give link")
 		}
 		return
+	}
+	if c.Advertise != "" && loopbackHost(c.Link) && !loopbackHost(c.Advertise) {
+		bad("advertise %s: others would be told of an address where nobody listens, for the link is on loopback (%s)", c.Advertise, c.Link)
+	}
+	for _, seed := range c.Join {
+		if host, _, err := net.SplitHostPort(seed); err == nil && host == "" {
+			bad("join %q names no host", seed)
+		}
 	}
 	switch gossip := or(c.Gossip, serfwatch.DefaultBind); {
 	case loopbackHost(gossip):
 	case files == 0:
-		bad("net.gossip %s is not loopback, and the development authority proves a node to its own machine only: %s", gossip, howToSecure)
+		bad("gossip %s is not loopback, and the development authority proves a node to its own machine only: %s", gossip, howToSecure)
 	case c.GossipKey == "":
-		bad("net.gossip %s is not loopback, and without a gossip key anybody could name members: %s", gossip, howToSecure)
+		bad("gossip %s is not loopback, and without a gossip key anybody could name members: %s", gossip, howToSecure)
 	}
 	if !loopbackHost(c.Link) && c.GossipKey == "" {
-		bad("net.link %s is not loopback: a cluster that spans machines needs a gossip key: %s", c.Link, howToSecure)
+		bad("link %s is not loopback: a cluster that spans machines needs a gossip key: %s", c.Link, howToSecure)
 	}
 }
 

@@ -255,8 +255,8 @@ func (n *Node) prepareModules() (err error) {
 	if n.cfg.ActorsDir == "" {
 		return nil
 	}
-	cache := ""
-	if n.cfg.DataDir != "" {
+	cache := n.cfg.CacheDir
+	if cache == "" && n.cfg.DataDir != "" {
 		cache = filepath.Join(n.cfg.DataDir, "cache")
 	}
 	if n.engine, err = engine.New(engine.Config{CacheDir: cache, Memory: n.cfg.Limits.Memory, MaxMessage: n.cfg.Limits.MaxMessage,
@@ -409,16 +409,40 @@ func (n *Node) API() *cluster.API {
 	return n.api
 }
 
-// Send delivers one message of a client's; see [gateway.Node]. A node that is not ready takes none, nor one that leaves:
-// there actors go on until they have finished, and clients would keep them from it.
+// Send delivers one message of a client's; see [gateway.Node]. A node that leaves takes none: there actors go on until they have
+// finished, and clients would keep them from it. While a start is under way the message waits for it, until its time is over.
 func (n *Node) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
+	if !n.serving.Load() {
+		if err := n.awaitStart(ctx, env.Deadline); err != nil {
+			return nil, err
+		}
+	}
+	return n.api.Send(ctx, env)
+}
+
+// awaitStart waits for the end of a start that is under way; nil: the node serves.
+func (n *Node) awaitStart(ctx context.Context, deadline time.Time) error {
+	n.life.Lock()
+	phase := n.phase
+	n.life.Unlock()
+	if phase == started && !n.leaving.Load() {
+		left := time.NewTimer(time.Until(deadline))
+		defer left.Stop()
+		select {
+		case <-n.settled:
+		case <-n.hurry.Done():
+		case <-left.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	switch {
 	case n.serving.Load():
-		return n.api.Send(ctx, env)
+		return nil
 	case n.leaving.Load():
-		return nil, errLeaving
+		return errLeaving
 	}
-	return nil, errNotServing
+	return errNotServing
 }
 
 // Passivate passivates every actor that is idle now and waits until it is gone: volatile state ends with it.

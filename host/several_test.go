@@ -577,10 +577,10 @@ func TestWhatIsWrongWithANetworkIsSaid(t *testing.T) {
 		net  Net
 		want []string
 	}{
-		{Net{Link: "0.0.0.0:7701"}, []string{"net.link 0.0.0.0:7701 is not loopback", "wasilo ca init", "wasilo node cert", "--gossip-key"}},
-		{Net{Link: "127.0.0.1:0", Gossip: "192.0.2.1:7946"}, []string{"net.gossip 192.0.2.1:7946 is not loopback", "wasilo ca init"}},
+		{Net{Link: "0.0.0.0:7701"}, []string{"link 0.0.0.0:7701 is not loopback", "wasilo ca init", "wasilo node cert", "--gossip-key"}},
+		{Net{Link: "127.0.0.1:0", Gossip: "192.0.2.1:7946"}, []string{"gossip 192.0.2.1:7946 is not loopback", "wasilo ca init"}},
 		{Net{Link: "127.0.0.1:0", CA: "a", Cert: "b"}, []string{"all three or none"}},
-		{Net{Link: ":7701", CA: "a", Cert: "b", Key: "c"}, []string{"net.link :7701 is not loopback", "gossip key"}},
+		{Net{Link: ":7701", CA: "a", Cert: "b", Key: "c"}, []string{"link :7701 is not loopback", "gossip key"}},
 		{Net{Join: []string{"127.0.0.1:7946"}}, []string{"needs a link"}},
 		{Net{Link: "127.0.0.1:0", Advertise: "host:80"}, []string{"without a port"}},
 		{Net{Link: "127.0.0.1:0", Mode: 7}, []string{"neither member nor client"}},

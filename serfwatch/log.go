@@ -63,6 +63,9 @@ var usual = []string{
 	"Got ping for unexpected node",
 	"Failed fallback TCP ping",
 	"timeout waiting for leave broadcast",
+	"Refuting a suspect message", // this node was slow to answer, and says that it lives
+	"Refuting a dead message",
+	"Binding to public address without encryption", // the host sees to that
 }
 
 // hints say what some lines mean. The line itself, which has the address, follows as detail.

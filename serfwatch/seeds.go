@@ -136,7 +136,7 @@ func hintFor(err error) string {
 	switch {
 	case errors.As(err, &dns):
 		return "the name is not known"
-	case strings.Contains(err.Error(), "dial "):
+	case strings.Contains(err.Error(), "dial "), strings.Contains(err.Error(), "i/o timeout"):
 		return "nothing answers there yet"
 	}
 	return "something answers there and refuses: another cluster name, another gossip key, or no gossip port"

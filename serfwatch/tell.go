@@ -41,7 +41,7 @@ func (w *Watch) tellGone(p Peer, now *picture) {
 }
 
 func nodeAttrs(p Peer) []any {
-	return []any{"node", p.ID, "authority", p.Authority, "gossip", p.Gossip, "mode", p.Mode, "boot", bootText(p.Boot)}
+	return []any{"node", p.ID, "link", p.Authority, "gossip", p.Gossip, "mode", p.Mode, "boot", bootText(p.Boot)}
 }
 
 // tellIgnored warns once of each member that is left out and why, and again if it comes back.
@@ -70,8 +70,8 @@ func (w *Watch) tellDuplicates(now *picture) {
 		if used.Authority == other.Authority || used.Gossip == other.Gossip {
 			continue // the newer run has the address of the older, which is dead therefore
 		}
-		attrs := []any{"node", used.ID, "used", used.Gossip, "used_authority", used.Authority, "ignored", other.Gossip,
-			"ignored_authority", other.Authority}
+		attrs := []any{"node", used.ID, "used", used.Gossip, "used_link", used.Authority, "ignored", other.Gossip,
+			"ignored_link", other.Authority}
 		if other.ID == w.cfg.ID && other.Boot == w.cfg.Boot && other.Status == Alive {
 			w.log.Error("another live node has this node's id and is newer: the others use that one; give each node its own id", attrs...)
 			w.closeSuperseded()

@@ -84,6 +84,7 @@ const (
 	defaultDial      = 3 * time.Second
 
 	silentTicks  = 4  // keepalives without a byte: dropped
+	lostTicks    = 2  // the same of a node that is no member: gossip has given it up
 	stalledTicks = 30 // keepalives within one frame: dropped
 	unreadTicks  = 10 // keepalives in which a write did not move: dropped
 	drainTicks   = 3  // keepalives without anything in flight after a goaway: closed

@@ -242,6 +242,13 @@ func (p *peer) setKeep(keep bool) {
 	}
 }
 
+// kept reports whether the node is a member.
+func (p *peer) kept() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keep
+}
+
 // forget makes the next message ask for another connection.
 func (p *peer) forget(c *outbound) { p.current.CompareAndSwap(c, nil) }
 

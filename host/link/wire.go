@@ -150,14 +150,14 @@ const lastWordsTime = time.Second
 // read hands each frame to whom it concerns. Before it waits for more, what was answered is written.
 func (w *wire) read() error {
 	for {
-		if err := w.in.fill(); err != nil {
-			return err
-		}
-		body, err := w.in.buffered()
+		body, err := w.in.buffered() // at first: what came with the hello
 		if body == nil && err == nil {
-			w.partial.Store(true)
+			w.partial.Store(w.in.partial())
 			if w.sock.stray.Load() {
 				w.uncork()
+			}
+			if err := w.in.fill(); err != nil {
+				return err
 			}
 			continue
 		}
@@ -293,10 +293,13 @@ func (w *wire) look(now time.Time) {
 	stuck := count(&k.stuck, sent == k.sent && s.waiting.Load())
 	quiet := sent == k.sent // this end; the other may have its hands full with what it sends, and hear nothing else
 	k.received, k.sent, k.frames = received, sent, frames
-	every := w.link.cfg.Keepalive
+	every, patience := w.link.cfg.Keepalive, silentTicks
+	if c, ok := w.role.(*outbound); ok && !c.p.kept() {
+		patience = lostTicks
+	}
 	switch {
-	case silent >= silentTicks:
-		w.close(&fault{reason: Silent, text: "nothing heard for " + (silentTicks * every).String()})
+	case silent >= patience:
+		w.close(&fault{reason: Silent, text: "nothing heard for " + (time.Duration(patience) * every).String()})
 		return
 	case stalled >= stalledTicks:
 		w.close(&fault{reason: Stalled, text: "a frame was not complete after " + (stalledTicks * every).String()})

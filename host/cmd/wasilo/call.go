@@ -34,7 +34,7 @@ The exit code tells what went wrong, see wasilo --help; with -o json the problem
   wasilo call chat/lobby/eu post @message.json --timeout 2s
   echo '{"amount":5}' | wasilo call bank/alice deposit - --idempotency-key order-17
   wasilo call counter/alice get --if-active
-  wasilo call --node http://127.0.0.1:7701 counter/alice get -o json`,
+  wasilo call --node http://127.0.0.1:7710 counter/alice get -o json`,
 	}
 	var f callFlags
 	flags := cmd.Flags()

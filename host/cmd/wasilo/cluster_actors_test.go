@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -228,22 +227,12 @@ func deadlocks(t *testing.T, r *realm) {
 // deadlines: the time of a call is that of all calls behind it, on whatever nodes.
 func deadlines(t *testing.T, r *realm) {
 	p := r.oneEach("probe", "self", "d")
-	call := func(via, actor, method, params string, timeout time.Duration) (string, error) {
-		id, err := abi.ParseIdentity(actor)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), hangs)
-		defer cancel()
-		out, err := r.up[via].http.CallJSON(ctx, id, method, []byte(params), client.CallOptions{Timeout: timeout})
-		return string(out), err
-	}
 	const short = 4 * time.Second
 	for _, c := range []struct{ actor, method, params string }{
 		{p[1], "self", "{}"},
 		{p[1], "call", fmt.Sprintf(`{"to":%q,"method":"self","params":{}}`, p[2])},
 	} {
-		out, err := call("n1", c.actor, c.method, c.params, short)
+		out, err := r.up["n1"].callFor(c.actor, c.method, c.params, short)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +241,7 @@ func deadlines(t *testing.T, r *realm) {
 		}
 	}
 	began := time.Now()
-	_, err := call("n1", p[1], "call", fmt.Sprintf(`{"to":%q,"method":"defer","params":{"name":"never"}}`, p[2]), 200*time.Millisecond)
+	_, err := r.up["n1"].callFor(p[1], "call", fmt.Sprintf(`{"to":%q,"method":"defer","params":{"name":"never"}}`, p[2]), 200*time.Millisecond)
 	if abi.CodeOf(err) != abi.ErrTimeout {
 		t.Errorf("an actor that never answers, through two nodes: %v after %v", err, time.Since(began))
 	}

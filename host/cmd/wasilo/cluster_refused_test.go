@@ -90,21 +90,21 @@ func testClusterRefused(t *testing.T, home string) {
 		says  []string
 	}{
 		{"EveryInterface", []string{"--link", "0.0.0.0:0"}, usage,
-			[]string{"net.link 0.0.0.0:0 is not loopback", "wasilo ca init", "wasilo node cert", "--gossip-key"}},
+			[]string{"link 0.0.0.0:0 is not loopback", "wasilo ca init", "wasilo node cert", "--gossip-key"}},
 		{"GossipOnEveryInterface", []string{"--gossip", "0.0.0.0:0"}, usage,
-			[]string{"net.gossip 0.0.0.0:0 is not loopback", "wasilo ca init", "wasilo node cert", "--gossip-key"}},
+			[]string{"gossip 0.0.0.0:0 is not loopback", "wasilo ca init", "wasilo node cert", "--gossip-key"}},
 		{"HTTPPort", []string{"--http", strings.TrimPrefix(n1.URL, "http://")}, failure,
 			[]string{"cannot serve HTTP on " + strings.TrimPrefix(n1.URL, "http://"), "in use", "--http"}},
 		{"LinkPort", []string{"--link", n1.Link}, failure, []string{n1.Link, "in use", "--link"}},
 		{"GossipPort", []string{"--gossip", n1.Gossip}, failure, []string{"gossip cannot listen on " + n1.Gossip, "--gossip"}},
 		{"AnotherClustersCertificate", mine, usage, []string{`node "n2" of cluster "elsewhere"`, `node "n2" of cluster "wasilo"`, "--cluster"}},
 		{"HalfACertificate", mine[:2], usage, []string{"ca, cert and key go together"}},
-		{"NoAuthority", []string{"--ca", "no.crt", "--cert", "no.crt", "--key", "no.key"}, failure, []string{"no.crt"}},
+		{"NoAuthority", []string{"--ca", "no.crt", "--cert", "no.crt", "--key", "no.key"}, usage, []string{"no.crt"}},
 		{"Profile", []string{"--profile", "faster"}, usage, []string{"--profile", "fast, local, lan"}},
 		{"Mode", []string{"--mode", "guest"}, usage, []string{"--mode", "member", "client"}},
 		{"Join", []string{"--join", "here:there"}, usage, []string{"here:there"}},
 		{"ID", []string{"--id", "N 2"}, usage, []string{"--id", "N 2"}},
-		{"Advertise", []string{"--advertise", "here:7701"}, usage, []string{"net.advertise", "without a port"}},
+		{"Advertise", []string{"--advertise", "here:7701"}, usage, []string{"advertise", "without a port"}},
 	} {
 		r.run(c.name, func(t *testing.T) {
 			code, why := r.refused("n2", c.flags...)

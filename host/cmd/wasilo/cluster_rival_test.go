@@ -118,6 +118,45 @@ func testClusterFrozen(t *testing.T, home string) {
 	r.stop(n3)
 }
 
+// testClusterMerged: two clusters with the same actors become one when a node joins both. Which of two lives of an actor goes on is
+// not promised; that one does, and only one, is.
+func testClusterMerged(t *testing.T, home string) {
+	r, other := newRealm(t, home), newRealm(t, home)
+	n1, n2 := r.start("n1"), other.start("n2")
+	names := counters(60)
+	each(names, func(_ int, name string) {
+		n1.adds(name, 1)
+		for i := range 3 {
+			n2.adds(name, i+1)
+		}
+	})
+	n3 := r.start("n3", "--join", n2.Gossip)
+	r.up["n2"] = n2
+	r.agree()
+	r.settle("counter", names)
+	each(names, func(_ int, name string) {
+		first, err := n3.add(name)
+		if err != nil || first != 1 && first != 2 && first != 4 {
+			t.Errorf("%s: %d, %v", name, first, err)
+		}
+		n1.adds(name, first+1)
+		n2.adds(name, first+2)
+	})
+	if homes := r.homes("counter"); len(homes) != len(names) {
+		t.Errorf("%d actors live, of %d", len(homes), len(names))
+	}
+
+	// All go at once, with nobody left to take over.
+	for _, m := range r.up {
+		m.signal(syscall.SIGTERM)
+	}
+	for _, m := range r.up {
+		if code := m.exit(); code != 0 {
+			t.Errorf("%s leaves with exit code %d:\n%s", m.ID, code, m.log.String())
+		}
+	}
+}
+
 // settle waits until no actor is left where it does not belong any more: those of a node that was given up end when it is back.
 func (r *realm) settle(kind string, names []string) {
 	r.t.Helper()

@@ -35,6 +35,7 @@ func TestCluster(t *testing.T) {
 		{"Hostile", testClusterHostile, false},
 		{"Again", testClusterAgain, true},
 		{"Frozen", testClusterFrozen, true},
+		{"Merged", testClusterMerged, true},
 		{"Strangers", testClusterStrangers, true},
 		{"Refused", testClusterRefused, true},
 	} {
@@ -46,9 +47,6 @@ func TestCluster(t *testing.T) {
 		})
 	}
 }
-
-// hangs is when something that ends in its own time counts as never ending.
-const hangs = 60 * time.Second
 
 // realm is a cluster of processes.
 type realm struct {
@@ -119,7 +117,7 @@ func (r *realm) launch(id string, flags ...string) *member {
 		r.t.Fatal(err)
 	}
 	_ = os.Symlink(compiled, filepath.Join(data, "cache")) // it is there when the node ran before
-	args := []string{"serve", "-o", "json", "--id", id, "--data", data, "--profile", "fast", "--actors", r.modules("examples.wasm"),
+	args := []string{"serve", "-o", "json", "--id", id, "--data", data, "--profile", pace, "--actors", r.modules("examples.wasm"),
 		"--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}
 	if r.seed != "" {
 		args = append(args, "--join", r.seed)
@@ -353,13 +351,17 @@ func (m *member) hosts() string {
 
 // call calls an actor by JSON, within the time that is a caller's default.
 func (m *member) call(actor, method, params string) (string, error) {
+	return m.callFor(actor, method, params, abi.DefaultRequest)
+}
+
+func (m *member) callFor(actor, method, params string, timeout time.Duration) (string, error) {
 	target, err := abi.ParseIdentity(actor)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(m.r.all.Context(), hangs)
+	ctx, cancel := context.WithTimeout(m.r.all.Context(), 2*hangs) // the client's own limit is the sooner one
 	defer cancel()
-	out, err := m.http.CallJSON(ctx, target, method, []byte(params), client.CallOptions{Timeout: 10 * time.Second})
+	out, err := m.http.CallJSON(ctx, target, method, []byte(params), client.CallOptions{Timeout: timeout})
 	return strings.TrimSpace(string(out)), err
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +42,7 @@ type fleet struct {
 type fleetNode struct {
 	announcement // once it is ready
 	plan         nodePlan
+	args         []string  // of its command line
 	leash        io.Closer // closing it ends the node gracefully
 	err          error     // of the process; set before it is sent to gone
 	ended        bool
@@ -86,9 +88,47 @@ func (a *app) runFleet(ctx context.Context, c settings, flags *pflag.FlagSet, n 
 		case node := <-f.gone:
 			node.ended = true
 			f.log.Warn("a node has ended", "node", node.plan.id, "pid", node.PID, "how", how(node.err), "running", f.running())
+			if c.logFormat != "json" {
+				f.mu.Lock()
+				fmt.Fprintf(f.stderr, "\nTo bring %s back, in another terminal:\n\n  %s\n\n", node.plan.id, f.again(node))
+				f.mu.Unlock()
+			}
 		}
 	}
 	return errors.New("all nodes have ended")
+}
+
+// again is the command line that runs a node anew, off the leash, where it was, with somebody who runs to join.
+func (f *fleet) again(node *fleetNode) string {
+	line := selfCommand()
+	for i := 0; i < len(node.args); i++ {
+		arg := node.args[i]
+		switch arg {
+		case "--" + leashFlag:
+			continue
+		case "--join":
+			i++ // it may be gone
+			continue
+		case "--http":
+			i++
+			arg += " " + strings.TrimPrefix(node.URL, "http://")
+		case "--link":
+			i++
+			arg += " " + node.Link
+		case "--gossip":
+			i++
+			arg += " " + node.Gossip
+		default:
+			arg = shellWord(arg)
+		}
+		line += " " + arg
+	}
+	for _, other := range f.nodes {
+		if !other.ended {
+			line += " --join " + other.Gossip
+		}
+	}
+	return line
 }
 
 // writer writes whole lines to stderr.
@@ -153,7 +193,7 @@ func (f *fleet) run(p nodePlan, args []string, plain bool, ready chan<- announce
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("node %s: %w", p.id, err)
 	}
-	node := &fleetNode{plan: p, leash: leash}
+	node := &fleetNode{plan: p, args: args, leash: leash}
 	node.ID, node.PID = p.id, cmd.Process.Pid
 	f.nodes = append(f.nodes, node)
 	go func() { // stop waits for it

@@ -101,6 +101,9 @@ func certify(id ca.ID, f certFlags) (nodeFiles, error) {
 	if err := os.MkdirAll(f.out, 0o700); err != nil {
 		return made, err
 	}
+	if sameFile(f.out, f.ca) {
+		return made, usagef("%s is the authority's own directory, with the key that certifies nodes: give another one with --out, to be copied to the node", f.out)
+	}
 	made.CA, made.GossipKey = filepath.Join(f.out, ca.CertificateFile), filepath.Join(f.out, gossipKeyFile)
 	// What the cluster shares comes first: where it is another cluster's, the node's own is not touched.
 	if err := share(made.CA, authority.Certificate(), 0o644); err != nil {

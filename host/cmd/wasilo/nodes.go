@@ -20,7 +20,7 @@ const (
 
 // nodePlan is how one of several nodes for development differs from the others.
 type nodePlan struct {
-	id, http, link, gossip, data string
+	id, http, link, gossip, data, cache string
 }
 
 // planNodes says what n nodes are called and where they listen: the first at the addresses of c, the others at ports above,
@@ -35,7 +35,7 @@ func planNodes(c *settings, n int, data string) ([]nodePlan, error) {
 	plans := make([]nodePlan, n)
 	for i := range plans {
 		id := "n" + strconv.Itoa(i+1)
-		p := nodePlan{id: id, data: filepath.Join(data, id)}
+		p := nodePlan{id: id, data: filepath.Join(data, id), cache: filepath.Join(data, "cache")} // compiled once for all
 		for _, a := range []struct {
 			name, base string
 			to         *string
@@ -74,7 +74,7 @@ func (p nodePlan) args(c *settings, flags *pflag.FlagSet, first string) []string
 		profile = serfwatch.Fast
 	}
 	args := []string{"serve", "--" + leashFlag, "--id", p.id, "--http", p.http, "--link", p.link, "--gossip", p.gossip,
-		"--data", p.data, "--actors", c.host.ActorsDir, "--profile", string(profile)}
+		"--data", p.data, "--cache", p.cache, "--actors", c.host.ActorsDir, "--profile", string(profile)}
 	joins := slices.Clone(c.host.Net.Join)
 	if first != "" {
 		joins = append(joins, first)

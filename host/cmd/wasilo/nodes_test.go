@@ -18,16 +18,16 @@ func TestPlanNodes(t *testing.T) {
 	c := defaultSettings()
 	got, err := planNodes(&c, 3, "data")
 	want := []nodePlan{
-		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1"},
-		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2"},
-		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3"},
+		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1", "data/cache"},
+		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2", "data/cache"},
+		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3", "data/cache"},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\n%+v", err, got)
 	}
 	c.host.HTTP, c.host.Net.Link, c.host.Net.Gossip = "[::1]:0", "localhost:65525", "127.0.0.1:1"
 	got, err = planNodes(&c, 2, "/d")
-	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2"}) {
+	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2", "/d/cache"}) {
 		t.Errorf("%v\n%+v", err, got)
 	}
 	for says, change := range map[string]func(*settings){
@@ -56,9 +56,9 @@ func TestArgsOfNodes(t *testing.T) {
 	}
 	c := defaultSettings()
 	c.host.Net.Join, c.host.Net.Profile = []string{"x:1"}, serfwatch.WAN
-	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2"}
+	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2", "d/cache"}
 	got := strings.Join(p.args(&c, flags, "127.0.0.1:3"), " ")
-	want := "serve --leash --id n2 --http 127.0.0.1:11 --link 127.0.0.1:12 --gossip 127.0.0.1:13 --data d/n2 --actors actors --profile wan " +
+	want := "serve --leash --id n2 --http 127.0.0.1:11 --link 127.0.0.1:12 --gossip 127.0.0.1:13 --data d/n2 --cache d/cache --actors actors --profile wan " +
 		"--join x:1 --join 127.0.0.1:3 --config=a.toml --turn=3s"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
