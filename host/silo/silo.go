@@ -76,7 +76,8 @@ type Silo struct {
 	ctx     context.Context // of outgoing requests
 	cancel  context.CancelFunc
 	closing sync.Once
-	work    sync.WaitGroup // every goroutine of the silo and its activations
+	work    sync.WaitGroup // whatever runs for the silo and its activations
+	workers *workers       // of the activations
 	quit    chan struct{}
 
 	mu       sync.Mutex // guards the change of draining, and of count beside it
@@ -117,6 +118,7 @@ func New(cfg Config) *Silo {
 		cfg.Sweep = time.Second
 	}
 	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{})}
+	s.workers = newWorkers(&s.work)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for i := range s.shards {
 		s.shards[i].entries = make(map[abi.Identity]*entry)
@@ -150,7 +152,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{})}
 	e.act = actor.New(actor.Config{
 		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Outbox: s.api, Owner: e,
-		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.work.Go, Log: s.cfg.Log,
+		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}, now)
 
 	sh := s.shard(id)
@@ -242,6 +244,7 @@ func (s *Silo) shut() {
 	s.cancel()
 	close(s.quit)
 	s.work.Wait()
+	s.workers.end()
 }
 
 func (s *Silo) each(f func(*entry)) {

@@ -1,10 +1,11 @@
 // Command bench measures a node beside the floors that it stands on, in interleaved rounds of one run: on a noisy machine
 // only ratios of neighbours count. Each figure is the median over the rounds with its spread; CPU per operation is all
-// of this process, user and system, divided by the operations.
+// of this process, user and system, and of the processes that serve it, divided by the operations.
 //
-//	go run ./tools/bench [-time 1s] [-rounds 5] [-only local,…] [-out FILE]
+//	go run ./tools/bench [-time 1s] [-rounds 5] [-only local,…] [-rows native] [-profiles fast,…] [-pprof DIR] [-out FILE]
 //
-// Progress goes to stderr, the report (Markdown) to -out, or to stdout.
+// Progress goes to stderr, the report (Markdown) to -out, or to stdout. Where a part needs other nodes, they are processes of
+// this same binary.
 package main
 
 import (
@@ -19,12 +20,23 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == childArg {
+		if err := child(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: a process that serves it:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var b bench
 	only := flag.String("only", "", "parts to run, comma-separated: "+strings.Join(partNames(), ", "))
 	flag.DurationVar(&b.time, "time", time.Second, "how long each case runs in each round")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds")
+	profiles := flag.String("profiles", "fast,local,lan", "gossip profiles of the part failover, comma-separated; a run of wan, the last one, takes a minute")
+	flag.StringVar(&b.rows, "rows", "", "only the rows with this in their name, and floors")
+	flag.StringVar(&b.pprof, "pprof", "", "a directory for CPU profiles of every case and process; they cost CPU themselves")
 	out := flag.String("out", "", "where the report goes; a date in it, as in docs/reports/2006-01-02-bench-local.md, is up to you")
 	flag.Parse()
+	b.profiles = fields(*profiles)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	report, err := b.run(ctx, *only)
@@ -48,14 +60,20 @@ type part struct {
 	note  string
 	// cases prepares the rows; what they need is closed by the functions that they add to b.cleanup.
 	cases func(ctx context.Context, b *bench) ([]*measure, error)
+	// after, if there is one, says what is to be said below the table.
+	after func(rows []*measure) string
+	// run, instead of cases, does all the work and returns its tables.
+	run func(ctx context.Context, b *bench) (string, error)
 }
 
 func parts() []part {
 	return []part{
-		{"local", "Local requests, 64-byte payload", localNote, localCases},
-		{"activate", "First request to a fresh identity: activation, one turn, nothing else", activateNote, activateCases},
-		{"http", "Through the HTTP gateway, JSON", httpNote, httpCases},
-		{"start", "From exec to ready", startNote, startCases},
+		{name: "local", title: "Local requests, 64-byte payload", note: localNote, cases: localCases},
+		{name: "remote", title: "Requests to another node, 64-byte payload", note: remoteNote, cases: remoteCases, after: remoteTargets},
+		{name: "activate", title: "First request to a fresh identity: activation, one turn, nothing else", note: activateNote, cases: activateCases},
+		{name: "http", title: "Through the HTTP gateway, JSON", note: httpNote, cases: httpCases},
+		{name: "start", title: "From exec to ready", note: startNote, cases: startCases},
+		{name: "failover", title: "A node comes, goes, and is killed", note: failoverNote, run: failover},
 	}
 }
 
@@ -68,7 +86,7 @@ func partNames() (names []string) {
 
 func (b *bench) run(ctx context.Context, only string) (string, error) {
 	wanted := map[string]bool{}
-	for _, name := range strings.FieldsFunc(only, func(r rune) bool { return r == ',' }) {
+	for _, name := range fields(only) {
 		wanted[name] = true
 	}
 	for name := range wanted {
@@ -87,4 +105,8 @@ func (b *bench) run(ctx context.Context, only string) (string, error) {
 		}
 	}
 	return doc.String(), nil
+}
+
+func fields(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }

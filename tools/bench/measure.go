@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -24,17 +27,22 @@ type measure struct {
 	// most bounds the operations of a round, where each leaves something behind; 0 is no bound. reset undoes it.
 	most  int
 	reset func() error
-	// floor is the row that this one is compared with, nil for floors.
-	floor *measure
+	// floor is the row that this one is compared with, nil for floors; waitFloor, where it is another, the one for its p50.
+	floor, waitFloor *measure
+	// others are the processes that serve it: their CPU counts.
+	others []*process
 
 	rate, cpu []float64 // a round each: operations per second, CPU microseconds per operation
 	p50, p99  []time.Duration
 }
 
 type bench struct {
-	time    time.Duration
-	rounds  int
-	cleanup []func()
+	time     time.Duration
+	rounds   int
+	rows     string   // what the names of rows contain that are no floors
+	profiles []string // of gossip
+	pprof    string   // directory, "" for none
+	cleanup  []func()
 }
 
 func (b *bench) onEnd(f func()) { b.cleanup = append(b.cleanup, f) }
@@ -47,20 +55,75 @@ func (b *bench) part(ctx context.Context, p part, doc *strings.Builder) error {
 		b.cleanup = nil
 	}()
 	fmt.Fprintf(os.Stderr, "%s: preparing\n", p.name)
+	if p.run != nil {
+		tables, err := p.run(ctx, b)
+		fmt.Fprintf(doc, "\n## %s\n\n%s\n%s", p.title, p.note, tables)
+		return err
+	}
 	rows, err := p.cases(ctx, b)
 	if err != nil {
 		return err
 	}
+	rows = slices.DeleteFunc(rows, func(m *measure) bool { return m.floor != nil && !strings.Contains(m.name, b.rows) })
 	for round := range b.rounds {
 		fmt.Fprintf(os.Stderr, "%s: round %d of %d, %d cases\n", p.name, round+1, b.rounds, len(rows))
 		for _, m := range rows {
-			if err := m.round(ctx, b.time); err != nil {
+			stop, err := b.profile(fmt.Sprintf("%s-%s-%d-%d", p.name, m.name, m.callers, round), m.others)
+			if err == nil {
+				err = errors.Join(m.round(ctx, b.time), stop())
+			}
+			if err != nil {
 				return fmt.Errorf("%s, %d callers: %w", m.name, m.callers, err)
 			}
 		}
 	}
 	writeTable(doc, p, rows)
+	if p.after != nil {
+		doc.WriteString(p.after(rows))
+	}
 	return nil
+}
+
+// profile profiles this process and the others until stop, into files of that name.
+func (b *bench) profile(name string, others []*process) (stop func() error, err error) {
+	if b.pprof == "" {
+		return func() error { return nil }, nil
+	}
+	base := filepath.Join(b.pprof, strings.NewReplacer(" ", "_", ",", "", "/", "_").Replace(name))
+	f, err := os.Create(base + "-here.pprof")
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range others {
+		if _, err := p.ask(order{Do: doProfile, File: base + "-there.pprof"}); err != nil {
+			return nil, err
+		}
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		errs := []error{f.Close()}
+		for _, p := range others {
+			_, err := p.ask(order{Do: doProfile})
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	}, nil
+}
+
+// cpuTime returns what this process and those that serve the case have used, user and system, since they began.
+func (m *measure) cpuTime() (time.Duration, error) {
+	sum := cpuTime()
+	for _, p := range m.others {
+		used, err := p.ask(order{Do: doCPU})
+		if err != nil {
+			return 0, err
+		}
+		sum += used.CPU
+	}
+	return sum, nil
 }
 
 func cpuTime() time.Duration {
@@ -89,6 +152,11 @@ func (m *measure) round(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 	runtime.GC() // each case starts with a clean heap
+	for _, p := range m.others {
+		if _, err := p.ask(order{Do: doGC}); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, d+time.Minute)
 	defer cancel()
 	var stop atomic.Bool
@@ -96,7 +164,11 @@ func (m *measure) round(ctx context.Context, d time.Duration) error {
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	samples := make([][]time.Duration, m.callers)
-	before, began := cpuTime(), time.Now()
+	before, err := m.cpuTime()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
 	timer := time.AfterFunc(d, func() { stop.Store(true) })
 	defer timer.Stop()
 	for caller := range m.callers {
@@ -122,7 +194,12 @@ func (m *measure) round(ctx context.Context, d time.Duration) error {
 		})
 	}
 	wg.Wait()
-	took, cpu := time.Since(began), cpuTime()-before
+	took := time.Since(began)
+	cpu, err := m.cpuTime()
+	if err != nil {
+		return err
+	}
+	cpu -= before
 	if e := failed.Load(); e != nil {
 		return *e
 	}
@@ -143,10 +220,10 @@ func median[T int64 | float64 | time.Duration](v []T) T {
 }
 
 // ratios pairs two rows round by round.
-func ratios(a, b []float64) []float64 {
+func ratios[T float64 | time.Duration](a, b []T) []float64 {
 	out := make([]float64, 0, len(a))
 	for i := range min(len(a), len(b)) {
-		out = append(out, a[i]/b[i])
+		out = append(out, float64(a[i])/float64(b[i]))
 	}
 	return out
 }

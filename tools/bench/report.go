@@ -15,7 +15,8 @@ func (b *bench) preface(doc *strings.Builder) {
 	fmt.Fprintf(doc, "`go run ./tools/bench -time %v -rounds %d` on %s/%s, %d CPUs (%s), %s, commit %s.\n\n", b.time, b.rounds,
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel(), runtime.Version(), commit())
 	doc.WriteString("Medians over the rounds, least and greatest in brackets. The cases of a table run in turn, so that ratios are of\n" +
-		"neighbours; absolute figures change with the machine's mood. CPU is that of the whole process, callers included.\n" +
+		"neighbours; absolute figures change with the machine's mood. CPU is that of the whole process, callers included,\n" +
+		"and of the process that serves it where that is another.\n" +
 		"`of floor` compares with the floor row that is named, round by round: throughput (more is better) and CPU (less is better).\n")
 }
 
@@ -50,7 +51,12 @@ func writeTable(doc *strings.Builder, p part, rows []*measure) {
 		}
 		return
 	}
-	doc.WriteString("| case | callers | thousand/s | CPU µs/op | p50 | p99 | of floor: throughput | of floor: CPU |\n|---|---|---|---|---|---|---|---|\n")
+	waits := slices.ContainsFunc(rows, func(m *measure) bool { return m.waitFloor != nil })
+	head, rule := "| case | callers | thousand/s | CPU µs/op | p50 | p99 | of floor: throughput | of floor: CPU |", "|---|---|---|---|---|---|---|---|"
+	if waits {
+		head, rule = head+" of blocking floor: p50 |", rule+"---|"
+	}
+	doc.WriteString(head + "\n" + rule + "\n")
 	for _, m := range rows {
 		thousands := make([]float64, len(m.rate))
 		for i, r := range m.rate {
@@ -58,10 +64,17 @@ func writeTable(doc *strings.Builder, p part, rows []*measure) {
 		}
 		fmt.Fprintf(doc, "| %s | %d | %s | %s | %s | %s |", m.name, m.callers, spread(thousands), spread(m.cpu), short(median(m.p50)), short(median(m.p99)))
 		if m.floor == nil {
-			doc.WriteString(" – | – |\n")
-			continue
+			doc.WriteString(" – | – |")
+		} else {
+			fmt.Fprintf(doc, " %s of %s | %s |", spread(ratios(m.rate, m.floor.rate)), m.floor.name, spread(ratios(m.cpu, m.floor.cpu)))
 		}
-		fmt.Fprintf(doc, " %s of %s | %s |\n", spread(ratios(m.rate, m.floor.rate)), m.floor.name, spread(ratios(m.cpu, m.floor.cpu)))
+		switch {
+		case m.waitFloor != nil:
+			fmt.Fprintf(doc, " %s |", spread(ratios(m.p50, m.waitFloor.p50)))
+		case waits:
+			doc.WriteString(" – |")
+		}
+		doc.WriteString("\n")
 	}
 }
 

@@ -39,7 +39,8 @@ func startCases(ctx context.Context, b *bench) ([]*measure, error) {
 		return nil, err
 	}
 	start := func(ctx context.Context, actors, data string) (time.Duration, error) {
-		cmd := exec.CommandContext(ctx, binary, "serve", "-o", "json", "--http", "127.0.0.1:0", "--actors", actors, "--data", data)
+		cmd := exec.CommandContext(ctx, binary, "serve", "-o", "json", "--http", "127.0.0.1:0", "--link", "127.0.0.1:0",
+			"--gossip", "127.0.0.1:0", "--actors", actors, "--data", data)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			return 0, err
