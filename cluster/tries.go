@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -33,6 +34,13 @@ type tries struct {
 
 // maxHops is how many redirects are followed before a back-off: views that name each other in a circle have to settle first.
 const maxHops = 2
+
+// settling bounds the first back-offs after nodes were found to see different owners: mostly one of them learns within moments
+// what the other knows, and this node's own view does not change by that.
+const (
+	settling      = 100 * time.Millisecond
+	settlingTries = 8
+)
 
 func newTries(r *Runtime, env *abi.Envelope) *tries {
 	// Nothing is stored yet: an actor that must exist is one that is active.
@@ -131,7 +139,7 @@ func (t *tries) redirected(e *pidEntry, err error) *Node {
 		return nil
 	}
 	m, ok := top.Member(owner)
-	if !ok {
+	if !ok || slices.Contains(t.r.Blocked(), owner) {
 		return nil
 	}
 	return &m
@@ -156,8 +164,12 @@ func (t *tries) pause(ctx context.Context, deadline time.Time) error {
 		c.cause = t.last
 		t.r.mu.Unlock()
 	}
+	d := t.backoff()
+	if (t.hops > 0 || abi.CodeOf(t.last) == abi.ErrOwnershipChanged) && t.n-t.jumps <= settlingTries {
+		d = min(d, settling)
+	}
 	t.hops = 0
-	timer := time.NewTimer(min(t.backoff(), time.Until(deadline)))
+	timer := time.NewTimer(min(d, time.Until(deadline)))
 	defer timer.Stop()
 	for {
 		view, changed := t.r.viewChange()

@@ -104,7 +104,8 @@ func (e *configError) WireCode() abi.Code { return abi.ErrInvalidArgument }
 
 // openCredentials opens the node's own certificate, or has the development authority make one.
 func openCredentials(cfg *Config) (*ca.Credentials, error) {
-	opt := ca.Options{Warn: func(err error) { cfg.Log.Warn("certificates", "err", err) },
+	opt := ca.Options{Warn: seldom(func(text string) { cfg.Log.Warn(text, "node", cfg.ID) }),
+		Renewed: func(until time.Time) { cfg.Log.Info("the node's certificate was renewed", "until", until.UTC()) },
 		Now: func() time.Time { return time.Now().Add(cfg.Net.skew) }}
 	id := ca.ID{Cluster: cfg.Cluster, Node: cfg.ID}
 	if cfg.Net.CA == "" {
@@ -124,6 +125,25 @@ func openCredentials(cfg *Config) (*ca.Credentials, error) {
 			cfg.Net.Cert, got.Node, got.Cluster, id.Node, id.Cluster, id.Node, id.Cluster)
 	}
 	return credentials, nil
+}
+
+// seldom passes on an error that comes again and again once an hour.
+func seldom(tell func(text string)) func(error) {
+	var mu sync.Mutex
+	said := make(map[string]time.Time)
+	return func(err error) {
+		text := err.Error()
+		mu.Lock()
+		defer mu.Unlock()
+		if at, before := said[text]; before && time.Since(at) < time.Hour {
+			return
+		}
+		if len(said) > 100 { // the texts have times in them
+			clear(said)
+		}
+		said[text] = time.Now()
+		tell(text)
+	}
 }
 
 // authorityOf returns the host:port by which others reach a listener.

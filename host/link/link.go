@@ -324,9 +324,10 @@ func (l *Link) janitor() {
 		case <-l.stop:
 			return
 		}
-		now := l.cfg.Credentials.Now()
+		now, trusted := l.cfg.Credentials.Now(), l.cfg.Credentials.Trusted()
 		for _, w := range l.wires(false) {
 			w.look(now)
+			w.lookAgainAt(trusted)
 		}
 	}
 }

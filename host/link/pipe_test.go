@@ -92,11 +92,19 @@ func inBubble(t *testing.T, f func(t *testing.T, w *world, p *pipeNet, a, b *nod
 	})
 }
 
-// TestHalfDead: the network loses everything without a word. Within four keepalives and a little every call ends, and nothing is
-// reported of a connection that was idle but alive.
+// TestHalfDead: the network loses everything without a word. Within four keepalives and a little every call to a member ends, within
+// two where gossip has given it up, and nothing is reported of a connection that was idle but alive.
 func TestHalfDead(t *testing.T) {
+	t.Run("a member", func(t *testing.T) { halfDead(t, true, 3*time.Second, 5*time.Second) })
+	t.Run("given up", func(t *testing.T) { halfDead(t, false, 500*time.Millisecond, 3*time.Second) })
+}
+
+func halfDead(t *testing.T, member bool, least, most time.Duration) {
 	got := make(inbox, 4)
 	inBubble(t, func(t *testing.T, w *world, p *pipeNet, a, b *node) {
+		if member {
+			a.SetMembers([]cluster.Node{b.self})
+		}
 		target := w.target(a, b)
 		told := make(chan error, 1)
 		if err := target.Post(message("counter/a", nil), func(_ []byte, err error) { told <- err }); err != nil {
@@ -124,7 +132,7 @@ func TestHalfDead(t *testing.T) {
 		if err := <-told; abi.CodeOf(err) != abi.ErrOutcomeUnknown {
 			t.Error(err)
 		}
-		if d := time.Since(began); d > 5*time.Second || d < 3*time.Second {
+		if d := time.Since(began); d > most || d < least {
 			t.Errorf("found after %s", d)
 		}
 		select { // whoever notices first hangs up

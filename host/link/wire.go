@@ -2,6 +2,7 @@ package link
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -274,6 +275,7 @@ type watch struct {
 	silent, stalled, stuck, idle int
 	pings                        uint64
 	retired                      bool
+	trusted                      *x509.CertPool // when its certificate was last verified
 }
 
 // look is the janitor's: once in each keepalive it sees whether the connection lives. Counting looks rather than time spares the
@@ -321,5 +323,17 @@ func (w *wire) look(now time.Time) {
 	n, _ := w.role.underway()
 	if count(&k.idle, leaving && n == 0) >= drainTicks {
 		w.close(errFinished)
+	}
+}
+
+// lookAgainAt sees to it that a connection does not outlive the trust that it was made in: when other authorities are believed than
+// before, the other end's certificate is verified anew.
+func (w *wire) lookAgainAt(trusted *x509.CertPool) {
+	if w.watch.trusted == trusted {
+		return
+	}
+	w.watch.trusted = trusted
+	if err := w.link.cfg.Credentials.Check(w.tls.ConnectionState()); err != nil {
+		w.close(&fault{reason: BadCertificate, err: err})
 	}
 }

@@ -37,7 +37,7 @@ func testClusterHostile(t *testing.T, home string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return tls.Client(dialTCP(t, n1.Link), mine.Client(ca.ID{Cluster: "wasilo", Node: "n1"}))
+		return tls.Client(dialTCP(t, n1.Link), mine.Client(ca.ID{Cluster: r.name, Node: "n1"}))
 	}
 	large := frameOf(10<<20, 3, 1)
 	for _, c := range []struct {
@@ -50,21 +50,21 @@ func testClusterHostile(t *testing.T, home string) {
 			1, []string{"malformed", "TLS"}},
 		{"Noise", func(t *testing.T) { say(t, dialTCP(t, n1.Link), bytes.Repeat([]byte("\x00\xff"), 5000)) },
 			1, nil}, // as above: at most one line in ten seconds for what nobody has proven
-		{"LargeHello", func(t *testing.T) { say(t, traitor(t, "evil1", "wasilo"), large[:4]) },
+		{"LargeHello", func(t *testing.T) { say(t, traitor(t, "evil1", r.name), large[:4]) },
 			1, []string{"oversized"}},
-		{"LargeFrame", func(t *testing.T) { say(t, traitor(t, "evil2", "wasilo"), helloOf("evil2", "wasilo"), large) },
+		{"LargeFrame", func(t *testing.T) { say(t, traitor(t, "evil2", r.name), helloOf("evil2", r.name), large) },
 			1, []string{"oversized", "node=evil2"}},
 		{"CutFrame", func(t *testing.T) {
-			cut(t, traitor(t, "evil3", "wasilo"), helloOf("evil3", "wasilo"), frameOf(1000, 3, 1)[:500])
+			cut(t, traitor(t, "evil3", r.name), helloOf("evil3", r.name), frameOf(1000, 3, 1)[:500])
 		},
 			1, nil}, // whoever hung up has more to say about it
 		{"Garbage", func(t *testing.T) {
-			say(t, traitor(t, "evil4", "wasilo"), helloOf("evil4", "wasilo"), bytes.Repeat([]byte{0, 0, 0, 9, 0xff, 3, 7}, 100))
+			say(t, traitor(t, "evil4", r.name), helloOf("evil4", r.name), bytes.Repeat([]byte{0, 0, 0, 9, 0xff, 3, 7}, 100))
 		}, 1, []string{"malformed", "node=evil4"}},
-		{"Impostor", func(t *testing.T) { say(t, traitor(t, "evil5", "wasilo"), helloOf("n2", "wasilo")) },
+		{"Impostor", func(t *testing.T) { say(t, traitor(t, "evil5", r.name), helloOf("n2", r.name)) },
 			1, []string{"wrong_node", "n2", "evil5"}},
 		{"OtherCluster", func(t *testing.T) { say(t, traitor(t, "evil6", "elsewhere"), helloOf("evil6", "elsewhere")) },
-			1, []string{"elsewhere", "wasilo"}},
+			1, []string{"elsewhere", r.name}},
 		{"GossipTCP", func(t *testing.T) { say(t, dialTCP(t, n1.Gossip), []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")) },
 			1, []string{"gossip"}},
 		{"GossipUDP", func(t *testing.T) {

@@ -40,7 +40,7 @@ func testClusterStrangers(t *testing.T, home string) {
 	r.run("AnotherCluster", func(t *testing.T) { // on the same machine, with the same development authority
 		other := newRealm(t, home)
 		other.seed = n1.Gossip
-		n3 := other.start("n3", "--cluster", "elsewhere")
+		n3 := other.start("n3")
 		n3.says("cannot join the cluster through a seed", n1.Gossip)
 		n1.says("gossip from another cluster was refused")
 		n3.adds("counter/a", 1)
@@ -50,7 +50,7 @@ func testClusterStrangers(t *testing.T, home string) {
 	})
 
 	r.run("AnotherAuthority", func(t *testing.T) { // gossip lets it in, links do not
-		flags := certified(t, r, filepath.Join(r.dir, "foreign"), "n4", "wasilo")
+		flags := certified(t, r, filepath.Join(r.dir, "foreign"), "n4", r.name)
 		n4 := r.start("n4", flags...)
 		delete(r.up, "n4")
 		for _, m := range []*member{n1, n2} {
@@ -97,7 +97,7 @@ func testClusterRefused(t *testing.T, home string) {
 			[]string{"cannot serve HTTP on " + strings.TrimPrefix(n1.URL, "http://"), "in use", "--http"}},
 		{"LinkPort", []string{"--link", n1.Link}, failure, []string{n1.Link, "in use", "--link"}},
 		{"GossipPort", []string{"--gossip", n1.Gossip}, failure, []string{"gossip cannot listen on " + n1.Gossip, "--gossip"}},
-		{"AnotherClustersCertificate", mine, usage, []string{`node "n2" of cluster "elsewhere"`, `node "n2" of cluster "wasilo"`, "--cluster"}},
+		{"AnotherClustersCertificate", mine, usage, []string{`node "n2" of cluster "elsewhere"`, `node "n2" of cluster "` + r.name + `"`, "--cluster"}},
 		{"HalfACertificate", mine[:2], usage, []string{"ca, cert and key go together"}},
 		{"NoAuthority", []string{"--ca", "no.crt", "--cert", "no.crt", "--key", "no.key"}, usage, []string{"no.crt"}},
 		{"Profile", []string{"--profile", "faster"}, usage, []string{"--profile", "fast, local, lan"}},

@@ -122,6 +122,7 @@ func testClusterFrozen(t *testing.T, home string) {
 // not promised; that one does, and only one, is.
 func testClusterMerged(t *testing.T, home string) {
 	r, other := newRealm(t, home), newRealm(t, home)
+	other.name = r.name
 	n1, n2 := r.start("n1"), other.start("n2")
 	names := counters(60)
 	each(names, func(_ int, name string) {

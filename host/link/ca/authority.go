@@ -28,8 +28,11 @@ const (
 type Options struct {
 	// Now is the clock that certificates are dated and judged by; nil is time.Now.
 	Now func() time.Time
-	// Warn is told, on any goroutine, when credentials could not be renewed and the old ones stay in use. nil: nobody is.
+	// Warn is told, on any goroutine, when credentials could not be renewed and the old ones stay in use, and when a certificate of files
+	// will end soon. It may be told the same again and again. nil: nobody is.
 	Warn func(error)
+	// Renewed is told, likewise, of a certificate that has taken the place of the former, and when it ends.
+	Renewed func(until time.Time)
 }
 
 func (o Options) filled() Options {
@@ -38,6 +41,9 @@ func (o Options) filled() Options {
 	}
 	if o.Warn == nil {
 		o.Warn = func(error) {}
+	}
+	if o.Renewed == nil {
+		o.Renewed = func(time.Time) {}
 	}
 	return o
 }

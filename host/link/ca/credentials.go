@@ -59,6 +59,7 @@ func newCredentials(s source, opt Options, development bool) (*Credentials, erro
 		return nil, err
 	}
 	c.current = first
+	c.warnOfEnd(opt.Now())
 	return c, nil
 }
 
@@ -86,14 +87,44 @@ func (c *Credentials) get() *identity {
 			err = &CertificateError{Name: id.String(), Reason: ErrWrongNode, Detail: "this node is " + c.id.String()}
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		c.opt.Warn(fmt.Errorf("the node's certificate stays as it is: %w", err))
 		kept := *c.current
 		kept.renew = now.Add(retryAfter)
 		next = &kept
+	case next.cert.Leaf != c.current.cert.Leaf:
+		c.opt.Renewed(next.cert.Leaf.NotAfter)
 	}
 	c.current = next
+	if err == nil {
+		c.warnOfEnd(now)
+	}
 	return next
+}
+
+// warnOfEnd tells that the certificate has less than a tenth of its time left. It comes to that only where a person renews.
+func (c *Credentials) warnOfEnd(now time.Time) {
+	leaf := c.current.cert.Leaf
+	validity, left := leaf.NotAfter.Sub(leaf.NotBefore)-Backdate, leaf.NotAfter.Sub(now)
+	if left < validity/10 {
+		c.opt.Warn(fmt.Errorf("the node's certificate ends %s: issue a new one in its place (`wasilo node cert`), which is then taken over by itself",
+			leaf.NotAfter.UTC().Format(time.RFC3339)))
+	}
+}
+
+// Trusted returns the authorities that are believed now. It is another pool when they have changed, and looks whether they have.
+func (c *Credentials) Trusted() *x509.CertPool { return c.get().roots }
+
+// Check verifies the certificate of a connection that stands once more: whoever made it may not be believed any longer. What it
+// says of time is left to the end of the certificate (see [PeerOf]).
+func (c *Credentials) Check(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return &CertificateError{Name: "the peer", Reason: ErrMissing}
+	}
+	leaf := state.PeerCertificates[0]
+	_, err := verify(state.PeerCertificates, c.get().roots, x509.ExtKeyUsageAny, leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore)/2))
+	return err
 }
 
 const (
