@@ -69,7 +69,13 @@ func (n *network) guard() {
 	look := time.NewTicker(rivalLook)
 	defer look.Stop()
 	var since time.Time // of the first proof in a row
+	disputed := true
 	for {
+		if rivals := n.rivals(); disputed != (len(rivals) > 0) {
+			if disputed = !disputed; !disputed {
+				n.log.Info("the other run of this node is gone; this one goes on", "node", n.self.ID)
+			}
+		}
 		switch p, ok := n.newerRun(); {
 		case !ok:
 			since = time.Time{}

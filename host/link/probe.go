@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/wasilo/wasilo/abi"
@@ -78,7 +79,7 @@ func (c *inbound) probed(conn net.Conn, theirs *hello) error {
 	l := c.link
 	if theirs.node == l.cfg.Self.ID {
 		l.log.warn("another run of this node asked whether this one is there", "", "remote", c.remote,
-			"its_boot", theirs.boot, "its_link", printable(theirs.authority))
+			"its_boot", fmt.Sprintf("%016x", theirs.boot), "its_link", printable(theirs.authority))
 	}
 	own := l.hello()
 	own.version = min(theirs.max, maxVersion)

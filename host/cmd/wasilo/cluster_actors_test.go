@@ -162,7 +162,8 @@ func tells(t *testing.T, r *realm) {
 	if got := r.up["n2"].must(p[2], "then", fmt.Sprintf(`{"to":%q,"method":"echo","params":"there"}`, p[0])); got != `"there"` {
 		t.Error(got)
 	}
-	if _, err := r.up["n2"].call(p[2], "call", fmt.Sprintf(`{"to":%q,"method":"panic","params":{"text":"ouch"}}`, p[0])); abi.AsError(err).App != "trap" {
+	_, err := r.up["n2"].call(p[2], "call", fmt.Sprintf(`{"to":%q,"method":"panic","params":{"text":"ouch"}}`, p[0]))
+	if abi.AsError(err).App != "trap" {
 		t.Errorf("what another node's actor died of: %v", err)
 	}
 }
@@ -189,8 +190,8 @@ func deadlocks(t *testing.T, r *realm) {
 	var callers sync.WaitGroup
 	for i := range errs {
 		callers.Go(func() {
-			_, errs[i] = r.up["n3"].call(p[i], "sequence", fmt.Sprintf(`{"calls":[{"to":"probe/gate%d","method":"defer","params":{"name":"gate"}},%s]}`,
-				i, to(p[1-i], "self", "{}")))
+			_, errs[i] = r.up["n3"].call(p[i], "sequence", fmt.Sprintf(`{"calls":[%s,%s]}`,
+				to(fmt.Sprint("probe/gate", i), "defer", `{"name":"gate"}`), to(p[1-i], "self", "{}")))
 		})
 	}
 	for i := range errs {
@@ -241,7 +242,8 @@ func deadlines(t *testing.T, r *realm) {
 		}
 	}
 	began := time.Now()
-	_, err := r.up["n1"].callFor(p[1], "call", fmt.Sprintf(`{"to":%q,"method":"defer","params":{"name":"never"}}`, p[2]), 200*time.Millisecond)
+	_, err := r.up["n1"].callFor(p[1], "call", fmt.Sprintf(`{"to":%q,"method":"defer","params":{"name":"never"}}`, p[2]),
+		200*time.Millisecond)
 	if abi.CodeOf(err) != abi.ErrTimeout {
 		t.Errorf("an actor that never answers, through two nodes: %v after %v", err, time.Since(began))
 	}

@@ -153,10 +153,10 @@ func frameOf(n int, number, id uint64) []byte {
 // helloOf is how a node introduces itself on the link, key by key: versions, cluster, id, run, address, mode, features, limits.
 func helloOf(node, cluster string) []byte {
 	b := abi.AppendMap(abi.AppendUint(abi.AppendArray(make([]byte, 4), 2), 1), 10)
-	for key, v := range []any{uint64(1), uint64(1), nil, cluster, node, uint64(1), "127.0.0.1:1", uint64(0), uint64(0), uint64(1 << 20), uint64(100)} {
+	for key, v := range []any{1, 1, nil, cluster, node, 1, "127.0.0.1:1", 0, 0, 1 << 20, 100} {
 		switch v := v.(type) {
-		case uint64:
-			b = abi.AppendUint(abi.AppendUint(b, uint64(key)), v)
+		case int:
+			b = abi.AppendUint(abi.AppendUint(b, uint64(key)), uint64(v))
 		case string:
 			b = abi.AppendText(abi.AppendUint(b, uint64(key)), v)
 		}

@@ -58,8 +58,8 @@ func loseNode(t *testing.T, r *realm, watch *tally, homes map[string]string, los
 	r.agree()
 	load.reach(300)
 	load.stop()
-	t.Logf("the actors of a node that was killed (profile %s) answered again after %v at first and %v at last, with %d calls refused and %d "+
-		"of unknown outcome of %d meanwhile", pace, answered[0], answered[1], load.refused.Load(), load.unknown.Load(), load.calls.Load())
+	t.Logf("the actors of a node that was killed (profile %s) answered again after %v at first and %v at last; of %d calls meanwhile %d were "+
+		"refused, and %d have no known outcome", pace, answered[0], answered[1], load.calls.Load(), load.refused.Load(), load.unknown.Load())
 	watch.check(t, rest)
 	now = r.homes("counter")
 	for _, name := range watch.names {
@@ -221,7 +221,8 @@ func (w *tally) call(l *pressure, via *member, name string) (ok bool) {
 	case err == nil:
 		home, low, unknown := c.home, c.low, c.unknown
 		if !c.takes(got, w.lost.Load().(string)) {
-			l.t.Errorf("%s, which lived on %s, counted to %d through %s after %d and %d of unknown outcome", name, home, got, via.ID, low, unknown)
+			l.t.Errorf("%s, which lived on %s, counted to %d through %s after %d and %d of unknown outcome", name, home, got, via.ID,
+				low, unknown)
 		}
 	case l.strict:
 		l.t.Errorf("%s, which lived on %s, through %s: %v", name, c.home, via.ID, err)

@@ -57,7 +57,8 @@ type realm struct {
 
 func newRealm(t *testing.T, home string) *realm {
 	dir := t.TempDir()
-	return &realm{t: t, all: t, home: home, dir: dir, name: fmt.Sprintf("c%08x", crc32.ChecksumIEEE([]byte(dir))), up: make(map[string]*member)}
+	name := fmt.Sprintf("c%08x", crc32.ChecksumIEEE([]byte(dir)))
+	return &realm{t: t, all: t, home: home, dir: dir, name: name, up: make(map[string]*member)}
 }
 
 // run makes a part of the test a subtest.
@@ -115,8 +116,8 @@ func (r *realm) launch(id string, flags ...string) *member {
 		r.t.Fatal(err)
 	}
 	_ = os.Symlink(compiled, filepath.Join(data, "cache")) // it is there when the node ran before
-	args := []string{"serve", "-o", "json", "--id", id, "--cluster", r.name, "--data", data, "--profile", pace, "--actors", r.modules("examples.wasm"),
-		"--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}
+	args := []string{"serve", "-o", "json", "--id", id, "--cluster", r.name, "--data", data, "--profile", pace,
+		"--actors", r.modules("examples.wasm"), "--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}
 	if r.seed != "" {
 		args = append(args, "--join", r.seed)
 	}
