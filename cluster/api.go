@@ -164,7 +164,7 @@ func (a *API) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 
 // failed sorts the error of a cached target: ask anew, or tell the caller.
 func (a *API) failed(ctx context.Context, env *abi.Envelope, start time.Duration, e *pidEntry, err error) ([]byte, error) {
-	if sendAgain(err, env.Flags&abi.Idempotent != 0) {
+	if a.r.sendAgain(err, env) {
 		return a.context.send(ctx, env, start, e, err)
 	}
 	if answer, ok := err.(*abi.Error); ok {

@@ -30,6 +30,9 @@ type Config struct {
 	Strategy core.Strategy
 	// Transport reaches other nodes; nil for a cluster of one: an actor of another node is not resolvable then.
 	Transport Transport
+	// ReadOnly reports whether a method changes nothing, so that a call of it may be sent again when its outcome is unknown, flagged
+	// abi.Idempotent or not; nil knows of none. It is asked only then, by any goroutine, and must not block.
+	ReadOnly func(kind, method string) bool
 	// Retry says how fast a request is tried again, and how often, where this node is what fails; what fails because of other nodes
 	// is tried until the request's deadline. Its zero fields read as those of core.DefaultRetry.
 	Retry RetryPolicy

@@ -122,7 +122,7 @@ func (r *Runtime) came(p *parcel, e *pidEntry, payload []byte, err error) {
 	case err == nil:
 		p.done(payload, nil)
 		return
-	case sendAgain(err, p.env.Flags&abi.Idempotent != 0) && r.bring(p, e, err) == nil:
+	case r.sendAgain(err, p.env) && r.bring(p, e, err) == nil:
 		return
 	}
 	r.fail(p, err)

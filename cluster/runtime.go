@@ -321,6 +321,10 @@ func (r *Runtime) HandleBlockedNode(node NodeID) {
 	r.step(&core.Input{Type: core.Block, Node: node})
 }
 
+// HandleLapse ends every activation of this node after its running turn: the node stood still for so long that others may have
+// activated its actors, and what it knows of them may be old.
+func (r *Runtime) HandleLapse() { r.step(&core.Input{Type: core.Lapse}) }
+
 // HandleUnblockedNode takes a node off the block list.
 func (r *Runtime) HandleUnblockedNode(node NodeID) {
 	r.step(&core.Input{Type: core.Unblock, Node: node})

@@ -18,6 +18,7 @@ import (
 // anything. In between there is a back-off, which ends early when the view names another owner.
 type tries struct {
 	r       *Runtime
+	env     *abi.Envelope // nil where an actor is only looked for
 	q       query
 	n       int           // attempts begun
 	own     int           // of these, how many failed on this node
@@ -28,7 +29,6 @@ type tries struct {
 	hops    int           // redirects since the last back-off
 	last    error         // what the attempt before failed with
 	doubt   bool          // one of them may have done something
-	again   bool          // it may all the same be sent again
 	courier *courier      // that carries it, if there is one
 }
 
@@ -45,7 +45,7 @@ const (
 func newTries(r *Runtime, env *abi.Envelope) *tries {
 	// Nothing is stored yet: an actor that must exist is one that is active.
 	existing := env.Flags&(abi.OnlyIfActive|abi.MustExist) != 0
-	t := &tries{r: r, again: env.Flags&abi.Idempotent != 0,
+	t := &tries{r: r, env: env,
 		q: query{id: env.Target, reason: "call", existing: existing, finishing: !env.Caller.IsZero(), chain: env.Chain}}
 	if env.Flags&abi.OneWay != 0 {
 		t.q.reason = "message"
@@ -67,7 +67,7 @@ func (t *tries) run(ctx context.Context, deadline time.Time, use func(*pidEntry)
 			if err = use(e); err == nil {
 				return nil
 			}
-			if _, over := err.(*gaveUp); over || !sendAgain(err, t.again) {
+			if _, over := err.(*gaveUp); over || !t.r.sendAgain(err, t.env) {
 				return err
 			}
 			err = t.refused(ctx, deadline, e, err)
@@ -202,19 +202,24 @@ func (t *tries) backoff() time.Duration { return t.r.cfg.Retry.Backoff(t.n-t.jum
 
 // sendAgain reports whether what failed with err is to be sent again: nothing was done, and it is not, or not now, the one to
 // ask; or it may have been done, and the caller has said that twice is no harm.
-func sendAgain(err error, idempotent bool) bool {
+func (r *Runtime) sendAgain(err error, env *abi.Envelope) bool {
 	switch code := abi.CodeOf(err); code {
 	case abi.ErrShuttingDown: // of its node; this one's is found out by resolving
 		return true
 	case abi.ErrOutcomeUnknown:
-		return idempotent
+		return env != nil && r.repeatable(env)
 	default:
 		return core.Reroutes(code)
 	}
 }
 
+// repeatable reports whether it is no harm if a message has its effect twice.
+func (r *Runtime) repeatable(env *abi.Envelope) bool {
+	return env.Flags&abi.Idempotent != 0 || r.cfg.ReadOnly != nil && r.cfg.ReadOnly(env.Target.Kind(), env.Method)
+}
+
 // moved is sendAgain for what must not be done twice.
-func moved(err error) bool { return sendAgain(err, false) }
+func moved(err error) bool { return (*Runtime)(nil).sendAgain(err, nil) }
 
 // passing reports whether a failed resolve may succeed in a moment.
 func passing(err error) bool {

@@ -244,6 +244,23 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 	return desc, err
 }
 
+// readOnly reports whether a method is known to change nothing, here or where its kind is hosted.
+func (n *Node) readOnly(kind, method string) bool {
+	var desc *abi.KindDescription
+	if k := n.kinds.Load().byName[kind]; k != nil {
+		desc = k.Desc
+	} else if hosts := n.runtime.View().Hosts(kind); n.net != nil && len(hosts) > 0 {
+		if c := n.net.atlas.begin(kind, hosts, false); c.answered() {
+			desc = c.desc
+		}
+	}
+	if desc == nil {
+		return false
+	}
+	m, ok := desc.Method(method)
+	return ok && m.ReadOnly
+}
+
 // unknownKind says which kinds there are in the cluster.
 func (n *Node) unknownKind(kind string) error {
 	view := n.runtime.View()

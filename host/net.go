@@ -21,13 +21,14 @@ import (
 // network is a node's part in a cluster of several: the link that carries messages, the gossip that says who is there, and what
 // the others host. Gossip proposes: whatever it says of a node counts for nothing until the link has verified it.
 type network struct {
-	log    *slog.Logger
-	self   cluster.Node
-	listen net.Listener
-	link   *link.Link
-	watch  *serfwatch.Watch
-	atlas  *atlas
-	fail   func(error) // ends the node
+	log     *slog.Logger
+	self    cluster.Node
+	profile serfwatch.Profile
+	listen  net.Listener
+	link    *link.Link
+	watch   *serfwatch.Watch
+	atlas   *atlas
+	fail    func(error) // ends the node
 
 	runtime *cluster.Runtime // set by attach, before anything runs
 
@@ -72,6 +73,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
+	n.profile = or(c.Profile, serfwatch.LAN)
 	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot() + uint64(c.skew.Milliseconds())<<20}
 	n.link, err = link.New(link.Config{Self: n.self, Mode: c.Mode, Credentials: credentials, Handler: handler,
 		Services: map[string]link.Service{describeService: describe}, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
@@ -106,7 +108,7 @@ func (e *configError) WireCode() abi.Code { return abi.ErrInvalidArgument }
 func openCredentials(cfg *Config) (*ca.Credentials, error) {
 	opt := ca.Options{Warn: seldom(func(text string) { cfg.Log.Warn(text, "node", cfg.ID) }),
 		Renewed: func(until time.Time) { cfg.Log.Info("the node's certificate was renewed", "until", until.UTC()) },
-		Now: func() time.Time { return time.Now().Add(cfg.Net.skew) }}
+		Now:     func() time.Time { return time.Now().Add(cfg.Net.skew) }}
 	id := ca.ID{Cluster: cfg.Cluster, Node: cfg.ID}
 	if cfg.Net.CA == "" {
 		authority, err := ca.OpenDevelopment("", opt)
@@ -184,6 +186,7 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 	})
 	n.work.Go(n.guard)
 	n.work.Go(n.watchRefusals)
+	n.work.Go(func() { n.watchStalls(lapseAfter(n.profile)) })
 	return nil
 }
 

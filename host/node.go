@@ -200,7 +200,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
-		Mode: n.cfg.Net.Mode, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
+		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
 	if n.cfg.Net.Link == "" {
 		cfg.Topology = cluster.StaticTopology(cfg.Self)
 	} else {

@@ -32,6 +32,9 @@ const (
 	Started
 	Releasing
 	Terminated
+	// Lapse says that this node may have been taken for dead: it stood still for so long that the others can have given its actors
+	// to somebody else. Every lease is revoked.
+	Lapse
 	// Shutdown begins a graceful shutdown: no new leases from here on.
 	Shutdown
 	// ReleaseAll releases what the shutdown left in the ledger, after the silo has drained.

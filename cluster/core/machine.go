@@ -102,6 +102,8 @@ func (m *Machine) Step(in *Input, now time.Duration) []Effect {
 		m.block(in.Node, now)
 	case Unblock:
 		m.unblock(in.Node, now)
+	case Lapse:
+		m.lapse(now)
 	case Shutdown:
 		m.shutdown(now)
 	case ReleaseAll:

@@ -65,6 +65,15 @@ func (m *Machine) unblock(node NodeID, now time.Duration) {
 	}
 }
 
+// lapse revokes every lease; what comes next is activated anew, here or wherever it lives by then.
+func (m *Machine) lapse(now time.Duration) {
+	m.ledger.each(func(e *entry) {
+		if e.lease.State != LeaseRevoked {
+			m.revoke(e, now)
+		}
+	})
+}
+
 // replan computes the view anew and revokes the leases of what this node no longer owns, before any other lease can be
 // issued. It returns how many those were. Only leases of partitions that have moved are looked at: a node that joins or leaves
 // takes or gives its own share of them, and a change of something that is hosted elsewhere concerns none.

@@ -122,6 +122,8 @@ func (s *scenario) line(t *testing.T, f []string, out *strings.Builder) {
 		}
 	case "shutdown":
 		in.Type = Shutdown
+	case "lapse":
+		in.Type = Lapse
 	case "release-all":
 		in.Type = ReleaseAll
 	default:

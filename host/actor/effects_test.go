@@ -217,7 +217,7 @@ func TestRequestsEndWithTheTurn(t *testing.T) {
 			return reply(out, s+" "+abi.CodeOf(err).String())
 		})
 		got, err := w.call("a", "m", "", time.Minute)
-		if want := abi.ErrTimeout.Error() + " 1s limit_exceeded"; err != nil || got != want {
+		if want := abi.ErrTimeout.Error() + " 950ms limit_exceeded"; err != nil || got != want {
 			t.Errorf("%q, %v; want %q", got, err, want)
 		}
 		if _, code := (&Host{a: w.at(w.id("a"))}).Start(&abi.Request{Target: w.id("b"), Method: "m"}); code != abi.ErrUnsupported {

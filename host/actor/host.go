@@ -72,7 +72,16 @@ func (h *Host) Context() context.Context { return h.a.cfg.Context }
 // Deadline returns the end of the running turn, zero outside of one.
 func (h *Host) Deadline() time.Time { return h.deadline }
 
-// Request sends a request and waits for its outcome, the turn's end at the latest.
+// waitsUntil is the latest that the turn waits for others: a little before its end, so that the guest can deal with what did not
+// come. A turn that waits to its very end breaks its instance, and what the actor knows is gone for a fault of somebody else's.
+func (h *Host) waitsUntil() time.Time {
+	return h.deadline.Add(-min(h.a.cfg.Limits.Turn/20, reserve))
+}
+
+// reserve bounds what a turn keeps of its time.
+const reserve = 250 * time.Millisecond
+
+// Request sends a request and waits for its outcome, until shortly before the turn's end at the latest.
 func (h *Host) Request(q *abi.Request) abi.Result {
 	env, err := h.envelope(q)
 	if err != nil {
@@ -118,7 +127,7 @@ func (h *Host) Start(q *abi.Request) (uint32, abi.Code) {
 	return h.next, abi.ErrNone
 }
 
-// Wait waits until need of the handles have an outcome, d has passed (negative: the turn's deadline), or the turn ends.
+// Wait waits until need of the handles have an outcome, d has passed, or the turn's end is near (d negative: until then).
 // It returns how many have one.
 func (h *Host) Wait(handles []uint32, need int, d time.Duration) (int, abi.Code) {
 	if need > len(handles) {
@@ -130,7 +139,7 @@ func (h *Host) Wait(handles []uint32, need int, d time.Duration) (int, abi.Code)
 			return 0, abi.ErrInvalidArgument
 		}
 	}
-	left := time.Until(h.deadline)
+	left := time.Until(h.waitsUntil())
 	if d >= 0 {
 		left = min(left, d)
 	}
@@ -203,8 +212,8 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 	payload := append(make([]byte, 0, len(q.Payload)), q.Payload...)
 	env := &abi.Envelope{Target: q.Target, Method: q.Method, Payload: payload, Flags: q.Flags,
 		IdempotencyKey: q.IdempotencyKey, Caller: cfg.Identity, SenderEpoch: cfg.Epoch, Deadline: time.Now().Add(timeout)}
-	if h.deadline.Before(env.Deadline) {
-		env.Deadline = h.deadline
+	if end := h.waitsUntil(); end.Before(env.Deadline) {
+		env.Deadline = end
 	}
 	if h.chain == nil {
 		var before []abi.Identity

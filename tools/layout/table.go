@@ -50,7 +50,10 @@ var Table = []Row{
 	{
 		Package: "host",
 		Ours:    []string{"host/...", "serfwatch", "cluster/...", "abi"},
-		Third:   map[string]string{"github.com/prometheus/client_golang": "the registry that the node's parts share"},
+		Third: map[string]string{
+			"github.com/prometheus/client_golang": "the registry that the node's parts share",
+			"golang.org/x/sys/unix":               "the clock that goes on while the machine is suspended",
+		},
 	},
 	{
 		Package: "host/telemetry",

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ func testClusterActors(t *testing.T, home string) {
 	r.run("Tells", func(t *testing.T) { tells(t, r) })
 	r.run("Deadlock", func(t *testing.T) { deadlocks(t, r) })
 	r.run("Deadline", func(t *testing.T) { deadlines(t, r) })
+	r.run("Lost", func(t *testing.T) { losesAccounts(t, r) })
 }
 
 // oneEach starts actors of a kind until each node has one, and returns those: [i] lives on node n<i+1>.
@@ -82,6 +85,55 @@ func transfers(t *testing.T, r *realm) {
 	if sum != 300 {
 		t.Errorf("there are %d, not 300", sum)
 	}
+}
+
+// losesAccounts: money goes around while a node is lost. What was there is lost, and none is made.
+func losesAccounts(t *testing.T, r *realm) {
+	accounts := make([]string, 30)
+	before := 0
+	for i := range accounts {
+		accounts[i] = fmt.Sprint("bank/l", i)
+		before += field[int](t, r.up["n1"].must(accounts[i], "deposit", `{"amount":100}`), "balance")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls, doubts atomic.Int64
+	var callers sync.WaitGroup
+	for c := range 4 {
+		via := r.up[fmt.Sprint("n", c%2+1)]
+		callers.Go(func() {
+			for i := c; ctx.Err() == nil; i++ {
+				from, to := accounts[7*i%len(accounts)], accounts[(11*i+1)%len(accounts)]
+				_, err := via.call(from, "transfer", fmt.Sprintf(`{"to":%q,"amount":%d}`, strings.TrimPrefix(to, "bank/"), 1+i%30))
+				calls.Add(1)
+				switch e := abi.AsError(err); {
+				case err == nil || e.App == "insufficient_funds" || e.Code.Retryable():
+				case e.App == "in_doubt" || e.Code == abi.ErrOutcomeUnknown || e.Code == abi.ErrTimeout:
+					doubts.Add(1)
+				default:
+					t.Errorf("%s to %s: %v", from, to, err)
+				}
+			}
+		})
+	}
+	more := func() {
+		last := calls.Load()
+		r.until("transfers go on", func() (bool, any) { return calls.Load() > last+200, nil })
+	}
+	more()
+	r.kill(r.up["n3"])
+	r.agree()
+	more()
+	cancel()
+	callers.Wait()
+	after := 0
+	for _, a := range accounts {
+		after += field[int](t, r.up["n2"].must(a, "balance", ""), "balance")
+	}
+	if after > before || after < before/3 {
+		t.Errorf("there were %d, and are %d after a node of three was lost", before, after)
+	}
+	t.Logf("%d transfers, %d in doubt", calls.Load(), doubts.Load())
 }
 
 // chats: everybody's posts, each through another node, are in every room once and in their order.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +109,17 @@ func testClusterClient(t *testing.T, home string) {
 		t.Errorf("a call for a kind that is hosted again: %v", err)
 	}
 	r.agree()
+	// So do kinds whose module is put beside the others, or taken away, while the nodes run.
+	if err := os.Rename(filepath.Join(r.modules("hostcalls.wasm"), "hostcalls.wasm"), filepath.Join(both, "hostcalls.wasm")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		r.until("the client hears of a kind's coming and going", func() (bool, any) {
+			hosts := desk.hosts()
+			return strings.Contains(hosts, "hostcalls on [n5]") == want, hosts
+		})
+		_ = os.Remove(filepath.Join(both, "hostcalls.wasm"))
+	}
 	r.stop(desk)
 	r.agree()
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,6 +129,48 @@ func leaveNode(t *testing.T, r *realm, watch *tally, leaving *member) {
 	load.stop()
 	watch.check(t, rest)
 	t.Logf("%d calls while a node left", load.calls.Load())
+}
+
+// testClusterRolling: nodes are restarted one after the other, as for an update, and at last all but one leave at once. Calls through
+// that one succeed all the time.
+func testClusterRolling(t *testing.T, home string) {
+	r := newRealm(t, home)
+	n1, _, _ := r.three()
+	names := counters(60)
+	ctx, cancel := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	t.Cleanup(callers.Wait)
+	t.Cleanup(cancel)
+	var calls atomic.Int64
+	for i := range 4 {
+		callers.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				if _, err := n1.add(names[n%len(names)]); err != nil {
+					t.Errorf("a call while nodes come and go: %v", err)
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	for _, id := range []string{"n2", "n3"} {
+		r.stop(r.up[id])
+		r.start(id)
+	}
+	leaving := []*member{r.up["n2"], r.up["n3"]}
+	for _, m := range leaving {
+		delete(r.up, m.ID)
+		m.signal(syscall.SIGTERM)
+	}
+	for _, m := range leaving {
+		if code := m.exit(); code != 0 {
+			t.Errorf("%s leaves with exit code %d", m.ID, code)
+		}
+	}
+	r.agree()
+	last := calls.Load()
+	r.until("calls go on", func() (bool, any) { return calls.Load() > last+200, nil })
+	cancel()
+	callers.Wait()
 }
 
 // tally is what counters must have come to.

@@ -29,6 +29,7 @@ func TestCluster(t *testing.T) {
 		{"Actors", testClusterActors, false},
 		{"Client", testClusterClient, false},
 		{"Hostile", testClusterHostile, false},
+		{"Rolling", testClusterRolling, true},
 		{"Again", testClusterAgain, true},
 		{"Frozen", testClusterFrozen, true},
 		{"Merged", testClusterMerged, true},
@@ -107,17 +108,9 @@ func (r *realm) modules(names ...string) string {
 // launch starts a node that joins the others and serves examples.wasm; later flags override. It does not wait.
 func (r *realm) launch(id string, flags ...string) *member {
 	r.t.Helper()
-	data := filepath.Join(r.dir, "data", id)
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		r.t.Fatal(err)
-	}
-	compiled := filepath.Join(r.home, "compiled")
-	if err := os.MkdirAll(compiled, 0o700); err != nil {
-		r.t.Fatal(err)
-	}
-	_ = os.Symlink(compiled, filepath.Join(data, "cache")) // it is there when the node ran before
-	args := []string{"serve", "-o", "json", "--id", id, "--cluster", r.name, "--data", data, "--profile", pace,
-		"--actors", r.modules("examples.wasm"), "--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}
+	args := []string{"serve", "-o", "json", "--id", id, "--cluster", r.name, "--profile", pace,
+		"--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--actors", r.modules("examples.wasm"),
+		"--data", filepath.Join(r.dir, "data-"+id), "--cache", filepath.Join(r.home, "compiled")}
 	if r.seed != "" {
 		args = append(args, "--join", r.seed)
 	}
