@@ -92,6 +92,9 @@ func (r *Runtime) expire(p *parcel) {
 	var cause error
 	if c := r.mail[p.env.Target]; c != nil {
 		cause = c.cause
+		if late { // it leaves its place in the queue to others
+			c.queue = slices.DeleteFunc(c.queue, func(q *parcel) bool { return q == p })
+		}
 	}
 	r.mu.Unlock()
 	if !late {

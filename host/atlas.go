@@ -40,6 +40,7 @@ type atlas struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+	asking chan struct{} // a token for each question under way: a node answers only so many at a time
 
 	mu     sync.Mutex
 	closed bool
@@ -56,13 +57,14 @@ type chart struct {
 }
 
 const (
-	atlasFresh = 2 * time.Second // and no more asking than that
-	atlasTime  = time.Second     // of a question to one node
-	atlasKinds = 1 << 16         // no cluster has more; what is not used any more goes first come, first served
+	atlasFresh  = 2 * time.Second // and no more asking than that
+	atlasTime   = time.Second     // of a question to one node
+	atlasAsking = 16              // questions at a time
+	atlasKinds  = 1 << 16         // no cluster has more; what is not used any more goes first come, first served
 )
 
 func newAtlas(log *slog.Logger, ask func(context.Context, cluster.Node, string, []byte) ([]byte, error)) *atlas {
-	a := &atlas{log: log, ask: ask, kinds: make(map[string]*chart)}
+	a := &atlas{log: log, ask: ask, kinds: make(map[string]*chart), asking: make(chan struct{}, atlasAsking)}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -123,7 +125,9 @@ func (a *atlas) askLocked(kind string, hosts []cluster.Node) *chart {
 		return c
 	}
 	a.work.Go(func() {
+		a.asking <- struct{}{}
 		c.desc, c.err = a.question(kind, hosts)
+		<-a.asking
 		a.mu.Lock()
 		old := a.kinds[kind]
 		switch {

@@ -36,6 +36,8 @@ type network struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	learning sync.Mutex // held while the runtime is told what a node hosts
+
 	mu        sync.Mutex
 	withdrawn bool
 	told      map[cluster.NodeID]struct{} // nodes whose kinds the runtime knows
@@ -213,8 +215,8 @@ func (f *following) Next(ctx context.Context) (*cluster.Topology, error) {
 		// The runtime forgets what a node hosts that has left its topology; one that was only thought lost may be connected still and has
 		// no reason to say it again.
 		for _, m := range f.applied.Members() {
-			if kinds, ok := f.n.link.KindsOf(m.ID); ok && m.ID != f.n.self.ID {
-				f.n.onKinds(m.ID, kinds)
+			if m.ID != f.n.self.ID {
+				f.n.learn(m.ID)
 			}
 		}
 	}
@@ -226,8 +228,18 @@ func (f *following) Next(ctx context.Context) (*cluster.Topology, error) {
 	return t, err
 }
 
-// onKinds tells the runtime what a node hosts.
-func (n *network) onKinds(node cluster.NodeID, kinds []string) {
+// onKinds is told by the link that a node hosts something else than before.
+func (n *network) onKinds(node cluster.NodeID, _ []string) { n.learn(node) }
+
+// learn tells the runtime what a node hosts, as far as it has said. What it said last is looked up under the lock: of two who
+// come here at once the second one does not bring what is old.
+func (n *network) learn(node cluster.NodeID) {
+	n.learning.Lock()
+	defer n.learning.Unlock()
+	kinds, ok := n.link.KindsOf(node)
+	if !ok {
+		return
+	}
 	list := make([]cluster.Kind, 0, len(kinds))
 	for _, k := range kinds {
 		list = append(list, cluster.Kind{Name: k})
@@ -317,23 +329,21 @@ func (n *network) leave(ctx context.Context) error {
 }
 
 // host tells the others what this node hosts, unless it has withdrawn.
-func (n *network) host(kinds []string) {
+func (n *network) host(kinds []string) { n.say(kinds, false) }
+
+// withdraw tells the others that this node hosts nothing any more.
+func (n *network) withdraw() { n.say(nil, true) }
+
+func (n *network) say(kinds []string, last bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.withdrawn {
 		return
 	}
+	n.withdrawn = last
 	if err := n.link.SetKinds(kinds); err != nil {
 		n.log.Error("the link refused the node's kinds", "err", err)
 	}
-}
-
-// withdraw tells the others that this node hosts nothing any more.
-func (n *network) withdraw() {
-	n.host(nil)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.withdrawn = true
 }
 
 // close ends everything at once.

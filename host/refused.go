@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
@@ -65,6 +66,9 @@ func (r *refusals) look(members []cluster.Node, peers []link.Peer, now time.Time
 	return block, unblock
 }
 
+// disown says that a member which look wanted blocked was so already.
+func (r *refusals) disown(id cluster.NodeID) { delete(r.blocked, id) }
+
 // watchRefusals keeps members that refuse connections on the block list.
 func (n *network) watchRefusals() {
 	r := newRefusals()
@@ -85,6 +89,10 @@ func (n *network) watchRefusals() {
 			n.runtime.HandleUnblockedNode(id)
 		}
 		for _, id := range block {
+			if slices.Contains(n.runtime.Blocked(), id) { // for another reason, which is to outlast this one
+				r.disown(id)
+				continue
+			}
 			n.log.Warn("a member refuses connections, its process must have ended: its actors are placed elsewhere", "node", id)
 			n.runtime.HandleBlockedNode(id)
 		}

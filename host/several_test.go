@@ -567,8 +567,14 @@ func TestTwoHundredKindsOnANode(t *testing.T) {
 			t.Fatalf("%s is %s", k.Desc.Name, got)
 		}
 	}
-	if n := len(p.nodes["n2"].Kinds()); n != 201 {
-		t.Errorf("%d kinds are listed, want 201", n)
+	listed := p.nodes["n2"].Kinds()
+	if len(listed) != 201 {
+		t.Errorf("%d kinds are listed, want 201", len(listed))
+	}
+	for _, k := range listed {
+		if len(k.Methods) != 2 {
+			t.Errorf("%s is listed with %d methods", k.Name, len(k.Methods))
+		}
 	}
 }
 
