@@ -109,8 +109,11 @@ func certify(id ca.ID, f certFlags) (nodeFiles, error) {
 	if err := share(made.CA, authority.Certificate(), 0o644); err != nil {
 		return made, err
 	}
-	if err := share(made.GossipKey, gossipKey, 0o600); err != nil {
-		return made, err
+	// The key of a node that is certified already is not this authority's to say: a new authority comes with another one.
+	if _, err := os.Lstat(filepath.Join(f.out, id.Node+".crt")); err != nil {
+		if err := share(made.GossipKey, gossipKey, 0o600); err != nil {
+			return made, err
+		}
 	}
 	made.Cert, made.Key, err = authority.WriteNode(f.out, id, time.Duration(f.days)*24*time.Hour)
 	if err != nil {
@@ -120,13 +123,14 @@ func certify(id ca.ID, f certFlags) (nodeFiles, error) {
 	return made, err
 }
 
-// share writes a file that may be there already if it says the same.
+// share writes a file that may be there already if it has the same in it: while an authority or a key is replaced, a node's file
+// has both, and which comes first is for whoever replaces it to say.
 func share(name string, data []byte, mode fs.FileMode) error {
 	err := writeNew(name, data, mode)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if there, err := os.ReadFile(name); err != nil || bytes.Equal(there, data) {
+	if there, err := os.ReadFile(name); err != nil || bytes.Contains(there, bytes.TrimSpace(data)) {
 		return err
 	}
 	return usagef("%s is there already, and differs from the authority's: take another directory with --out, or remove it", name)
