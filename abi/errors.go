@@ -36,7 +36,7 @@ const (
 	ErrNotReady         Code = 22 // the kind is still compiling, or the node starting
 	ErrActivationFailed Code = 23 // the guest could not be started
 	ErrUnreachable      Code = 24 // the actor's node could not be reached; nothing was sent
-	ErrOutcomeUnknown   Code = 25 // the connection was lost after the message may have been sent
+	ErrOutcomeUnknown   Code = 25 // it may have been done: the connection was lost, or the activation ended, before the reply
 )
 
 // CodeInfo is a row of the error table.
@@ -86,7 +86,7 @@ var codes = [...]CodeInfo{
 	{ErrNotReady, "not_ready", true, 503, ExitRetryable, "The kind or the node is not ready yet"},
 	{ErrActivationFailed, "activation_failed", false, 500, ExitActor, "The actor could not be started"},
 	{ErrUnreachable, "unreachable", true, 503, ExitRetryable, "The actor's node cannot be reached"},
-	{ErrOutcomeUnknown, "outcome_unknown", false, 503, ExitActor, "The connection was lost and the outcome is unknown"},
+	{ErrOutcomeUnknown, "outcome_unknown", false, 503, ExitActor, "Whether it was done is not known"},
 }
 
 // Codes returns the error table in order of number.

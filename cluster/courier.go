@@ -62,7 +62,7 @@ func (r *Runtime) park(p *parcel, force bool) (taken bool, err error) {
 		r.carried.of(hash).Add(1)
 		r.couriers.Add(1)
 	case len(c.queue) >= abi.DefaultMailbox:
-		return false, abi.NewError(abi.ErrMailboxFull, fmt.Sprintf("%d messages wait for the next activation of %s", len(c.queue), id))
+		return false, tooManyWait(c)
 	}
 	r.queueLocked(c, p)
 	return true, nil
@@ -84,6 +84,15 @@ func (r *Runtime) queueLocked(c *courier, p *parcel) {
 	c.queue = slices.Insert(c.queue, at, p)
 }
 
+// drop takes a parcel out of the queue, if it is in it, for the sake of others. Runtime.mu is held.
+func (c *courier) drop(p *parcel) {
+	c.queue = slices.DeleteFunc(c.queue, func(q *parcel) bool { return q == p })
+}
+
+func tooManyWait(c *courier) *abi.Error {
+	return abi.NewError(abi.ErrMailboxFull, fmt.Sprintf("%d messages wait for the next activation of %s", len(c.queue), c.id))
+}
+
 // expire answers a parcel whose deadline passes while it waits.
 func (r *Runtime) expire(p *parcel) {
 	r.mu.Lock()
@@ -92,8 +101,8 @@ func (r *Runtime) expire(p *parcel) {
 	var cause error
 	if c := r.mail[p.env.Target]; c != nil {
 		cause = c.cause
-		if late { // it leaves its place in the queue to others
-			c.queue = slices.DeleteFunc(c.queue, func(q *parcel) bool { return q == p })
+		if late {
+			c.drop(p)
 		}
 	}
 	r.mu.Unlock()
@@ -202,6 +211,10 @@ func (r *Runtime) behindCourier(ctx context.Context, t *tries, env *abi.Envelope
 		r.mu.Unlock()
 		return err
 	}
+	if len(c.queue) >= abi.DefaultMailbox {
+		r.mu.Unlock()
+		return tooManyWait(c)
+	}
 	p := &parcel{arrived: make(chan struct{})}
 	r.queueLocked(c, p)
 	r.mu.Unlock()
@@ -221,6 +234,7 @@ func (r *Runtime) behindCourier(ctx context.Context, t *tries, env *abi.Envelope
 func (r *Runtime) waitedOut(c *courier, p *parcel, t *tries, end error) error {
 	r.mu.Lock()
 	p.taken = true
+	c.drop(p)
 	if t.last == nil {
 		t.last = c.cause
 	}

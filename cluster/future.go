@@ -65,7 +65,7 @@ func (f *Future) Cancel() { f.cancel() }
 // callable refuses what no resolve could succeed with at present.
 func (r *Runtime) callable(id Identity) error {
 	r.mu.Lock()
-	refusal := r.machine.Callable(id.Kind())
+	refusal := r.machine.Callable(id.Kind(), r.now())
 	r.mu.Unlock()
 	if refusal != 0 && !refusal.Passing() {
 		return r.refusal(id, refusal)

@@ -121,7 +121,7 @@ func (r *Runtime) start(ctx context.Context) error {
 		return ErrSystemStopped
 	}
 	r.log.Info("the cluster has started", "cluster", r.cfg.Cluster, "node", r.cfg.Self.ID, "link", r.cfg.Self.Authority,
-		"mode", r.cfg.Mode, "members", first.Len())
+		"mode", r.cfg.Mode.String(), "members", first.Len())
 	return nil
 }
 
@@ -279,6 +279,17 @@ func (r *Runtime) IsKindRegistered(kind string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.machine.Registered(kind)
+}
+
+// Callable returns nil, or why no actor of a kind can be called at present: a [*ResolveError].
+func (r *Runtime) Callable(id Identity) error {
+	r.mu.Lock()
+	refusal := r.machine.Callable(id.Kind(), r.now())
+	r.mu.Unlock()
+	if refusal == 0 {
+		return nil
+	}
+	return r.refusal(id, refusal)
 }
 
 // View returns who owns what at present.

@@ -203,14 +203,7 @@ func (t *tries) backoff() time.Duration { return t.r.cfg.Retry.Backoff(t.n-t.jum
 // sendAgain reports whether what failed with err is to be sent again: nothing was done, and it is not, or not now, the one to
 // ask; or it may have been done, and the caller has said that twice is no harm.
 func (r *Runtime) sendAgain(err error, env *abi.Envelope) bool {
-	switch code := abi.CodeOf(err); code {
-	case abi.ErrShuttingDown: // of its node; this one's is found out by resolving
-		return true
-	case abi.ErrOutcomeUnknown:
-		return env != nil && r.repeatable(env)
-	default:
-		return core.Reroutes(code)
-	}
+	return moved(err) || abi.CodeOf(err) == abi.ErrOutcomeUnknown && r.repeatable(env)
 }
 
 // repeatable reports whether it is no harm if a message has its effect twice.
@@ -218,8 +211,11 @@ func (r *Runtime) repeatable(env *abi.Envelope) bool {
 	return env.Flags&abi.Idempotent != 0 || r.cfg.ReadOnly != nil && r.cfg.ReadOnly(env.Target.Kind(), env.Method)
 }
 
-// moved is sendAgain for what must not be done twice.
-func moved(err error) bool { return (*Runtime)(nil).sendAgain(err, nil) }
+// moved reports whether a target's error means that nothing was done and that it is not, or not now, the one to ask.
+func moved(err error) bool {
+	code := abi.CodeOf(err)
+	return core.Reroutes(code) || code == abi.ErrShuttingDown // of its node; this one's is found out by resolving
+}
 
 // passing reports whether a failed resolve may succeed in a moment.
 func passing(err error) bool {

@@ -32,7 +32,8 @@ func (n *Node) describe(_ context.Context, _ cluster.NodeID, payload []byte) ([]
 var _ link.Service = (*Node)(nil).describe
 
 // atlas knows what kinds of other nodes look like: their methods and schemas. A gateway needs that to make CBOR of JSON, whoever
-// hosts the actor. What it knows is used at once and asked anew in the background when it is older than [atlasFresh].
+// hosts the actor. What it knows is used for [atlasFresh]: a module may be replaced, and with it what a method takes and whether it
+// changes anything.
 type atlas struct {
 	log *slog.Logger
 	ask func(ctx context.Context, node cluster.Node, service string, payload []byte) ([]byte, error)
@@ -57,10 +58,11 @@ type chart struct {
 }
 
 const (
-	atlasFresh  = 2 * time.Second // and no more asking than that
-	atlasTime   = time.Second     // of a question to one node
-	atlasAsking = 16              // questions at a time
-	atlasKinds  = 1 << 16         // no cluster has more; what is not used any more goes first come, first served
+	atlasFresh  = 2 * time.Second
+	atlasRetry  = 100 * time.Millisecond // for a method that is not known
+	atlasTime   = time.Second            // of a question to one node
+	atlasAsking = 16                     // questions at a time
+	atlasKinds  = 1 << 16                // no cluster has more; what is not used any more goes first come, first served
 )
 
 func newAtlas(log *slog.Logger, ask func(context.Context, cluster.Node, string, []byte) ([]byte, error)) *atlas {
@@ -69,28 +71,43 @@ func newAtlas(log *slog.Logger, ask func(context.Context, cluster.Node, string, 
 	return a
 }
 
-// find describes a kind that the nodes given host. now: an older answer will not do, unless it is younger than [atlasFresh]. The error
-// is ctx's if that ends first.
-func (a *atlas) find(ctx context.Context, kind string, hosts []cluster.Node, now bool) (*abi.KindDescription, error) {
-	return a.begin(kind, hosts, now).wait(ctx)
-}
-
-// begin looks a kind up, and asks for it if need be; see find.
-func (a *atlas) begin(kind string, hosts []cluster.Node, now bool) *chart {
+// begin looks a kind up that the nodes given host, and asks for it if what is known is older than age.
+func (a *atlas) begin(kind string, hosts []cluster.Node, age time.Duration) lookup {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.kinds[kind]
-	switch {
-	case c == nil:
+	if c == nil {
 		c = a.askLocked(kind, hosts)
 		a.kinds[kind] = c
-	case time.Since(c.at) > atlasFresh && c.next == nil:
+	}
+	if c.next == nil && time.Since(c.at) > age {
 		c.next = a.askLocked(kind, hosts)
 	}
-	if now && c.next != nil {
-		return c.next
+	if c.next != nil {
+		return lookup{c.next, c}
 	}
-	return c
+	return lookup{c, c}
+}
+
+// lookup is what is to be known of a kind, and what is known of it if that does not come.
+type lookup struct{ best, known *chart }
+
+// answered reports whether the best answer is there.
+func (l lookup) answered() bool { return l.best.answered() }
+
+// wait returns the best answer, or what was known before if it is an error, or ctx's error if that ends first.
+func (l lookup) wait(ctx context.Context) (*abi.KindDescription, error) {
+	if !l.best.answered() {
+		select {
+		case <-l.best.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if l.best.err != nil && l.known.answered() && l.known.desc != nil {
+		return l.known.desc, nil
+	}
+	return l.best.desc, l.best.err
 }
 
 // answered reports whether the answer is there.
@@ -103,19 +120,6 @@ func (c *chart) answered() bool {
 	}
 }
 
-// wait returns the answer, or ctx's error if that ends first.
-func (c *chart) wait(ctx context.Context) (*abi.KindDescription, error) {
-	if c.answered() {
-		return c.desc, c.err
-	}
-	select {
-	case <-c.ready:
-		return c.desc, c.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // askLocked puts the question, on a goroutine. a.mu is held.
 func (a *atlas) askLocked(kind string, hosts []cluster.Node) *chart {
 	c := &chart{ready: make(chan struct{}), at: time.Now()}
@@ -125,9 +129,13 @@ func (a *atlas) askLocked(kind string, hosts []cluster.Node) *chart {
 		return c
 	}
 	a.work.Go(func() {
-		a.asking <- struct{}{}
-		c.desc, c.err = a.question(kind, hosts)
-		<-a.asking
+		select {
+		case a.asking <- struct{}{}:
+			c.desc, c.err = a.question(kind, hosts)
+			<-a.asking
+		case <-a.ctx.Done():
+			c.err = errLeaving
+		}
 		a.mu.Lock()
 		old := a.kinds[kind]
 		switch {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
-	"github.com/wasilo/wasilo/cluster/core"
 	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/host/gateway"
@@ -215,33 +214,44 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 	if err == nil {
 		return k.Desc, nil
 	}
-	if n.net == nil || !n.serving.Load() || abi.CheckKind(kind) != nil {
+	if !n.serving.Load() || n.net == nil || abi.CheckKind(kind) != nil {
 		return nil, err
 	}
-	view := n.runtime.View()
-	hosts := view.Hosts(kind)
+	hosts := n.runtime.View().Hosts(kind)
 	if len(hosts) == 0 {
-		if _, placing := view.Owner(kind, 0); placing != core.UnknownKind {
-			return nil, abi.NewError(abi.ErrNotReady, "no node that hosts the kind "+kind+" can be reached at present")
+		if id, err := abi.NewIdentity(kind, "any"); err == nil {
+			if err := n.runtime.Callable(id); err != nil && abi.CodeOf(err).Retryable() {
+				return nil, err
+			}
+		}
+		if n.net.seeking() {
+			return nil, abi.NewError(abi.ErrNotReady, "no kind "+kind+" on this node, and none of the nodes that it is to join has answered yet")
 		}
 		if waiting := n.net.unsettled(); len(waiting) > 0 {
 			return nil, abi.NewError(abi.ErrNotReady, "no kind "+kind+" is known, and node "+string(waiting[0])+" has not said yet what it hosts")
 		}
 		return nil, n.unknownKind(kind)
 	}
-	c := n.net.atlas.begin(kind, hosts, false)
-	if !c.answered() { // else nothing is waited for
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline)
-		defer cancel()
-	}
-	desc, err := c.wait(ctx)
-	if err == nil && len(desc.Methods) > 0 {
-		if _, ok := desc.Method(method); !ok {
-			desc, err = n.net.atlas.find(ctx, kind, hosts, true)
+	c := n.net.atlas.begin(kind, hosts, atlasFresh)
+	if c.answered() {
+		desc, err := c.wait(ctx)
+		if err != nil || knows(desc, method) {
+			return desc, err
 		}
+		c = n.net.atlas.begin(kind, hosts, atlasRetry)
 	}
-	return desc, err
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return c.wait(ctx)
+}
+
+// knows reports whether a kind has a method, as far as it says.
+func knows(desc *abi.KindDescription, method string) bool {
+	if len(desc.Methods) == 0 {
+		return true
+	}
+	_, ok := desc.Method(method)
+	return ok
 }
 
 // readOnly reports whether a method is known to change nothing, here or where its kind is hosted.
@@ -250,8 +260,8 @@ func (n *Node) readOnly(kind, method string) bool {
 	if k := n.kinds.Load().byName[kind]; k != nil {
 		desc = k.Desc
 	} else if hosts := n.runtime.View().Hosts(kind); n.net != nil && len(hosts) > 0 {
-		if c := n.net.atlas.begin(kind, hosts, false); c.answered() {
-			desc = c.desc
+		if c := n.net.atlas.begin(kind, hosts, atlasFresh); c.answered() {
+			desc, _ = c.wait(n.net.ctx)
 		}
 	}
 	if desc == nil {
@@ -278,17 +288,17 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	for _, k := range v.sorted {
 		out = append(out, gateway.DescribeKind(k.Desc, k.file, k.Version))
 	}
-	if n.net == nil || !n.up.Load() {
+	if !n.up.Load() || n.net == nil {
 		return out
 	}
 	view := n.runtime.View()
 	for i := range out {
 		out[i].Nodes = nodesOf(view.Hosts(out[i].Name))
 	}
-	charts := make(map[string]*chart) // asked for all at once
+	charts := make(map[string]lookup) // asked for all at once
 	for _, name := range view.Kinds() {
 		if hosts := view.Hosts(name); v.byName[name] == nil && len(hosts) > 0 {
-			charts[name] = n.net.atlas.begin(name, hosts, false)
+			charts[name] = n.net.atlas.begin(name, hosts, atlasFresh)
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), atlasTime)

@@ -227,7 +227,7 @@ func TestASecondShutdownHurriesTheFirst(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	err := <-owed
-	wantCode(t, err, abi.ErrInternal, "outcome is unknown")
+	wantCode(t, err, abi.ErrOutcomeUnknown, "outcome is unknown")
 }
 
 // descriptors counts the open files of this process, 0 where nothing tells.

@@ -38,7 +38,7 @@ func (n *Node) Members() []gateway.MemberInfo {
 	for _, k := range v.sorted {
 		own = append(own, k.Desc.Name)
 	}
-	if n.net == nil || !n.up.Load() {
+	if !n.up.Load() || n.net == nil {
 		return []gateway.MemberInfo{{ID: n.cfg.ID, Self: true, State: gateway.MemberAlive, Mode: n.cfg.Net.Mode.String(), Linked: true, Kinds: own}}
 	}
 	linked := make(map[cluster.NodeID]link.Peer)
@@ -93,7 +93,7 @@ func (n *Node) Ready() gateway.Readiness {
 		}
 	}
 	check("modules", true, fmt.Sprintf("%d kinds; %d files refused", len(n.kinds.Load().sorted), bad))
-	if n.net != nil && n.serving.Load() {
+	if n.serving.Load() && n.net != nil {
 		members, away := n.Members(), 0
 		for _, m := range members {
 			if m.Problem != "" {
@@ -102,6 +102,10 @@ func (n *Node) Ready() gateway.Readiness {
 			}
 		}
 		check("cluster", true, fmt.Sprintf("%d nodes in sight, %d of them with a problem", len(members), away))
+		if n.net.outcast() {
+			r.Ready = false
+			check("accepted", false, "every other member refuses this node, or is refused by it: its certificate is of another authority or cluster, or has ended")
+		}
 	}
 	st := n.silo.Stats()
 	check("silo", true, fmt.Sprintf("%d activations, about %d MiB of %d", st.Activations, st.Bytes>>20, n.cfg.Limits.MaxBytes>>20))

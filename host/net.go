@@ -24,6 +24,8 @@ type network struct {
 	log     *slog.Logger
 	self    cluster.Node
 	profile serfwatch.Profile
+	mode    cluster.Mode
+	seeds   bool // it is to join others
 	listen  net.Listener
 	link    *link.Link
 	watch   *serfwatch.Watch
@@ -57,7 +59,7 @@ const (
 )
 
 // openNetwork opens the node's sockets but the one of gossip. Nothing is answered before join.
-func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link.Handler, describe link.Service) (*network, error) {
+func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link.Handler, services map[string]link.Service) (*network, error) {
 	c := &cfg.Net
 	n := &network{log: cfg.Log, told: make(map[cluster.NodeID]struct{}), changed: make(chan struct{})}
 	credentials, err := openCredentials(cfg)
@@ -75,10 +77,11 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
+	n.mode, n.seeds = c.Mode, len(c.Join) > 0
 	n.profile = or(c.Profile, serfwatch.LAN)
 	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot() + uint64(c.skew.Milliseconds())<<20}
 	n.link, err = link.New(link.Config{Self: n.self, Mode: c.Mode, Credentials: credentials, Handler: handler,
-		Services: map[string]link.Service{describeService: describe}, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
+		Services: services, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
@@ -171,6 +174,9 @@ func (n *network) attach(r *cluster.Runtime) { n.runtime = r }
 // join lets the others reach this node and finds them. It refuses to be the second node of one id.
 func (n *network) join(ctx context.Context, fail func(error)) error {
 	n.fail = fail
+	if !n.seeds && n.mode == cluster.Client {
+		n.log.Warn("a client that joins nobody can call nothing until another node joins it: give --join ADDR")
+	}
 	if err := n.watch.Start(ctx); errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w, perhaps by another node; stop that one, or take a free port with --gossip 127.0.0.1:0", err)
 	} else if err != nil {
@@ -237,7 +243,7 @@ func (n *network) learn(node cluster.NodeID) {
 	n.learning.Lock()
 	defer n.learning.Unlock()
 	kinds, ok := n.link.KindsOf(node)
-	if !ok {
+	if !ok || !n.link.Reached(node) { // one that only reaches this one would take its share and not be found
 		return
 	}
 	list := make([]cluster.Kind, 0, len(kinds))
@@ -282,6 +288,45 @@ func (n *network) settle(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// seeking reports whether the node is alone though it is to join others.
+func (n *network) seeking() bool {
+	if !n.seeds && n.mode == cluster.Member {
+		return false
+	}
+	for _, m := range n.runtime.View().Topology().Members() {
+		if m.ID != n.self.ID {
+			return false
+		}
+	}
+	return true
+}
+
+// outcast reports whether there are other members and none of them and this node believe each other. What it answers then is not
+// what the cluster does.
+func (n *network) outcast() bool {
+	failures := make(map[cluster.NodeID]error)
+	for _, p := range n.link.Peers() {
+		if p.Outgoing > 0 || p.Incoming > 0 {
+			return false
+		}
+		failures[p.ID] = p.Failure
+	}
+	others := 0
+	for _, m := range n.runtime.View().Topology().Members() {
+		if m.ID == n.self.ID {
+			continue
+		}
+		var refusal *link.Refusal
+		var certificate *ca.CertificateError
+		err := failures[m.ID]
+		if !errors.As(err, &certificate) && !(errors.As(err, &refusal) && refusal.Reason != link.Leaving) {
+			return false
+		}
+		others++
+	}
+	return others > 0
 }
 
 // unsettled returns the members that have not said what they host and may yet.

@@ -17,6 +17,7 @@ import (
 	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
 	"github.com/wasilo/wasilo/host/silo"
 	"github.com/wasilo/wasilo/host/telemetry"
@@ -41,6 +42,7 @@ type Node struct {
 	api     *cluster.API
 	gateway *gateway.Gateway
 	up      atomic.Bool
+	joined  bool // the others know of it; Start's own
 
 	kinds      atomic.Pointer[kinds]
 	loaded     atomic.Bool // the directory was read
@@ -114,6 +116,11 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	defer close(n.settled)
 	if err := n.start(ctx); err != nil {
+		if n.joined { // the others place actors here by now
+			bounded, cancel := context.WithTimeout(context.Background(), leaveTime)
+			err = errors.Join(err, n.shut(bounded))
+			cancel()
+		}
 		err = errors.Join(err, n.close())
 		n.fail(err)
 		return err
@@ -162,6 +169,7 @@ func (n *Node) join(ctx context.Context) error {
 		if err := n.net.join(ctx, n.fail); err != nil {
 			return err
 		}
+		n.joined = true
 	}
 	if err := n.system.Start(ctx); err != nil {
 		return err
@@ -208,7 +216,8 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		if n.listen != nil {
 			httpAddr = n.listen.Addr().String()
 		}
-		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, n.describe); err != nil {
+		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits}
+		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, services); err != nil {
 			return err
 		}
 		cfg.Self, cfg.Topology, cfg.Transport = n.net.self, n.net, n.silo.Transport(n.net.link)
@@ -221,6 +230,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.runtime, n.api = ext.Runtime(), ext.API()
 	if n.net != nil {
 		n.net.attach(n.runtime)
+		n.silo.Chase(n.net.self.ID, n.net.askWaits)
 	}
 	n.silo.Open(n.api)
 	n.metrics.Watch(n.snapshot)

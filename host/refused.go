@@ -33,14 +33,22 @@ func newRefusals() *refusals {
 // look takes what is known at a moment, and returns the members to put on the block list and those to take off it.
 func (r *refusals) look(members []cluster.Node, peers []link.Peer, now time.Time) (block, unblock []cluster.NodeID) {
 	refusing := make(map[cluster.NodeID]string) // by authority
+	connected := make(map[cluster.NodeID]bool)
 	for _, p := range peers {
 		var e *link.Error
-		if p.Outgoing == 0 && p.Incoming == 0 && errors.As(p.Failure, &e) && errors.Is(e, syscall.ECONNREFUSED) {
+		if connected[p.ID] = p.Outgoing > 0 || p.Incoming > 0; connected[p.ID] {
+			continue
+		}
+		if errors.As(p.Failure, &e) && errors.Is(e, syscall.ECONNREFUSED) {
 			refusing[p.ID] = e.Authority
 		}
 	}
 	present := make(map[cluster.Node]bool, len(members))
 	for _, m := range members {
+		if r.blocked[m.ID] == m && !connected[m.ID] { // however its silence sounds by now
+			present[m] = true
+			continue
+		}
 		if refusing[m.ID] != m.Authority {
 			continue
 		}

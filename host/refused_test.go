@@ -43,6 +43,13 @@ func TestMembersThatRefuse(t *testing.T) {
 			{refusedTime + 2, both, []link.Peer{{ID: "a", Outgoing: 1}}, "[]", "[a]"},
 			{refusedTime + 3, both, []link.Peer{{ID: "a", Outgoing: 1}}, "[]", "[]"},
 		},
+		"refuses, then is silent": {
+			{0, both, []link.Peer{down}, "[]", "[]"},
+			{refusedTime, both, []link.Peer{down}, "[a]", "[]"},
+			{2 * refusedTime, both, []link.Peer{failing("a", "h:1", context.DeadlineExceeded)}, "[]", "[]"},
+			{3 * refusedTime, both, nil, "[]", "[]"},
+			{4 * refusedTime, both, []link.Peer{{ID: "a", Incoming: 1}}, "[]", "[a]"},
+		},
 		"refuses for a moment": {
 			{0, both, []link.Peer{down}, "[]", "[]"},
 			{1, both, []link.Peer{{ID: "a", Outgoing: 1}}, "[]", "[]"},

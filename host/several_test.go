@@ -518,7 +518,7 @@ func TestAnotherAuthoritysNodeGetsNoActor(t *testing.T) {
 	q := newParty(t)
 	cfg := p.config("n4", counting("count"), counting("bait"))
 	q.certify(&cfg)
-	start(t, cfg) // gossip takes it, the links do not
+	stranger := start(t, cfg) // gossip takes it, the links do not
 	p.until("the stranger is seen", func() bool { return p.nodes["n1"].runtime.View().Topology().Len() == 4 })
 	for i := range 100 {
 		if got := mustCall(t, p.nodes["n1"], "count/"+strconv.Itoa(i), "add", ""); got != "1" {
@@ -528,6 +528,10 @@ func TestAnotherAuthoritysNodeGetsNoActor(t *testing.T) {
 			t.Fatalf("count/%d is placed on a node that proves nothing", i)
 		}
 	}
+	p.until("the stranger knows that nobody believes it", func() bool { return !stranger.Ready().Ready })
+	if !p.nodes["n1"].Ready().Ready {
+		t.Error("a node that refuses one other is not ready")
+	}
 	p.until("it is said what is wrong", func() bool {
 		for _, m := range p.nodes["n1"].Members() {
 			if m.ID == "n4" && !m.Linked && strings.Contains(m.Problem, "certificate") {
@@ -536,6 +540,33 @@ func TestAnotherAuthoritysNodeGetsNoActor(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// A node that reaches the others and cannot be reached by them hosts nothing: it would take its share of the actors whenever gossip
+// believes it, and lose it again.
+func TestANodeThatCannotBeReachedHostsNothing(t *testing.T) {
+	p := newParty(t)
+	p.add(p.config("n1", counting("count")))
+	p.add(p.config("n2", counting("count")))
+	p.agree()
+	cfg := p.config("n3", counting("count"))
+	cfg.Net.Advertise = "127.0.0.9" // where it does not listen
+	start(t, cfg)
+	n1 := p.nodes["n1"]
+	p.until("n3 has connected and said what it hosts", func() bool {
+		for _, l := range n1.net.link.Peers() {
+			if l.ID == "n3" && l.Incoming > 0 && l.Kinds != nil {
+				return true
+			}
+		}
+		return false
+	})
+	for i := range 100 {
+		mustCall(t, n1, "count/"+strconv.Itoa(i), "add", "")
+	}
+	if hosts := nodesOf(n1.runtime.View().Hosts("count")); !slices.Equal(hosts, []string{"n1", "n2"}) {
+		t.Errorf("the hosts are %v", hosts)
+	}
 }
 
 func TestAJoinAddressThatDoesNotAnswer(t *testing.T) {

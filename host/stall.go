@@ -9,13 +9,14 @@ import (
 // A process that stands still (a stopped process, a machine that was suspended, a host that swaps) is given up by the others after
 // a while, and its actors are activated elsewhere. It does not notice: when it goes on, it is a member again within moments, its share of the
 // actors is its own again, and those that it still has in memory are older than what callers have been told meanwhile. So a node
-// that stood still for as long as gossip needs to give it up ends its activations first.
+// that stood still for as long as gossip needs to give it up ends its activations when it goes on, within moments: what its sockets
+// brought while it stood is answered before or after.
 
 // lapseAfter is the least that gossip takes to give a node up, by profile, with some room.
 func lapseAfter(p serfwatch.Profile) time.Duration {
 	switch p {
 	case serfwatch.Fast:
-		return time.Second
+		return 1500 * time.Millisecond
 	case serfwatch.Local:
 		return 3 * time.Second
 	case serfwatch.WAN:

@@ -70,6 +70,7 @@ var usual = []string{
 
 // hints say what some lines mean. The line itself, which has the address, follows as detail.
 var hints = []struct{ text, msg string }{
+	{`unacceptable label ""`, "something that is no gossip of this cluster was refused: another cluster's, or no gossip at all"},
 	{"unacceptable label", "gossip from another cluster was refused"},
 	{"Decrypt packet failed", "gossip with a wrong key, or none, was refused"},
 	{"encryption is configured but", "gossip with a wrong key, or none, was refused"},

@@ -41,7 +41,7 @@ func (w *Watch) tellGone(p Peer, now *picture) {
 }
 
 func nodeAttrs(p Peer) []any {
-	return []any{"node", p.ID, "link", p.Authority, "gossip", p.Gossip, "mode", p.Mode, "boot", bootText(p.Boot)}
+	return []any{"node", p.ID, "link", p.Authority, "gossip", p.Gossip, "mode", p.Mode.String(), "boot", bootText(p.Boot)}
 }
 
 // tellIgnored warns once of each member that is left out and why, and again if it comes back.

@@ -63,7 +63,7 @@ func NewMachine(cfg Config) *Machine {
 	m := &Machine{cfg: cfg}
 	m.hosting.hosted = make(map[NodeID][]string)
 	m.hosting.blocked = make(map[NodeID]struct{})
-	m.hosting.missed = make(map[NodeID][]string)
+	m.hosting.missed = make(map[NodeID]absence)
 	m.view = newView(nil, nil, &m.hosting, cfg.Strategy)
 	return m
 }
@@ -75,7 +75,7 @@ func (m *Machine) Step(in *Input, now time.Duration) []Effect {
 	m.effects = m.effects[:0]
 	switch in.Type {
 	case Resolve:
-		m.resolve(in)
+		m.resolve(in, now)
 	case Activated:
 		m.activated(in)
 	case Failed:
@@ -153,30 +153,33 @@ func (m *Machine) wake(e *entry) {
 	}
 }
 
-// Callable returns why no actor of a kind could be resolved at present, or 0.
-func (m *Machine) Callable(kind string) Refusal {
-	_, refusal := m.owner(kind, 0)
+// Callable returns why no actor of a kind could be resolved at present, or 0. now is the time as for [Machine.Step].
+func (m *Machine) Callable(kind string, now time.Duration) Refusal {
+	_, refusal := m.owner(kind, 0, now)
 	return refusal
 }
 
 // owner returns the member that owns a partition of a kind, or why there is none to be named.
-func (m *Machine) owner(kind string, p Partition) (*Member, Refusal) {
+func (m *Machine) owner(kind string, p Partition, now time.Duration) (*Member, Refusal) {
 	switch m.phase {
 	case PhaseNew:
 		return nil, RefusedNotStarted
 	case PhaseShuttingDown, PhaseStopped:
 		return nil, RefusedShuttingDown
 	}
-	return m.placed(kind, p)
+	return m.placed(kind, p, now)
 }
 
 // placed is owner without regard to the phase.
-func (m *Machine) placed(kind string, p Partition) (*Member, Refusal) {
+func (m *Machine) placed(kind string, p Partition, now time.Duration) (*Member, Refusal) {
 	owner, placing := m.view.Owner(kind, p)
 	switch placing {
 	case UnknownKind:
 		return nil, RefusedUnknownKind
 	case NoMember:
+		if !m.Registered(kind) && !m.hosting.misses(kind, now) {
+			return nil, RefusedUnknownKind
+		}
 		return nil, RefusedNoMember
 	case AllBlocked:
 		return nil, RefusedBlocked
@@ -184,13 +187,13 @@ func (m *Machine) placed(kind string, p Partition) (*Member, Refusal) {
 	return owner, 0
 }
 
-func (m *Machine) resolve(in *Input) {
+func (m *Machine) resolve(in *Input, now time.Duration) {
 	refuse := func(r Refusal) { m.do(Effect{Type: Refuse, Refusal: r}) }
 	id := in.Identity
 	p := PartitionOf(id)
-	owner, refusal := m.owner(id.Kind(), p)
+	owner, refusal := m.owner(id.Kind(), p, now)
 	if refusal == RefusedShuttingDown && in.Finishing {
-		if other, _ := m.placed(id.Kind(), p); other != nil && other.ID != m.cfg.Self {
+		if other, _ := m.placed(id.Kind(), p, now); other != nil && other.ID != m.cfg.Self {
 			owner, refusal = other, 0
 		}
 	}

@@ -13,7 +13,7 @@ func (m *Machine) topologyChanged(t *Topology, now time.Duration) {
 	if last != nil {
 		for _, old := range last.members {
 			if _, still := t.Member(old.ID); !still && old.ID != m.cfg.Self {
-				m.hosting.miss(old.ID, m.hosting.hosted[old.ID])
+				m.hosting.miss(old.ID, m.hosting.hosted[old.ID], now)
 				delete(m.hosting.hosted, old.ID) // it says anew what it hosts when it comes back
 			}
 		}
@@ -37,7 +37,7 @@ func (m *Machine) setKinds(node NodeID, kinds []string, now time.Duration) {
 		m.hosting.registered = kinds
 		m.hosting.found(node, before, kinds)
 	case len(kinds) == 0: // so it leaves
-		m.hosting.miss(node, before)
+		m.hosting.miss(node, before, now)
 	default:
 		m.hosting.found(node, before, kinds)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Placing says how a [View] places a kind.
@@ -43,16 +44,41 @@ type hosting struct {
 	blocked    map[NodeID]struct{}
 	// missed are the kinds of hosts that were lost, or told that they leave: they are not unknown, the host may come back or another
 	// take over.
-	missed map[NodeID][]string
+	missed map[NodeID]absence
 }
 
-// maxMissed bounds the hosts that are missed.
-const maxMissed = 256
+// absence is what a host that is gone had, and since when it is gone.
+type absence struct {
+	kinds []string
+	since time.Duration
+}
 
-func (h *hosting) miss(host NodeID, kinds []string) {
-	if len(kinds) > 0 && len(h.missed) < maxMissed {
-		h.missed[host] = kinds
+// maxMissed bounds the hosts that are missed, missedFor how long one is: by then nobody waits for it any more, and a kind that
+// nobody else hosts is unknown.
+const (
+	maxMissed = 256
+	missedFor = time.Minute
+)
+
+func (h *hosting) miss(host NodeID, kinds []string, now time.Duration) {
+	for other, a := range h.missed {
+		if now-a.since >= missedFor {
+			delete(h.missed, other)
+		}
 	}
+	if len(kinds) > 0 && len(h.missed) < maxMissed {
+		h.missed[host] = absence{kinds, now}
+	}
+}
+
+// misses reports whether a host of a kind is gone, but not for long.
+func (h *hosting) misses(kind string, now time.Duration) bool {
+	for _, a := range h.missed {
+		if _, ok := slices.BinarySearch(a.kinds, kind); ok && now-a.since < missedFor {
+			return true
+		}
+	}
+	return false
 }
 
 // found says that a host is there with kinds now, and had others before. What it has withdrawn is missed no more.
@@ -62,9 +88,9 @@ func (h *hosting) found(host NodeID, before, now []string) {
 		if _, still := slices.BinarySearch(now, kind); still {
 			continue
 		}
-		for other, kinds := range h.missed {
-			if i, ok := slices.BinarySearch(kinds, kind); ok {
-				h.missed[other] = slices.Delete(slices.Clone(kinds), i, i+1)
+		for other, a := range h.missed {
+			if i, ok := slices.BinarySearch(a.kinds, kind); ok {
+				h.missed[other] = absence{slices.Delete(slices.Clone(a.kinds), i, i+1), a.since}
 			}
 		}
 	}
@@ -76,8 +102,8 @@ func newView(prev *View, t *Topology, h *hosting, s Strategy) *View {
 	for _, kind := range h.registered {
 		v.kinds[kind] = kindPlace{placing: NoMember}
 	}
-	for _, kinds := range h.missed {
-		for _, kind := range kinds {
+	for _, a := range h.missed {
+		for _, kind := range a.kinds {
 			v.kinds[kind] = kindPlace{placing: NoMember}
 		}
 	}

@@ -290,8 +290,9 @@ func (a *Activation) end(e End) bool {
 	lost := 0
 	for i := range rest {
 		m := &rest[i]
+		_, stands := m.to.(*waiter)
 		switch {
-		case e.Released:
+		case e.Released && stands: // and looks for the actor by itself
 			m.fail(gone)
 		case e.Failed && !replaced(e.Err):
 			m.fail(startError(e.Err))
@@ -332,6 +333,9 @@ func (a *Activation) closeInstance() {
 // code must not be a retryable one.
 func withoutReply(e End) *abi.Error {
 	code, why := abi.ErrInternal, e.Reason
+	if e.Released {
+		code = abi.ErrOutcomeUnknown
+	}
 	if e.Err != nil {
 		code, why = abi.ErrTrap, abi.AsError(e.Err).Error()
 	}

@@ -337,24 +337,43 @@ func TestStopLetsWaitingMessagesAndDeferredRepliesFinish(t *testing.T) {
 	})
 }
 
+// Whoever stands and waits is told that the actor is gone, and looks for it; what was posted goes where it is now.
 func TestRevokeAnswersOwnershipChanged(t *testing.T) {
 	w := newWorld(t)
 	gate, entered := make(chan struct{}), make(chan struct{})
+	var first sync.Once
 	w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error {
-		close(entered)
+		first.Do(func() { close(entered) })
 		<-gate
-		return reply(out, "")
+		return reply(out, ev.Method)
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() { w.call("a", "m", "", time.Minute) })
 	<-entered
 	got := make(chan error, 1)
-	if err := w.Post(w.env("a", "m", "", time.Minute), func(_ []byte, err error) { got <- err }); err != nil {
+	if err := w.Post(w.env("a", "posted", "", time.Minute), func(reply []byte, err error) {
+		if string(reply) != "posted" {
+			err = errors.Join(err, fmt.Errorf("the reply is %q", reply))
+		}
+		got <- err
+	}); err != nil {
 		t.Fatal(err)
 	}
-	w.at(w.id("a")).Revoke()
+	lost := w.at(w.id("a"))
+	waits := make(chan error, 1)
+	wg.Go(func() {
+		_, err := lost.Deliver(t.Context(), w.env("a", "m", "", time.Minute))
+		waits <- err
+	})
+	for lost.Status().Queued < 2 {
+		runtime.Gosched()
+	}
+	lost.Revoke()
 	close(gate)
-	wantCode(t, <-got, abi.ErrOwnershipChanged)
+	wantCode(t, <-waits, abi.ErrOwnershipChanged)
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
 	wg.Wait()
 }
 

@@ -26,4 +26,8 @@
 // refused at once. For chains that meet crosswise, [Waits] keeps an edge from every actor of a chain to the actor in
 // whose mailbox its message waits; a message that would close a cycle is refused. No timer is involved. An edge ends
 // with the wait it stands for, be it answered or abandoned: otherwise an innocent call would be refused later.
+//
+// Each node has a picture of its own. A ring over two nodes mostly shows in one of them, since chains travel with the messages. One
+// over several shows in none: there [Walk] tells what the actors of a node wait for, whoever asks follows that from node to
+// node, and [Activation.Deadlocked] refuses a message that was taken already. The silo does so.
 package actor

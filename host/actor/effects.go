@@ -120,7 +120,7 @@ func (c *timerCount) set(name string, on bool) {
 // deferReply keeps a call for a later turn to answer, until its deadline.
 func (a *Activation) deferReply(token uint64, m *message) {
 	if m.edge == nil {
-		m.edge = a.cfg.Waits.force(m.env, a.cfg.Identity)
+		m.edge = a.cfg.Waits.force(m.env, a.cfg.Identity, "")
 	}
 	d := &deferral{message: *m}
 	a.mu.Lock()

@@ -101,6 +101,24 @@ func (q *mailbox) pop() (message, bool) {
 	return m, true
 }
 
+// remove takes the first message out that is wanted, wherever it stands.
+func (q *mailbox) remove(wanted func(*message) bool) (message, bool) {
+	for i := range q.n {
+		if !wanted(&q.ring[(q.head+i)%len(q.ring)]) {
+			continue
+		}
+		m := q.ring[(q.head+i)%len(q.ring)]
+		for ; i > 0; i-- { // those before it move up
+			q.ring[(q.head+i)%len(q.ring)] = q.ring[(q.head+i-1)%len(q.ring)]
+		}
+		q.ring[q.head] = message{}
+		q.head = (q.head + 1) % len(q.ring)
+		q.n--
+		return m, true
+	}
+	return message{}, false
+}
+
 // take empties the mailbox.
 func (q *mailbox) take() []message {
 	out := make([]message, 0, q.n)

@@ -128,7 +128,7 @@ func TestWaitsModel(t *testing.T) {
 					}
 				}
 				if rapid.IntRange(0, 3).Draw(t, "force") == 0 {
-					if e := w.force(env, target); e != nil {
+					if e := w.force(env, target, ""); e != nil {
 						waits = append(waits, &modelWait{e, env, slices.Clone(chain), target})
 					} else if len(chain) > 0 && !over[env] {
 						t.Fatal("no edge")

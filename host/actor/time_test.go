@@ -281,7 +281,7 @@ func TestRevokeAnswersDeferredCallers(t *testing.T) {
 	w.at(w.id("a")).Revoke()
 	for range 2 {
 		err := <-results
-		wantCode(t, err, abi.ErrInternal)
+		wantCode(t, err, abi.ErrOutcomeUnknown)
 		if abi.CodeOf(err).Retryable() || !strings.Contains(err.Error(), "revoked") || !strings.Contains(err.Error(), "outcome is unknown") {
 			t.Errorf("%v", err)
 		}

@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,9 @@ import (
 // add no edge, so the hot path never comes here. One lock guards it: of two messages that close a cycle together, one
 // comes second and sees the other.
 //
+// What it knows of actors of other nodes are the chains of what came from there, as of when it was sent: that one of them has given up
+// a request since, and goes on with its turn, shows on its own node alone.
+//
 // Whoever sends with a goroutine of its own gives its wait up by itself, at the deadline at the latest. A request that a
 // turn started (import `start`), or an effect `call` on behalf of a deferred reply, has nobody who stands and waits; it
 // counts as awaited from the moment it is sent until it is answered, its deadline passes, or that turn or that deferred
@@ -23,20 +27,30 @@ type Waits struct {
 	edges map[abi.Identity]map[*edge]struct{} // by who waits
 	loose map[*abi.Envelope]*loose
 	slack atomic.Int64 // len(loose), to be read without the lock
+	last  uint64       // the id of an edge
+
+	away     int                       // edges whose message went to another node
+	suspects map[abi.Identity]struct{} // see Suspects; nil: nobody looks
+	noticed  chan struct{}             // of one
 
 	free sync.Pool // of *waiter
 }
 
 // NewWaits returns an empty picture.
 func NewWaits() *Waits {
-	return &Waits{edges: make(map[abi.Identity]map[*edge]struct{}), loose: make(map[*abi.Envelope]*loose)}
+	// Ids begin anywhere, so that those of two runs of a node do not meet. None is 0.
+	return &Waits{edges: make(map[abi.Identity]map[*edge]struct{}), loose: make(map[*abi.Envelope]*loose), last: rand.Uint64() >> 1,
+		noticed: make(chan struct{}, 1)}
 }
 
-// edge is one wait: of every actor in chain for target, until it is dropped.
+// edge is one wait: of every actor in chain for the target, until it is dropped.
 type edge struct {
-	waits  *Waits
-	chain  []abi.Identity // guarded by waits.mu: it may lose its front
-	target abi.Identity
+	Wait
+	waits *Waits
+	id    uint64
+	node  string         // where the message was sent; "": it is here
+	chain []abi.Identity // guarded by waits.mu: it may lose its front
+	over  bool           // guarded by waits.mu
 }
 
 // loose is the wait behind a message that nobody stands and waits for. All but the first two fields are guarded by
@@ -63,11 +77,13 @@ func (w *Waits) add(env *abi.Envelope, target abi.Identity) (e *edge, cycle []ab
 	if path := w.path(target, env.Chain); path != nil {
 		return nil, append(path, target)
 	}
-	return w.link(env, target, l), nil
+	e = w.link(env, target, "", l)
+	w.suspect(target)
+	return e, nil
 }
 
 // force records without looking: whoever defers a reply waits for nobody by that.
-func (w *Waits) force(env *abi.Envelope, target abi.Identity) *edge {
+func (w *Waits) force(env *abi.Envelope, target abi.Identity, node string) *edge {
 	if len(env.Chain) == 0 {
 		return nil
 	}
@@ -77,21 +93,23 @@ func (w *Waits) force(env *abi.Envelope, target abi.Identity) *edge {
 	if l != nil && l.over {
 		return nil
 	}
-	return w.link(env, target, l)
+	return w.link(env, target, node, l)
 }
 
-// Leaving records that the chain of env waits for its target, which lives on another node, so that what that one has to ask
-// of an actor of the chain meanwhile is found to close a cycle. The function returned ends the wait; it may be called more
-// than once.
-//
-// It cannot see more of the other node's waits than the chains of what comes from there: of a cycle over three or more
-// nodes, each link of which was begun by itself, nobody sees two links, and it ends with the first turn's limit.
-func (w *Waits) Leaving(env *abi.Envelope) (over func()) {
-	return w.force(env, env.Target).drop
+// Leaving records that the chain of env waits for its target, which lives on the node named, so that what that one has to ask of
+// an actor of the chain meanwhile is found to close a cycle. The function returned ends the wait; it may be called more than
+// once. Of the other node's waits this picture has no more than the chains of what comes from there; see [Walk] for the rest.
+func (w *Waits) Leaving(env *abi.Envelope, node string) (over func()) {
+	return w.force(env, env.Target, node).drop
 }
 
-func (w *Waits) link(env *abi.Envelope, target abi.Identity, l *loose) *edge {
-	e := &edge{waits: w, chain: env.Chain, target: target}
+func (w *Waits) link(env *abi.Envelope, target abi.Identity, node string, l *loose) *edge {
+	w.last++
+	e := &edge{Wait: Wait{Caller: env.Caller, Waiter: env.Chain[len(env.Chain)-1], Target: target},
+		waits: w, id: w.last, node: node, chain: env.Chain}
+	if node != "" {
+		w.away++
+	}
 	w.relink(e)
 	if l != nil {
 		l.edge = e
@@ -117,7 +135,19 @@ func (e *edge) drop() {
 	}
 	e.waits.mu.Lock()
 	defer e.waits.mu.Unlock()
-	e.waits.unlink(e)
+	e.waits.end(e)
+}
+
+// end unlinks an edge for good.
+func (w *Waits) end(e *edge) {
+	if e.over {
+		return
+	}
+	e.over = true
+	w.unlink(e)
+	if e.node != "" {
+		w.away--
+	}
 }
 
 func (w *Waits) unlink(e *edge) {
@@ -150,7 +180,7 @@ func (l *loose) giveUp() {
 func (l *loose) giveUpLocked() {
 	l.over = true
 	if l.edge != nil {
-		l.waits.unlink(l.edge)
+		l.waits.end(l.edge)
 		l.edge = nil
 	}
 }
@@ -173,11 +203,14 @@ func (w *Waits) leave(id abi.Identity, given map[uint32]*started) {
 		s.wait.giveUpLocked()
 	}
 	for e := range w.edges[id] {
-		w.unlink(e)
 		chain := e.chain[slices.Index(e.chain, id)+1:]
-		if e.chain = chain; len(chain) > 0 {
-			w.relink(e)
+		if len(chain) == 0 {
+			w.end(e)
+			continue
 		}
+		w.unlink(e)
+		e.chain = chain
+		w.relink(e)
 	}
 }
 
@@ -217,9 +250,9 @@ func (w *Waits) path(start abi.Identity, goals []abi.Identity) []abi.Identity {
 			}
 		}
 		for e := range w.edges[at] {
-			if _, seen := cameFrom[e.target]; !seen {
-				cameFrom[e.target] = at
-				todo = append(todo, e.target)
+			if _, seen := cameFrom[e.Target]; !seen {
+				cameFrom[e.Target] = at
+				todo = append(todo, e.Target)
 			}
 		}
 	}

@@ -21,6 +21,7 @@ type known struct {
 	version uint64
 	kinds   []string // never changed in place
 	told    bool     // kinds is what the node said
+	reached bool     // this node has connected to it
 	wires   []*wire  // connections that stand, the oldest first
 }
 
@@ -48,7 +49,12 @@ func (r *roster) admit(w *wire) *fault {
 		}
 	}
 	if k.said.boot != w.peer.boot {
-		k.version, k.told = 0, false
+		k.version, k.told, k.reached = 0, false, false
+	}
+	if w.dialled && !k.reached {
+		if k.reached = true; k.told {
+			r.changed(w.peer.node)
+		}
 	}
 	k.said = w.peer
 	if k.wires = append(k.wires, w); len(k.wires) > maxWires {
@@ -95,6 +101,15 @@ func (r *roster) kindsOf(node cluster.NodeID) ([]string, bool) {
 		return nil, false
 	}
 	return k.kinds, true
+}
+
+// Reached reports whether this node has connected to another one since that started. One that connects to others and cannot be
+// reached by them can host nothing. OnKinds is told when it becomes so, if the node has said what it hosts by then.
+func (l *Link) Reached(node cluster.NodeID) bool {
+	l.roster.mu.Lock()
+	defer l.roster.mu.Unlock()
+	k := l.roster.nodes[node]
+	return k != nil && k.reached
 }
 
 // prune forgets nodes that are neither connected nor kept.

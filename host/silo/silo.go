@@ -268,7 +268,7 @@ func (e *entry) Started(*actor.Activation) { e.observer.Started(e.lease) }
 // Ended takes the activation out of the table, tells the lease's observer, and sees to what waited in the mailbox.
 func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	s, id := e.silo, a.Identity()
-	successor := end.Backlog.Len() > 0 && !s.draining.Load() && !end.Released
+	successor := end.Backlog.Len() > 0 && !s.draining.Load()
 
 	sh := s.shard(id)
 	sh.mu.Lock()

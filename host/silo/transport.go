@@ -22,12 +22,13 @@ func (t transport) Target(node cluster.Node) (cluster.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return away{t.silo, target}, nil
+	return away{t.silo, string(node.ID), target}, nil
 }
 
 // away is a target on another node.
 type away struct {
 	silo *Silo
+	node string
 	next cluster.Target
 }
 
@@ -37,7 +38,7 @@ func waits(env *abi.Envelope) bool { return len(env.Chain) > 0 && env.Flags&abi.
 // Deliver implements [cluster.Target].
 func (a away) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 	if waits(env) {
-		defer a.silo.waits.Leaving(env)()
+		defer a.silo.waits.Leaving(env, a.node)()
 	}
 	return a.next.Deliver(ctx, env)
 }
@@ -47,7 +48,7 @@ func (a away) Post(env *abi.Envelope, done func([]byte, error)) error {
 	if done == nil || !waits(env) {
 		return a.next.Post(env, done)
 	}
-	over := a.silo.waits.Leaving(env)
+	over := a.silo.waits.Leaving(env, a.node)
 	err := a.next.Post(env, func(payload []byte, err error) {
 		over()
 		done(payload, err)

@@ -39,7 +39,7 @@ func endSignals() []os.Signal {
 func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) error) error {
 	log := newLogger(a.stderr, c.logLevel, c.logFormat, a.env)
 	if c.leash && c.logFormat == "json" { // lines of text are marked by whoever holds the leash
-		log = log.With("node", c.host.ID)
+		log = log.With("on", c.host.ID)
 	}
 	c.host.Log = log
 	if c.host.ActorsDir = c.actorsDir(); c.host.ActorsDir != "" {
