@@ -65,10 +65,13 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) close() {
-	for _, a := range w.all() {
-		a.Revoke()
-	}
 	w.cancel()
+	for all := w.all(); len(all) > 0; all = w.all() { // what waits at one that is revoked goes to a successor
+		for _, a := range all {
+			a.Revoke()
+		}
+		w.work.Wait()
+	}
 	w.work.Wait()
 	if n, loose := w.waits.Len(), w.waits.slack.Load(); w.t != nil && (n > 0 || loose > 0 || len(w.waits.loose) > 0) {
 		w.t.Errorf("%d actors still wait, %d waits are loose", n, loose)
