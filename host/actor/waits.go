@@ -96,9 +96,8 @@ func (w *Waits) force(env *abi.Envelope, target abi.Identity, node string) *edge
 	return w.link(env, target, node, l)
 }
 
-// Leaving records that the chain of env waits for its target, which lives on the node named, so that what that one has to ask of
-// an actor of the chain meanwhile is found to close a cycle. The function returned ends the wait; it may be called more than
-// once. Of the other node's waits this picture has no more than the chains of what comes from there; see [Walk] for the rest.
+// Leaving records that the chain of env waits for its target, which lives on the node named, so that a cycle over several nodes can be
+// followed there; see [Walk]. The function returned ends the wait; it may be called more than once.
 func (w *Waits) Leaving(env *abi.Envelope, node string) (over func()) {
 	return w.force(env, env.Target, node).drop
 }
@@ -227,7 +226,9 @@ func (w *Waits) awaited(env *abi.Envelope) []abi.Identity {
 	return env.Chain
 }
 
-// path finds a shortest way along the edges from start to a member of goals.
+// path finds a shortest way along the edges from start to a member of goals, within this node: that a message went to another one does
+// not say that it waits there. Its reply may be on its way while what the other asks in its next turn overtakes it, on another
+// connection. Such ways are for [Walk].
 func (w *Waits) path(start abi.Identity, goals []abi.Identity) []abi.Identity {
 	if len(w.edges[start]) == 0 {
 		return nil
@@ -250,6 +251,9 @@ func (w *Waits) path(start abi.Identity, goals []abi.Identity) []abi.Identity {
 			}
 		}
 		for e := range w.edges[at] {
+			if e.node != "" {
+				continue
+			}
 			if _, seen := cameFrom[e.Target]; !seen {
 				cameFrom[e.Target] = at
 				todo = append(todo, e.Target)
