@@ -1,0 +1,318 @@
+package forge
+
+// bodyWriter rewrites one body after the other. The body is valid, which is relied upon.
+//
+// Fuel is charged for a basic block where it begins, and a basic block is as long as it can be: it ends where control
+// parts (br_if, if, br_table ...) or meets (the end of a block that something branches to, an else, the head of a loop).
+// Its instructions are held back in pend until it ends, since only then its weight is known.
+//
+// The body stands in a block of its own where something must be done at its exit, so that every exit leaves through the
+// end of that block. Labels need no change for that: the function's own label has the depth that the block now has; a
+// return becomes a branch to it.
+type bodyWriter struct {
+	w    *rewriter
+	out  asm
+	pend asm
+
+	shape   shape
+	results []valType
+	loops   []uint32 // of the body: how many calls are in them
+
+	in     instr
+	labels []label
+	seen   int   // loops so far
+	cost   int64 // of pend
+	since  int64 // the last test of the fuel: the most that any path to the start of pend cost
+	entry  bool  // pend is the first block
+	called bool  // pend calls something
+	late   bool  // the function begins with a loop, whose test is that of the entry too
+	test   bool  // pend must begin with a test of the fuel
+	dead   bool  // what comes cannot be reached
+}
+
+// label is an open block of the original.
+type label struct {
+	op       opcode
+	targeted bool   // something branches to its end
+	deadIn   bool   // it was out of reach where it was opened
+	before   int64  // bodyWriter.since at the head of an if, for its else
+	after    int64  // the most of since where something branches to its end
+	double   bool   // a loop of two labels: see openLoop
+	doubles  uint32 // how many of those are open up to here, this one included
+}
+
+// shape is how a body is treated.
+type shape struct {
+	stack int64  // bytes to charge; 0: none
+	wrap  bool   // in a block, for what is done at the exit
+	test  bool   // the fuel at the entry
+	local bool   // keep the fuel in a local between calls
+	fuel  uint32 // that local
+}
+
+// What decides about the shape, in bytes. Leaves are functions that call nothing.
+const (
+	leafFrame   = 1024 // a leaf with a frame of at most so much charges no stack: there is one leaf at a time
+	leafTest    = 32   // a leaf without loops of at most so much code tests no fuel: who called it does
+	frameConst  = 64   // of every frame: return address, saved registers
+	doubleCalls = 1    // a loop with at most so many calls is opened twice; Go's has one, which makes room on the stack
+	testCost    = 8192 // units; no path through a function costs much more between two tests of the fuel
+)
+
+// body returns the rewritten body with its declarations of locals; it is valid until the next call.
+func (b *bodyWriter) body(w *rewriter, index uint32, f *function) []byte {
+	t := w.m.funcType(index)
+	*b = bodyWriter{w: w, out: asm{b.out.b[:0]}, pend: asm{b.pend.b[:0]}, labels: b.labels[:0], in: b.in,
+		results: t.results, loops: f.info.loops, entry: true}
+	b.shape = b.shapeOf(f, len(t.params))
+	if b.shape.local {
+		b.out.b = append(appendU32(b.out.b, uint32(f.groups)+1), f.locals...)
+		b.out.b = append(b.out.b, 1, byte(i64))
+	} else {
+		b.out.b = append(appendU32(b.out.b, uint32(f.groups)), f.locals...)
+	}
+	r := reader{b: f.code}
+	for r.off < len(f.code) {
+		b.in.next(&r, len(f.code))
+		b.instruction(f.code[b.in.at:b.in.end])
+	}
+	return b.out.b
+}
+
+func (b *bodyWriter) shapeOf(f *function, params int) (s shape) {
+	if !b.w.opt.Meter {
+		return s
+	}
+	width := int64(8)
+	if f.info.vectors {
+		width = 16
+	}
+	frame := width*int64(params+f.localCount+f.info.height) + frameConst
+	leaf := !f.info.calls
+	if !leaf || frame > leafFrame {
+		s.stack = frame
+	}
+	s.test = !leaf || len(f.code) > leafTest
+	if len(f.info.loops) > 0 { // loops
+		s.local, s.fuel = true, uint32(params+f.localCount)
+	}
+	s.wrap = s.local || s.stack > 0
+	return s
+}
+
+// instruction takes one, whose bytes are raw.
+func (b *bodyWriter) instruction(raw []byte) {
+	in := &b.in
+	switch in.op {
+	case opBlock, opLoop, opIf:
+		b.open(raw)
+		return
+	case opElse:
+		b.alternative(raw)
+		return
+	case opEnd:
+		b.end(raw)
+		return
+	case opBr, opBrIf:
+		b.target(in.x)
+	case opBrTable:
+		for _, t := range in.targets {
+			b.target(t)
+		}
+	}
+	if b.dead {
+		b.keep(raw)
+		return
+	}
+	b.cost += weight(in.op)
+	b.keep(raw)
+	switch in.op {
+	case opBr, opBrTable, opReturn, opUnreachable:
+		b.flush()
+		b.dead = true
+	case opBrIf:
+		b.flush()
+	default:
+		if b.cost >= testCost {
+			b.flush()
+		}
+	}
+}
+
+// keep appends an instruction to the block, renumbered, or replaced by the call of a helper.
+func (b *bodyWriter) keep(raw []byte) {
+	in, p, w := &b.in, &b.pend, b.w
+	switch op := in.op; {
+	case op == opBr, op == opBrIf:
+		b.branch(op, in.x)
+	case op == opBrTable:
+		b.branchTable(in.targets)
+	case op == opReturn && b.shape.wrap:
+		p.i(opBr, uint32(len(b.labels))+b.doubles())
+	case op == opRefFunc:
+		p.i(op, w.fn(in.x))
+	case op == opCall:
+		b.called = true
+		b.publish(p)
+		p.i(op, w.fn(in.x))
+		b.reload(p)
+	case op == opCallIndirect:
+		b.called = true
+		b.publish(p)
+		p.b = append(p.b, raw...)
+		b.reload(p)
+	case w.replaces(op):
+		b.called = true
+		b.publish(p)
+		w.replace(p, in)
+		b.reload(p)
+	default:
+		p.b = append(p.b, raw...)
+	}
+}
+
+// doubles is how many loops of two labels are open.
+func (b *bodyWriter) doubles() uint32 {
+	if len(b.labels) == 0 {
+		return 0
+	}
+	return b.labels[len(b.labels)-1].doubles
+}
+
+// depth is the number of a label in the rewritten body, where loops of two labels count twice, and whether it is such a
+// one; it is the inner of the two.
+func (b *bodyWriter) depth(label uint32) (d uint32, double bool) {
+	at := len(b.labels) - 1 - int(label)
+	if at < 0 {
+		return label + b.doubles(), false
+	}
+	l := &b.labels[at]
+	return label + b.doubles() - l.doubles, l.double
+}
+
+// branch writes a br or br_if. Back to a loop of two labels it goes to the outer one if the fuel is spent.
+func (b *bodyWriter) branch(op opcode, label uint32) {
+	p := &b.pend
+	d, double := b.depth(label)
+	if !double || b.dead {
+		p.i(op, d)
+		return
+	}
+	if op == opBrIf {
+		p.block(opIf)
+		d++
+	}
+	b.getFuel(p)
+	p.const64(0)
+	p.i(opI64LtS)
+	p.i(opBrIf, d+1)
+	p.i(opBr, d)
+	if op == opBrIf {
+		p.i(opEnd)
+	}
+}
+
+// branchTable writes a br_table. The outer of two labels tests the fuel itself.
+func (b *bodyWriter) branchTable(targets []uint32) {
+	b.pend.i(opBrTable, uint32(len(targets)-1))
+	for _, t := range targets {
+		d, double := b.depth(t)
+		if double {
+			d++
+		}
+		b.pend.b = appendU32(b.pend.b, d)
+	}
+}
+
+// target notes a branch.
+func (b *bodyWriter) target(depth uint32) {
+	if at := len(b.labels) - 1 - int(depth); at >= 0 && !b.dead && b.labels[at].op != opLoop {
+		b.labels[at].targeted = true
+		b.labels[at].after = max(b.labels[at].after, b.since+b.cost)
+	}
+}
+
+func (b *bodyWriter) open(raw []byte) {
+	l := label{op: b.in.op, deadIn: b.dead}
+	switch {
+	case l.op == opLoop:
+		l.double = b.openLoop(raw)
+	case l.op == opIf && !b.dead:
+		b.cost += weight(opIf)
+		b.pend.b = append(b.pend.b, raw...)
+		b.flush()
+	default:
+		b.pend.b = append(b.pend.b, raw...)
+	}
+	l.doubles, l.before = b.doubles(), b.since
+	if l.double {
+		l.doubles++
+	}
+	b.labels = append(b.labels, l)
+}
+
+// openLoop opens a loop, which tests the fuel at its head. One that hardly calls anything is opened twice, as two loops one in
+// the other: the outer one tests the fuel and calls the host; the inner one is the loop of the original, and its branches
+// back go to the outer one only if the fuel is spent. A call within the inner loop, made or not, would have the compiler
+// keep in memory what lives in registers there.
+func (b *bodyWriter) openLoop(raw []byte) (double bool) {
+	calls := b.loops[b.seen]
+	b.seen++
+	if b.dead {
+		b.pend.b = append(b.pend.b, raw...)
+		return false
+	}
+	takes := b.in.block >= 0 && len(b.w.m.types[b.in.block].params) > 0
+	double = b.w.opt.Meter && calls <= doubleCalls && !takes
+	b.late = double && b.entry && !b.called
+	b.flush()
+	b.out.b = append(b.out.b, raw...)
+	b.cost = 1
+	switch {
+	case !double:
+		b.test = true
+		return false
+	case b.late && b.shape.stack > 0:
+		b.testBoth()
+	default:
+		b.testFuel()
+	}
+	b.out.b = append(b.out.b, raw...)
+	return true
+}
+
+func (b *bodyWriter) alternative(raw []byte) {
+	b.flush()
+	l := &b.labels[len(b.labels)-1]
+	b.out.b = append(b.out.b, raw...)
+	if !b.dead {
+		l.targeted = true
+		l.after = max(l.after, b.since)
+	}
+	l.op, b.dead, b.since = opElse, l.deadIn, l.before
+}
+
+func (b *bodyWriter) end(raw []byte) {
+	if len(b.labels) == 0 {
+		b.leave()
+		return
+	}
+	l := b.labels[len(b.labels)-1]
+	b.labels = b.labels[:len(b.labels)-1]
+	to := &b.pend
+	if l.op == opIf && !l.deadIn || l.targeted { // what comes is reached from more than one place
+		b.flush()
+		if b.dead {
+			b.since = 0
+		}
+		if b.since = max(b.since, l.after); l.op == opIf {
+			b.since = max(b.since, l.before)
+		}
+		b.dead = false
+		to = &b.out // the next block begins behind it
+	}
+	to.b = append(to.b, raw...)
+	if l.double {
+		to.b = append(to.b, raw...)
+	}
+}
