@@ -75,13 +75,18 @@ var Table = []Row{
 	},
 	{
 		Package: "host/engine",
-		Ours:    []string{"host/forge", "abi"},
+		Ours:    []string{"host/engine/slot", "host/forge", "abi"},
 		Third: map[string]string{
 			"github.com/tetratelabs/wazero": "the WebAssembly runtime",
 			"golang.org/x/time/rate":        "bounds what a guest may write to the log",
 			"github.com/cespare/xxhash/v2":  "checks compiled code on disk before it is run",
 		},
 		Never: map[string]string{"net": noSockets},
+	},
+	{
+		Package: "host/engine/slot",
+		Third:   map[string]string{"golang.org/x/sys/unix": "maps an image, and asks which of its pages were written"},
+		Never:   map[string]string{"net": noSockets},
 	},
 	{
 		Package: "host/forge",
