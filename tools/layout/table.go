@@ -79,7 +79,8 @@ var Table = []Row{
 		Third: map[string]string{
 			"github.com/tetratelabs/wazero": "the WebAssembly runtime",
 			"golang.org/x/time/rate":        "bounds what a guest may write to the log",
-			"github.com/cespare/xxhash/v2":  "checks compiled code on disk before it is run",
+			"github.com/cespare/xxhash/v2":  "checks compiled code on disk, and states, before they are run",
+			"github.com/klauspost/compress": "packs the states of sleeping actors",
 		},
 		Never: map[string]string{"net": noSockets},
 	},
