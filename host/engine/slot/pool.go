@@ -19,7 +19,7 @@ const (
 const (
 	DefaultReplicaBytes = 64 << 20
 	DefaultKeepSlots    = 256
-	DefaultKeepDirty    = 32
+	DefaultKeepDirty    = 64
 	keepHeap            = 32 << 20 // bytes of idle copies in the heap, from which their default number follows
 )
 
@@ -37,6 +37,8 @@ type Options struct {
 	// KeepDirty bounds the pages of its own that an idle slot may have; one with more loses all of them and counts as
 	// new. 0 is DefaultKeepDirty. Negative: none. Copies in the heap are whole anyway, and kept however dirty.
 	KeepDirty int
+
+	machine *machine // nil: this one; tests have others
 }
 
 // Stats is what is known of a pool without asking the kernel.
@@ -116,7 +118,7 @@ func (p *Pool) Get(limit uint64) (*Slot, error) {
 	if limit < uint64(len(p.image)) {
 		return nil, fmt.Errorf("slot: a limit of %d bytes, an image of %d: %w", limit, len(p.image), ErrLimit)
 	}
-	s := &Slot{pool: p, limit: min(limit, maxMemory)}
+	s := &Slot{pool: p, limit: min(limit, maxMemory) / wasmPage * wasmPage}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -67,7 +67,11 @@ func (s *Slot) growInHeap(size int) bool {
 		s.pool.mu.Lock()
 		s.pool.heap += int64(len(grown) - len(s.room))
 		s.pool.mu.Unlock()
-		s.room = grown
+		old := s.place
+		s.room, s.place = grown, place{}
+		if old.mapped() {
+			s.pool.maps.leave(old)
+		}
 	}
 	s.buf = s.room[:size]
 	return true
@@ -77,7 +81,7 @@ func (s *Slot) growInHeap(size int) bool {
 // ascending order, until yield returns false. offset is where the page starts. yield may read the page and must not keep
 // it; it must not use the slot.
 //
-// An error means that not all such pages were found; none were yielded then.
+// An error means that some may be missing, and what was yielded must be forgotten.
 func (s *Slot) Dirty(yield func(offset uint32, page []byte) bool) error {
 	if s.pool == nil {
 		return fmt.Errorf("slot: %w", ErrReleased)
