@@ -50,9 +50,8 @@ var counters = map[string]string{"tally": "tally.wasm", "counter": "examples.was
 
 // bothSlots runs f with mapped and with copied memories.
 func bothSlots(t *testing.T, f func(t *testing.T, cfg Config)) {
-	dir := t.TempDir() // each module compiles once
-	t.Run("mapped", func(t *testing.T) { f(t, Config{CacheDir: dir}) })
-	t.Run("copied", func(t *testing.T) { f(t, Config{CacheDir: dir, Slots: slot.Options{Portable: true}}) })
+	t.Run("mapped", func(t *testing.T) { f(t, Config{}) })
+	t.Run("copied", func(t *testing.T) { f(t, Config{Slots: slot.Options{Portable: true}}) })
 }
 
 // TestStateGoesOnElsewhere: what is captured goes on in another instance, another engine, and again.

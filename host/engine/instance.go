@@ -329,6 +329,15 @@ func (i *Instance) outside(name string, ptr, n uint32) *abi.Error {
 		name, ptr, n, byteSize(uint64(i.mem.Size()))))
 }
 
+// Fuel is how many units of fuel the last turn used, host calls included. Units of two versions of the forge's weights must not be
+// compared.
+func (i *Instance) Fuel() int64 {
+	if i.body == nil {
+		return 0
+	}
+	return i.guard.spent()
+}
+
 // Rest makes an idle instance lighter; its next turn costs some microseconds more. While a turn runs it does nothing.
 func (i *Instance) Rest() {
 	if !i.state.CompareAndSwap(stateIdle, stateRunning) {
