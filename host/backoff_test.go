@@ -4,12 +4,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/gateway"
 )
@@ -124,5 +126,43 @@ func TestBackoffInWords(t *testing.T) {
 		if got := c.b.String(); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
+	}
+}
+
+// Whoever calls from another node hears it as soon as one who calls from this one, and its node does not ask again and again.
+func TestKindThatDoesNotStartOnAnotherNode(t *testing.T) {
+	p := newParty(t)
+	var starts atomic.Int64
+	sick := counting("sick")
+	sick.New = func(*actor.Host) (actor.Instance, error) {
+		starts.Add(1)
+		return nil, errors.New("no database")
+	}
+	p.add(p.config("n1", sick))
+	cfg := p.config("desk")
+	cfg.Net.Mode = cluster.Client
+	desk := p.add(cfg)
+	p.agree()
+	began := time.Now()
+	refused := 0
+	for i := range 300 {
+		_, err := callFor(desk, "sick/"+strconv.Itoa(i), "add", "", time.Minute)
+		switch abi.CodeOf(err) {
+		case abi.ErrOverloaded:
+			wantWords(t, err.Error(), "kind sick are held back", "no database")
+			refused++
+		case abi.ErrActivationFailed:
+		default:
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 50*time.Second { // one call that waited for its deadline would take a minute
+		t.Errorf("300 calls took %v", took)
+	}
+	if n := starts.Load(); int(n) != 300-refused || n > 30 {
+		t.Errorf("%d starts, and %d of 300 calls refused", n, refused)
+	}
+	if held := p.nodes["n1"].silo.HeldBack("sick"); int(held) != refused {
+		t.Errorf("the node was asked %d times more than it answered", int(held)-refused)
 	}
 }
