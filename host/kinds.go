@@ -286,7 +286,9 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	v := n.kinds.Load()
 	out := make([]gateway.KindInfo, 0, len(v.sorted))
 	for _, k := range v.sorted {
-		out = append(out, gateway.DescribeKind(k.Desc, k.file, k.Version))
+		info := gateway.DescribeKind(k.Desc, k.file, k.Version)
+		info.Backoff = n.backoff(k)
+		out = append(out, info)
 	}
 	if !n.up.Load() || n.net == nil {
 		return out
@@ -314,6 +316,25 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	}
 	slices.SortFunc(out, func(a, b gateway.KindInfo) int { return strings.Compare(a.Name, b.Name) })
 	return out
+}
+
+// backoff says what this node holds back of a kind that it hosts, nil if nothing.
+func (n *Node) backoff(k *kind) *gateway.BackoffInfo {
+	if !n.up.Load() {
+		return nil
+	}
+	b := n.silo.Backoff(&k.Kind)
+	if b == nil {
+		return nil
+	}
+	info := &gateway.BackoffInfo{Actors: b.Actors, Failures: b.Failures, WaitMS: b.Wait.Milliseconds(), Trying: b.Trying, Error: b.Err}
+	if b.Wait%time.Millisecond > 0 { // 0 says that it is over
+		info.WaitMS++
+	}
+	if !b.Actor.IsZero() {
+		info.Actor = b.Actor.Key()
+	}
+	return info
 }
 
 func nodesOf(members []cluster.Node) []string {

@@ -27,11 +27,13 @@ func (n *Node) snapshot() telemetry.Snapshot {
 	n.counters.mu.Lock()
 	byKind := maps.Clone(n.counters.byKind)
 	n.counters.mu.Unlock()
+	serving := n.kinds.Load().byName
 	for _, name := range slices.Sorted(maps.Keys(byKind)) {
 		c := byKind[name]
 		s.Kinds = append(s.Kinds, telemetry.KindCounts{Kind: name, Turns: c.Turns.Load(), Inline: c.Inline.Load(), Traps: c.Traps.Load(),
 			Limits: c.Limits.Load(), Deadlocks: c.Deadlocks.Load(), MailboxFull: c.MailboxFull.Load(), Expired: c.Expired.Load(),
-			StartFailures: c.StartFailures.Load()})
+			StartFailures: c.StartFailures.Load(), HeldBack: n.silo.HeldBack(name),
+			Backoff: serving[name] != nil && n.backoff(serving[name]) != nil})
 	}
 	return s
 }

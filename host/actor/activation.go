@@ -69,7 +69,8 @@ type Config struct {
 	Desc     *abi.KindDescription
 	Reason   string // why it is activated, told to the guest
 	// Start makes the instance, on a goroutine of the activation's. The error ownership_changed says that there is a newer
-	// version to start in its place: nobody is told, and what waits goes to a successor.
+	// version to start in its place: nobody is told, and what waits goes to a successor. Overloaded says that it was not tried, for
+	// want of room or of hope; it is not counted as a failure.
 	Start    func(h *Host) (Instance, error)
 	Outbox   Outbox
 	Owner    Owner
@@ -344,6 +345,10 @@ func withoutReply(e End) *abi.Error {
 
 // replaced reports whether a start failed because there is a newer version to start.
 func replaced(err error) bool { return abi.CodeOf(err) == abi.ErrOwnershipChanged }
+
+// Untried reports whether a start that ended with err tells nothing of what was to be started: there is a newer version, or no
+// start was tried.
+func Untried(err error) bool { return replaced(err) || abi.CodeOf(err) == abi.ErrOverloaded }
 
 // startError is what those get who wait for an instance that could not be started. None of the codes by which a cluster
 // looks for another place survives, ownership_changed apart: it would start the same thing again at once.

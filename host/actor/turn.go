@@ -43,7 +43,7 @@ func (a *Activation) start() (err error) {
 
 // unstarted ends an activation whose instance did not start.
 func (a *Activation) unstarted(err error) {
-	if !replaced(err) {
+	if !Untried(err) {
 		a.cfg.Counters.StartFailures.Add(1)
 	}
 	a.end(End{Reason: "start", Err: err, Failed: true})

@@ -78,6 +78,7 @@ type Silo struct {
 	closing sync.Once
 	work    sync.WaitGroup // whatever runs for the silo and its activations
 	workers *workers       // of the activations
+	starts  sync.Map       // kind → *starts
 	quit    chan struct{}
 
 	mu       sync.Mutex // guards the change of draining, and of count beside it
@@ -145,13 +146,20 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayStart(kind, id); err != nil {
+		if old := s.under(req.Lease); old != nil {
+			return old, nil
+		}
+		return nil, err
+	}
 	if err := s.admit(kind); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{})}
 	e.act = actor.New(actor.Config{
-		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Outbox: s.api, Owner: e,
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Outbox: s.api, Owner: e,
+		Start: func(h *actor.Host) (actor.Instance, error) { return s.start(kind, h) },
 		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}, now)
 
@@ -176,14 +184,21 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	return e.act, nil
 }
 
-// Revoke ends the activation of a lease after the turn that runs; whoever waits is answered ownership_changed.
-func (s *Silo) Revoke(lease cluster.Lease) {
+// under finds the activation of a lease.
+func (s *Silo) under(lease cluster.Lease) *actor.Activation {
 	sh := s.shard(lease.Identity)
 	sh.mu.Lock()
-	e := sh.entries[lease.Identity]
-	sh.mu.Unlock()
-	if e != nil && e.lease.Epoch == lease.Epoch {
-		e.act.Revoke()
+	defer sh.mu.Unlock()
+	if e := sh.entries[lease.Identity]; e != nil && e.lease.Epoch == lease.Epoch {
+		return e.act
+	}
+	return nil
+}
+
+// Revoke ends the activation of a lease after the turn that runs; whoever waits is answered ownership_changed.
+func (s *Silo) Revoke(lease cluster.Lease) {
+	if act := s.under(lease); act != nil {
+		act.Revoke()
 	}
 }
 

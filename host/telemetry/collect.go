@@ -31,6 +31,8 @@ type KindCounts struct {
 	MailboxFull   uint64 // messages refused since too many waited
 	Expired       uint64 // messages whose deadline passed while they waited
 	StartFailures uint64 // instances that could not be started
+	HeldBack      uint64 // starts refused since earlier ones failed
+	Backoff       bool   // starts are being held back
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -48,6 +50,7 @@ var (
 	descTurns     = desc("turns_total", "Turns of actors.", "kind")
 	descInline    = desc("turns_inline_total", "Turns that ran on their caller's goroutine.", "kind")
 	descErrors    = desc("actor_errors_total", "Turns that broke, messages that were refused, instances that did not start.", "kind", "code")
+	descBackoff   = desc("kind_backoff", "1 while starts of the kind, or of one of its actors, are held back since earlier ones failed.", "kind")
 	descBytes     = desc("activation_bytes", "Bytes that the activations are expected to take.")
 	descEvictions = desc("evictions_total", "Activations passivated to make room.")
 	descWaiting   = desc("waiting_actors", "Actors that wait for other actors.")
@@ -59,7 +62,7 @@ var (
 // Describe implements [prometheus.Collector].
 func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{descRequests, descResolves, descRetried, descAttempts, descBlocked, descActors, descLeases,
-		descTurns, descInline, descErrors, descBytes, descEvictions, descWaiting, descModules, descMembers, descBuild} {
+		descTurns, descInline, descErrors, descBackoff, descBytes, descEvictions, descWaiting, descModules, descMembers, descBuild} {
 		ch <- d
 	}
 	describeLink(ch)
@@ -119,11 +122,16 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 		k := &kinds[i]
 		ch <- counter(descTurns, k.Turns, k.Kind)
 		ch <- counter(descInline, k.Inline, k.Kind)
+		held := 0.0
+		if k.Backoff {
+			held = 1
+		}
+		ch <- gauge(descBackoff, held, k.Kind)
 		for _, e := range [...]struct {
 			code  abi.Code
 			count uint64
 		}{{abi.ErrTrap, k.Traps}, {abi.ErrLimitExceeded, k.Limits}, {abi.ErrDeadlock, k.Deadlocks}, {abi.ErrMailboxFull, k.MailboxFull},
-			{abi.ErrTimeout, k.Expired}, {abi.ErrActivationFailed, k.StartFailures}} {
+			{abi.ErrTimeout, k.Expired}, {abi.ErrActivationFailed, k.StartFailures}, {abi.ErrOverloaded, k.HeldBack}} {
 			ch <- counter(descErrors, e.count, k.Kind, e.code.String())
 		}
 	}
@@ -141,6 +149,8 @@ func sum(kinds []KindCounts) KindCounts {
 		out.MailboxFull += k.MailboxFull
 		out.Expired += k.Expired
 		out.StartFailures += k.StartFailures
+		out.HeldBack += k.HeldBack
+		out.Backoff = out.Backoff || k.Backoff
 	}
 	return out
 }
