@@ -66,7 +66,7 @@ type place struct {
 
 type keptPlace struct {
 	place
-	pages int
+	pages int // private ones; of a compared slot those that the last user changed
 }
 
 func (p place) mapped() bool { return p.region != nil || p.own != nil }
@@ -200,13 +200,12 @@ func (m *maps) get(s *Slot) (bool, error) {
 	return true, nil
 }
 
-// mapRegion maps as many slots as there are live ones, or as many as there are replicas.
+// mapRegion maps as many slots as are live, rounded down to a power of two, or as many as there are replicas.
 func (m *maps) mapRegion() (bool, error) {
 	if !m.machine.budget.take(1) {
 		return false, nil
 	}
-	want := min(max(m.pool.live, 1), m.max)
-	want = 1 << (bits.Len(uint(want)) - 1)
+	want := min(1<<(bits.Len(uint(max(m.pool.live, 1)))-1), m.max)
 	for step := 0; m.written < want && (step == 0 || step+m.stride <= writeStep); step += m.stride {
 		if m.write(m.pool.image) != nil {
 			m.max = m.written // no memory for more: these do
@@ -289,16 +288,13 @@ func (m *maps) vacate(p place, blank bool) {
 	m.unmapRegion(r)
 }
 
-// leave gives a place up that s has moved away from.
+// leave gives a place up that its slot has moved away from.
 func (m *maps) leave(p place) {
 	if p.own != nil {
 		m.unmapOwn(p.own)
-		return
+	} else {
+		m.takeBack(p, true)
 	}
-	blank := m.zap(p)
-	m.pool.mu.Lock()
-	m.vacate(p, blank)
-	m.pool.mu.Unlock()
 }
 
 func (m *maps) unmapOwn(own []byte) {
@@ -311,29 +307,40 @@ func (m *maps) unmapOwn(own []byte) {
 	m.pool.mu.Unlock()
 }
 
-// giveBack takes a slot back. It is kept when it is the image again, and has few pages of its own.
+// giveBack takes back what a slot lies in.
 func (m *maps) giveBack(s *Slot, keep bool) {
-	if s.place.own != nil {
-		past := int64(len(s.buf) - m.stride)
-		m.unmapOwn(s.place.own)
-		m.pool.mu.Lock()
-		m.pool.past -= past
-		m.pool.mu.Unlock()
+	if s.place.own == nil {
+		m.takeBack(s.place, keep)
 		return
 	}
+	m.unmapOwn(s.place.own)
+	m.pool.mu.Lock()
+	m.pool.past -= int64(len(s.buf) - m.stride)
+	m.pool.mu.Unlock()
+}
+
+// takeBack takes a place in a region back. It is kept when it is the image again, and has few pages of its own.
+func (m *maps) takeBack(p place, keep bool) {
 	if keep && m.pool.opt.KeepSlots > 0 {
-		if pages, ok := m.restore(s.buf); ok {
-			m.pool.mu.Lock()
-			if len(m.kept) < m.pool.opt.KeepSlots {
-				m.kept = append(m.kept, keptPlace{s.place, pages})
-				m.private += pages
-				m.pool.mu.Unlock()
-				return
-			}
-			m.pool.mu.Unlock()
+		if pages, ok := m.restore(m.bytes(p)); ok && m.keep(p, pages) {
+			return
 		}
 	}
-	m.leave(s.place)
+	blank := m.zap(p)
+	m.pool.mu.Lock()
+	m.vacate(p, blank)
+	m.pool.mu.Unlock()
+}
+
+func (m *maps) keep(p place, pages int) bool {
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	if len(m.kept) >= m.pool.opt.KeepSlots {
+		return false
+	}
+	m.kept = append(m.kept, keptPlace{p, pages})
+	m.private += pages
+	return true
 }
 
 // restore makes a slot the image again and counts the pages of its own that it has. False: there are too many of them,
@@ -341,6 +348,9 @@ func (m *maps) giveBack(s *Slot, keep bool) {
 func (m *maps) restore(b []byte) (pages int, ok bool) {
 	p := m.pool
 	if m.compare {
+		if m.stride > compareUpTo {
+			return 0, false // pages that were written, but not changed, would add up unseen
+		}
 		for i := range m.stride / Page {
 			page := b[i*Page : (i+1)*Page]
 			if p.same(i, page) {
@@ -512,5 +522,6 @@ func (m *maps) closeFiles() {
 	}
 	if m.scanner != nil {
 		m.scanner.close()
+		m.scanner = nil
 	}
 }

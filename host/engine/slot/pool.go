@@ -48,8 +48,8 @@ type Stats struct {
 	Grown    int // of Live: those larger than the image
 	Mappings int // mappings of the process that this pool has, its image included; counted as if none ever merged
 	// PrivateBytes is the private memory that is known: copies in the heap with the room they have for growth, what
-	// grown slots have past the image, and pages of idle slots as counted when they were released. What live slots wrote
-	// within the image is not in it, see [Slot.DirtyBytes].
+	// grown slots have past the image, and pages of idle slots as counted when they were released; of images up to 64 KiB
+	// only pages that the last user changed. What live slots wrote within the image is not in it, see [Slot.DirtyBytes].
 	PrivateBytes int64
 	// ReplicaBytes is the length of all copies of the image, the first included, be they all resident or not.
 	ReplicaBytes int64

@@ -24,7 +24,7 @@ var images = map[string][]byte{
 	"zero": make([]byte, wasmPage),
 	"tiny": picture(wasmPage, 0, 3*Page+17),
 	"two":  picture(2*wasmPage, Page, 2*Page, 70<<10, 71<<10),
-	"big":  picture(40*wasmPage, Page, 90<<10, 400<<10, 1900<<10, 40*wasmPage-Page, 40*wasmPage),
+	"big":  picture(10*wasmPage, Page, 90<<10, 300<<10, 400<<10, 10*wasmPage-Page, 10*wasmPage),
 }
 
 // picture is an image of size bytes with data from each even one of the offsets to the next.
@@ -139,14 +139,16 @@ func TestNobodySeesAnother(t *testing.T) {
 				opt.KeepSlots, opt.KeepDirty = keep, 2*keep
 				t.Run(name, func(t *testing.T) {
 					p := newPool(t, image, opt)
-					storm(t, p, image, rand.New(rand.NewPCG(1, uint64(len(name)))), 300)
+					storm(t, p, image, rand.New(rand.NewPCG(1, uint64(len(name)))), 200)
 					p.Trim()
-					storm(t, p, image, rand.New(rand.NewPCG(2, uint64(len(name)))), 100)
+					storm(t, p, image, rand.New(rand.NewPCG(2, uint64(len(name)))), 60)
 				})
 			}
 		}
 	})
 }
+
+var noise = picture(1<<19, 0, 1<<19)
 
 type pair struct {
 	s     *Slot
@@ -155,7 +157,7 @@ type pair struct {
 
 // storm gets slots, writes, grows and gives back in random order, and looks at every byte of each.
 func storm(t testing.TB, p *Pool, image []byte, rnd *rand.Rand, steps int) {
-	const limit = 48 * wasmPage
+	const limit = 16 * wasmPage
 	var live []pair
 	end := func(i int) {
 		check(t, live[i].s, image, live[i].model)
@@ -223,10 +225,7 @@ func scribble(l pair, rnd *rand.Rand) {
 			b[off] ^= 0 // written, and the same
 			n = 1
 		default:
-			v := byte(rnd.Uint32())
-			for i := range n {
-				b[off+i] = v + byte(i)
-			}
+			copy(b[off:off+n], noise[rnd.IntN(len(noise)-n):])
 		}
 		copy(l.model[off:off+n], b[off:off+n])
 	}
@@ -241,7 +240,7 @@ func TestConcurrentUse(t *testing.T) {
 				var g sync.WaitGroup
 				for i := range 8 {
 					g.Go(func() {
-						storm(fatalless{t}, p, image, rand.New(rand.NewPCG(uint64(i), 3)), 100)
+						storm(fatalless{t}, p, image, rand.New(rand.NewPCG(uint64(i), 3)), 60)
 					})
 				}
 				for range 20 {
@@ -295,10 +294,8 @@ func TestGrowthIsZeroAndBounded(t *testing.T) {
 			if b := s.Grow(5 * wasmPage); len(b) != 5*wasmPage {
 				t.Fatal(len(b))
 			}
-			for i := range s.Bytes() {
-				s.Bytes()[i] = byte(i * 7)
-				model[i] = byte(i * 7)
-			}
+			copy(s.Bytes(), noise)
+			copy(model, noise)
 			check(t, s, image, model)
 			s.Release()
 			if st := p.Stats(); st.Grown != 0 || st.Live != 0 {
