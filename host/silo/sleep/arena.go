@@ -13,6 +13,7 @@ type arena struct {
 	chunks []*chunk // by id; 0 is none
 	ids    []uint32 // that are free
 	active *chunk   // that records are appended to; the others are sealed
+	due    []*chunk // sealed while they were mostly garbage
 }
 
 // chunk holds records one after the other, in memory or in the spill file. Offsets are the same in both.
@@ -105,29 +106,33 @@ func (s *Store) free(c *chunk) {
 	s.freeMemory(c)
 }
 
-// active returns the active chunk with space for n bytes, n ≤ soloBytes, and the one that was sealed for it, or nil.
-func (s *Store) active(pt *part, n int) (c, sealed *chunk, err error) {
+// active returns the active chunk, with space for n bytes, n ≤ soloBytes.
+func (s *Store) active(pt *part, n int) (*chunk, error) {
 	a := pt.arena
 	old := a.active
 	if old != nil && old.fill+n <= len(old.mem) {
-		return old, nil, nil
+		return old, nil
 	}
 	// Half of what there is already, so that small partitions have small chunks.
 	size := max(n, min(a.index.count*n/2, chunkBytes))
-	if c, err = s.newChunk(1 << bits.Len(uint(size-1))); err != nil {
-		return nil, nil, err
+	c, err := s.newChunk(1 << bits.Len(uint(size-1)))
+	if err != nil {
+		return nil, err
 	}
 	c.mem = c.mem[:min(len(c.mem), chunkBytes)] // where pages are larger
 	if err := a.adopt(c); err != nil {
 		s.freeMemory(c)
-		return nil, nil, err
+		return nil, err
 	}
-	if old != nil && old.count == 0 {
+	switch {
+	case old == nil:
+	case old.count == 0:
 		s.retire(pt, old)
-		old = nil
+	case old.mostlyGarbage():
+		a.due = append(a.due, old)
 	}
 	a.active = c
-	return c, old, nil
+	return c, nil
 }
 
 // wrote counts a record of n bytes that was written at the end of a chunk.
@@ -163,6 +168,7 @@ func (s *Store) unlink(pt *part, i, size int) {
 	c := a.chunkOf(a.index.at(i))
 	a.index.remove(i)
 	s.discard(pt, c, size)
+	s.settle(pt)
 	if !s.tidy(pt) {
 		_ = s.reserve(&a.index, a.index.count) // to shrink it; without memory it stays as it is
 	}
@@ -185,9 +191,23 @@ func (s *Store) tidy(pt *part) bool {
 	return true
 }
 
+func (c *chunk) mostlyGarbage() bool { return 2*c.live < c.fill }
+
+// settle compacts a chunk that was put off: one for each operation.
+func (s *Store) settle(pt *part) {
+	a := pt.arena
+	if n := len(a.due); n > 0 {
+		c := a.due[n-1]
+		a.due = a.due[:n-1]
+		if a.chunks[c.id] == c {
+			s.compact(pt, c)
+		}
+	}
+}
+
 // compact copies a chunk's records together elsewhere, when it is more than half garbage and it helps.
 func (s *Store) compact(pt *part, c *chunk) {
-	if c.stuck || c.writing || c.spilled || c.solo || c.count == 0 || 2*(c.fill-c.live) <= c.fill {
+	if c.stuck || c.writing || c.spilled || c.solo || c.count == 0 || !c.mostlyGarbage() {
 		return
 	}
 	if c == pt.arena.active {
@@ -213,7 +233,7 @@ func (s *Store) evacuate(pt *part, c *chunk, data []byte) {
 		}
 		hash := s.hash(key)
 		if i := a.index.find(wordOf(hash, c.id, off)); i >= 0 {
-			to, _, err := s.active(pt, n)
+			to, err := s.active(pt, n)
 			if err != nil {
 				return
 			}

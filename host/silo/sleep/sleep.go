@@ -7,7 +7,7 @@
 // Each of the 1024 partitions has an arena, made with its first sleeper. Records are appended to the arena's chunks of
 // 4 to 64 KiB; a record of over 32 KiB has a chunk of its own. The index is an open-addressed table of words that hold 26
 // bits of the key's hash, a chunk and an offset: a candidate's full key is compared. A record that is taken leaves
-// garbage, and a chunk that is over half garbage is copied together at once: at most one chunk for each Put or
+// garbage, and a chunk that is over half garbage is copied together at once: at most two chunks for each Put or
 // Take, so the records of an arena take at most twice their size and one chunk more.
 //
 // On Linux chunks and larger indexes are cut from 32 MiB mappings outside the Go heap, so that the collector's pace does
@@ -183,10 +183,9 @@ func (s *Store) putLocked(pt *part, hash uint64, h *head, key, state []byte, sol
 		}
 	}
 	c, off := solo, 0
-	var sealed *chunk
 	var err error
 	if c == nil {
-		if c, sealed, err = s.active(pt, h.len()); err == nil {
+		if c, err = s.active(pt, h.len()); err == nil {
 			off = c.fill
 			h.put(c.mem[off:], key, state)
 			s.wrote(c, h.len())
@@ -206,9 +205,7 @@ func (s *Store) putLocked(pt *part, hash uint64, h *head, key, state []byte, sol
 	} else {
 		a.index.insert(word)
 	}
-	if sealed != nil && a.chunks[sealed.id] == sealed {
-		s.compact(pt, sealed)
-	}
+	s.settle(pt)
 	return nil
 }
 

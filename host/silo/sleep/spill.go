@@ -195,11 +195,15 @@ func (s *Store) spillOne(v *victim) error {
 // pull reads chunks back into memory that are mostly garbage, when the file is: their records are spilled again with
 // others of their partition, and the file does not grow beyond twice its records for long.
 func (s *Store) pull() {
-	if s.file.used.Load() < fileGarbage {
-		return
+	if s.file.used.Load() >= fileGarbage {
+		s.pullAll(pullChunks)
 	}
-	vs := s.victims(func(_ *arena, c *chunk) bool { return c.spilled && !c.stuck && !c.solo && 2*(c.fill-c.live) > c.fill })
-	for i := range vs[:min(len(vs), pullChunks)] {
+}
+
+// pullAll reads back up to most chunks.
+func (s *Store) pullAll(most int) {
+	vs := s.victims(func(_ *arena, c *chunk) bool { return c.spilled && !c.stuck && !c.solo && c.mostlyGarbage() })
+	for i := range vs[:min(len(vs), most)] {
 		v := &vs[i]
 		pt := v.part
 		data, err := s.file.read(v.c.ext, 0, v.c.fill) // only spilling changes them, which is ours
