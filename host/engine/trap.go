@@ -12,6 +12,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // breach is the panic of a host function that the guest called wrongly; wazero turns it into the error of the call.
@@ -97,8 +98,8 @@ func backtrace(err error) string {
 			name = name[:p]
 		}
 		if strings.HasPrefix(name, "$") || strings.HasPrefix(name, "..") || strings.HasPrefix(name, abi.ImportModule+".") ||
-			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") {
-			continue // without a name, no frame at all, or the host's
+			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") || forge.Injected(name) {
+			continue // without a name, no frame at all, the host's, or the forge's
 		}
 		if len(frames) == maxFrames {
 			frames = append(frames, "…")

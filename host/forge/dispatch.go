@@ -9,18 +9,18 @@ import (
 // some 6,800 entries, most of them null, of which 2,700 are functions. Where nothing can change or look at a table, which
 // function stands at which index is known here, so that no instance needs it: a call_indirect becomes the call of a
 // dispatch function, one for each type and table, which takes the operands and the index and goes by a br_table to the
-// direct call of each function of that type. Such a call costs what a call_indirect does, within 5 %: that loads what
-// the dispatch function need not (length, reference, type, code, context), which pays for a second frame.
+// direct call of each function of that type. Instances of examples.wasm take 2.2 µs and 3.4 KB so, instead of 122 µs and
+// 150 KB; compiling takes the same 1.0 s. A call takes 0.5 ns more where the next target is well predicted, a few at worst:
+// two thirds of it is paid for by what a call_indirect loads (length, reference, type, code, context).
 //
 // An index with no function of the type ends in a call_indirect on a residual table that has one entry for each way to
 // trap, so that the runtime says what it would have said.
 //
 // Why not ...
 //   - a table that is filled as it is used? It still takes 8 bytes an entry, and is state that an image must then keep.
-//   - smaller functions of 64 targets, or a tree of ifs? Compiling takes half as long, but it takes 10 µs a target at most,
-//     1 % of what compiling such a module takes, and a call then costs up to twice as much.
-//
-// All tables are dispatched or none: with segments whose place is not known one cannot say which of the others apply.
+//   - functions of 64 targets, called by one that chooses among those? Compiling a target takes 2 µs then instead of 8, but
+//     that is 2 % of the time for a whole module, and a call takes twice as long.
+//   - a tree of ifs? It takes more than a br_table, at compile time as well: the compiler's time goes by blocks, not by nesting.
 
 const (
 	dispatchTargets = 3_900   // of one function: what compiling takes grows faster than they do, and validation nests at most 4,000
@@ -57,7 +57,7 @@ func (w *rewriter) planDispatch() {
 	if w.opt.Dispatch <= 0 || w.tier != Image {
 		return
 	}
-	for i := range m.elements {
+	for i := range m.elements { // where one does not fit, the runtime leaves out those behind it
 		e := &m.elements[i]
 		if e.mode != active {
 			continue
@@ -183,19 +183,20 @@ func (w *rewriter) noteRef(f uint32) {
 	w.refs[f] = true
 }
 
-// dispatchFrames is what the frames of dispatch functions between a caller and what it calls take on the stack, by the most
-// parameters and results that a call_indirect of the caller has.
+// dispatchFrames is what the frames of dispatch functions between a caller and what it calls take on the stack at most. values
+// is the most parameters and results, with the index, of a call_indirect of the caller, 0 for none. Measured on amd64: 40
+// bytes while all values are in registers, 22 bytes a value from there on.
 func (w *rewriter) dispatchFrames(values int, width int64) int64 {
 	if w.dispatched == nil || values == 0 {
 		return 0
 	}
-	deep := int64(1)
+	frames := int64(1)
 	for _, d := range w.dispatched {
 		if d != nil && len(d.entries) > dispatchTargets {
-			deep = 2
+			frames = 2
 		}
 	}
-	return deep * (width*int64(2*values+2) + frameConst)
+	return frames * (80 + 3*width*int64(max(0, values-4)))
 }
 
 // dispatcher adds the function that calls what stands at an index, if it is of a type.
