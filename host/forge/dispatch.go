@@ -9,9 +9,9 @@ import (
 // some 6,800 entries, most of them null, of which 2,700 are functions. Where nothing can change or look at a table, which
 // function stands at which index is known here, so that no instance needs it: a call_indirect becomes the call of a
 // dispatch function, one for each type and table, which takes the operands and the index and goes by a br_table to the
-// direct call of each function of that type. Instances of examples.wasm take 2.2 µs and 3.4 KB so, instead of 122 µs and
-// 150 KB; compiling takes the same 1.0 s. A call takes 0.5 ns more where the next target is well predicted, a few at worst:
-// two thirds of it is paid for by what a call_indirect loads (length, reference, type, code, context).
+// direct call of each function of that type. An instance of examples.wasm takes 2.2 µs and 3.4 KB so, instead of 122 µs and
+// 150 KB; compiling it takes 2 % longer. A call takes 3.2 ns instead of 2.7 where its target is well predicted; of Go's kernels
+// the sorting, encoding, formatting and channels ones stay within 4 %, a loop of nothing but interface calls takes a third more.
 //
 // An index with no function of the type ends in a call_indirect on a residual table that has one entry for each way to
 // trap, so that the runtime says what it would have said.
