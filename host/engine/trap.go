@@ -92,9 +92,8 @@ func backtrace(err error) string {
 			name = name[:p]
 		}
 		if strings.HasPrefix(name, "$") || strings.HasPrefix(name, "..") || strings.HasPrefix(name, abi.ImportModule+".") ||
-			strings.HasPrefix(name, forge.Reserved) ||
-			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") {
-			continue // without a name, no frame at all, or the host's
+			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") || forge.Injected(name) {
+			continue // without a name, no frame at all, the host's, or the forge's
 		}
 		if len(frames) == maxFrames {
 			frames = append(frames, "…")
