@@ -72,7 +72,7 @@ func (n *Node) rebuildLocked() {
 	v := &kinds{byName: make(map[string]*kind), ready: n.loaded.Load()}
 	for _, native := range n.cfg.Native {
 		k := &kind{Kind: n.siloKind(&native.Desc, "native")}
-		k.Start = native.New
+		k.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) { return native.New(h) }
 		v.byName[native.Desc.Name] = k
 	}
 	if n.catalog != nil {
@@ -114,7 +114,11 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	program, log := m.Program, n.log
 	_, _, memory := n.cfg.limits(m.Name)
 	k.Cost = program.Footprint()
-	k.Start = func(h *actor.Host) (actor.Instance, error) {
+	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
+		// The engine captures nothing yet: this is where it takes state, as engine.Options.State, and where k.Quick is set.
+		if state != nil {
+			return nil, abi.NewError(abi.ErrUnsupported, "the engine cannot wake a sleeping actor yet")
+		}
 		return program.Instantiate(h.Context(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
 	}
 	return k

@@ -28,7 +28,8 @@ type Kind struct {
 	Limits   actor.Limits  // of each activation
 	Idle     time.Duration // without a message, then passivated
 	Cost     int64         // bytes that an activation is expected to take
-	Start    func(h *actor.Host) (actor.Instance, error)
+	Start    func(h *actor.Host, state []byte) (actor.Instance, error) // see [actor.Config]
+	Quick    bool                                                      // Start takes some microseconds
 	Counters *actor.Counters
 }
 
@@ -151,7 +152,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	now := time.Now()
 	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{})}
 	e.act = actor.New(actor.Config{
-		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Outbox: s.api, Owner: e,
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Quick: kind.Quick, Outbox: s.api, Owner: e,
 		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}, now)
 

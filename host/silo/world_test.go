@@ -52,7 +52,7 @@ func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 	if change != nil {
 		change(&cfg, n.kind)
 	}
-	n.kind.Start = func(h *actor.Host) (actor.Instance, error) {
+	n.kind.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) {
 		if err := n.start(); err != nil {
 			return nil, err
 		}
