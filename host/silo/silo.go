@@ -24,10 +24,10 @@ import (
 // module counts for activations that begin after it.
 type Kind struct {
 	Desc     *abi.KindDescription
-	Version  string        // sha256 of the module, or "native"
-	Limits   actor.Limits  // of each activation
-	Idle     time.Duration // without a message, then passivated
-	Cost     int64         // bytes that an activation is expected to take
+	Version  string                                                    // sha256 of the module, or "native"
+	Limits   actor.Limits                                              // of each activation
+	Idle     time.Duration                                             // without a message, then passivated
+	Cost     int64                                                     // bytes that an activation is expected to take
 	Start    func(h *actor.Host, state []byte) (actor.Instance, error) // see [actor.Config]
 	Quick    bool                                                      // Start takes some microseconds
 	Counters *actor.Counters
