@@ -43,6 +43,7 @@ type End struct {
 	Reason   string // "idle", "shutdown", "evicted", "hibernated", "trap", "start", "revoked"
 	Err      error  // of a start that failed (Failed) or a turn that broke
 	Failed   bool   // the instance never stood
+	Told     bool   // with Failed: somebody who waited for a reply got Err
 	Released bool   // by revocation: nobody here should start a successor
 	Backlog  Backlog
 }
@@ -297,6 +298,7 @@ func (a *Activation) end(e End) bool {
 			m.fail(gone)
 		case e.Failed && !replaced(e.Err):
 			m.fail(startError(e.Err))
+			e.Told = e.Told || m.to != nil
 		default:
 			e.Backlog.msgs = append(e.Backlog.msgs, *m)
 			continue

@@ -75,8 +75,9 @@ func (a *Activation) unstartedInline(err error) error {
 	a.mu.Lock()
 	revoked := a.revoked
 	a.mu.Unlock()
-	a.unstarted(err)
-	if revoked || replaced(err) { // whoever stands and waits looks for the actor by itself
+	away := revoked || replaced(err)
+	a.unstarted(err, !away)
+	if away { // whoever stands and waits looks for the actor by itself
 		return gone
 	}
 	return startError(err)
@@ -318,7 +319,7 @@ func (a *Activation) handle(m *message) (r answer) {
 				a.mu.Lock()
 				a.queue.pushFront(*m)
 				a.mu.Unlock()
-				a.unstarted(err)
+				a.unstarted(err, false)
 				return r
 			}
 			if now = time.Now(); m.expired(now) { // a start is not on the turn's time, but it is on the caller's

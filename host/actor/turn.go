@@ -37,7 +37,7 @@ func (a *Activation) start() (err error) {
 			a.cfg.Keeper.Return(kept, err)
 		}
 		if vanished {
-			a.unstarted(err)
+			a.unstarted(err, false)
 		}
 	}()
 	var inst Instance
@@ -59,12 +59,12 @@ func (a *Activation) start() (err error) {
 	return nil
 }
 
-// unstarted ends an activation whose instance did not start.
-func (a *Activation) unstarted(err error) {
+// unstarted ends an activation whose instance did not start. told: its caller hears of it by itself.
+func (a *Activation) unstarted(err error, told bool) {
 	if !replaced(err) {
 		a.cfg.Counters.StartFailures.Add(1)
 	}
-	a.end(End{Reason: "start", Err: err, Failed: true})
+	a.end(End{Reason: "start", Err: err, Failed: true, Told: told})
 }
 
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
