@@ -72,6 +72,12 @@ type Keeper interface {
 	Forget(loss Loss)
 }
 
+// Partitions is how many partitions the actors of a kind are hashed to.
+const Partitions = core.Partitions
+
+// PartitionOf returns the partition of an actor: what a node owns, and loses, is told by these.
+func PartitionOf(id Identity) uint16 { return uint16(core.PartitionOf(id)) }
+
 // Loss is what a node does not own any more.
 type Loss struct {
 	Kind       string      // "": every kind

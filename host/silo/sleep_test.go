@@ -14,7 +14,6 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
-	"github.com/wasilo/wasilo/cluster/core"
 	"github.com/wasilo/wasilo/host/actor"
 )
 
@@ -32,7 +31,7 @@ func newStore() *store {
 }
 
 func (s *store) Put(p uint16, z *Sleeper) error {
-	if p != uint16(core.PartitionOf(z.Identity)) {
+	if p != cluster.PartitionOf(z.Identity) {
 		return errors.New("the wrong partition")
 	}
 	if s.putting != nil {
@@ -480,7 +479,7 @@ func TestAnotherVersionGivesUpWhatSleeps(t *testing.T) {
 		}
 		n.want("active", "3")
 		n.want("asleep", "1 call")
-		if err := n.store.Put(uint16(core.PartitionOf(id("missed"))), &missed); err != nil {
+		if err := n.store.Put(cluster.PartitionOf(id("missed")), &missed); err != nil {
 			t.Fatal(err)
 		}
 		n.want("missed", "1 call")

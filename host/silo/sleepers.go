@@ -10,7 +10,6 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
-	"github.com/wasilo/wasilo/cluster/core"
 	"github.com/wasilo/wasilo/host/actor"
 )
 
@@ -41,7 +40,7 @@ type states struct {
 // losses are immutable.
 type losses struct {
 	all  abi.Epoch // of every kind and partition
-	kind map[string]*[core.Partitions]abi.Epoch
+	kind map[string]*[cluster.Partitions]abi.Epoch
 }
 
 // dropReason says why a sleeper was given up.
@@ -78,7 +77,7 @@ func (k *Kind) of(state []byte) bool {
 }
 
 // outdated reports whether what was left under a lease of that epoch is out of date, since the node has lost the actor meanwhile.
-func (s *states) outdated(id abi.Identity, p core.Partition, epoch abi.Epoch) bool {
+func (s *states) outdated(id abi.Identity, p uint16, epoch abi.Epoch) bool {
 	l := s.lost.Load()
 	if l == nil {
 		return false
@@ -101,7 +100,7 @@ func (s *states) lose(loss cluster.Loss) {
 	if old == nil {
 		old = &losses{}
 	}
-	l := &losses{all: old.all, kind: make(map[string]*[core.Partitions]abi.Epoch, len(old.kind)+1)}
+	l := &losses{all: old.all, kind: make(map[string]*[cluster.Partitions]abi.Epoch, len(old.kind)+1)}
 	for kind, parts := range old.kind {
 		l.kind[kind] = parts
 	}
@@ -111,7 +110,7 @@ func (s *states) lose(loss cluster.Loss) {
 			l.all = loss.Epoch
 		}
 	default:
-		parts := new([core.Partitions]abi.Epoch)
+		parts := new([cluster.Partitions]abi.Epoch)
 		if before := l.kind[loss.Kind]; before != nil {
 			*parts = *before
 		}
@@ -159,7 +158,7 @@ var (
 
 // Keeps implements [cluster.Keeper].
 func (s *Silo) Keeps(id abi.Identity) bool {
-	return s.states.store != nil && s.states.store.Has(uint16(core.PartitionOf(id)), id)
+	return s.states.store != nil && s.states.store.Has(cluster.PartitionOf(id), id)
 }
 
 // Forget implements [cluster.Keeper]. The memory is given back a little later.
@@ -173,7 +172,7 @@ func (s *Silo) Forget(loss cluster.Loss) {
 		kinds = s.states.keptKinds()
 	}
 	s.drop("this node lost sleeping actors", dropLost, kinds, func(i SleepInfo) bool {
-		return s.states.outdated(i.Identity, core.PartitionOf(i.Identity), i.Epoch)
+		return s.states.outdated(i.Identity, cluster.PartitionOf(i.Identity), i.Epoch)
 	})
 }
 
@@ -208,8 +207,8 @@ func (s *Silo) drop(what string, why dropReason, kinds []string, which func(Slee
 // Take implements [actor.Keeper].
 func (e *entry) Take() ([]byte, error) {
 	s, id := e.silo, e.lease.Identity
-	p := core.PartitionOf(id)
-	z, ok, err := s.states.store.Take(uint16(p), id)
+	p := cluster.PartitionOf(id)
+	z, ok, err := s.states.store.Take(p, id)
 	switch {
 	case err != nil:
 		// It is gone, and whoever asks has to hear of it: a note of it lies in its place until somebody did.
@@ -251,7 +250,7 @@ func (e *entry) Return(_ []byte, why error) {
 	s := e.silo
 	z := e.taken
 	e.taken, e.waking = Sleeper{}, time.Time{}
-	if err := s.states.store.Put(uint16(core.PartitionOf(z.Identity)), &z); err != nil {
+	if err := s.states.store.Put(cluster.PartitionOf(z.Identity), &z); err != nil {
 		s.states.count[dropDamaged].Add(1)
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
 		return
@@ -277,7 +276,7 @@ func (e *entry) woke() {
 
 // giveUp drops a state that is of no use, once somebody was told so.
 func (e *entry) giveUp() {
-	if _, ok, err := e.silo.states.store.Take(uint16(core.PartitionOf(e.lease.Identity)), e.lease.Identity); ok || err != nil {
+	if _, ok, err := e.silo.states.store.Take(cluster.PartitionOf(e.lease.Identity), e.lease.Identity); ok || err != nil {
 		e.silo.states.count[dropDamaged].Add(1)
 		e.silo.cfg.Log.Warn("the state of a sleeping actor was given up: the next message begins anew", "actor", e.lease.Identity)
 	}
@@ -305,7 +304,7 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 	if err == nil {
 		*b = state[:0]
 		// The time is that of the last use: idleness goes on in sleep.
-		err = s.states.store.Put(uint16(core.PartitionOf(id)), &Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
+		err = s.states.store.Put(cluster.PartitionOf(id), &Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
 			Slept: e.act.LastUsed(), State: state})
 	}
 	if err != nil {
