@@ -37,6 +37,7 @@ const (
 	ErrActivationFailed Code = 23 // the guest could not be started
 	ErrUnreachable      Code = 24 // the actor's node could not be reached; nothing was sent
 	ErrOutcomeUnknown   Code = 25 // it may have been done: the connection was lost, or the activation ended, before the reply
+	ErrStateUnusable    Code = 26 // what the actor left when it was hibernated is damaged, or of another module; it is kept, nothing was done
 )
 
 // CodeInfo is a row of the error table.
@@ -87,6 +88,7 @@ var codes = [...]CodeInfo{
 	{ErrActivationFailed, "activation_failed", false, 500, ExitActor, "The actor could not be started"},
 	{ErrUnreachable, "unreachable", true, 503, ExitRetryable, "The actor's node cannot be reached"},
 	{ErrOutcomeUnknown, "outcome_unknown", false, 503, ExitActor, "Whether it was done is not known"},
+	{ErrStateUnusable, "state_unusable", false, 500, ExitActor, "The actor's state cannot be used"},
 }
 
 // Codes returns the error table in order of number.

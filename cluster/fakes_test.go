@@ -35,6 +35,8 @@ type fakeSilo struct {
 	lostEnds   bool // Drain forgets to report
 
 	mu       sync.Mutex
+	kept     map[Identity]bool
+	lost     []Loss
 	live     map[Identity]*activation
 	requests []ActivationRequest
 	revoked  []Lease
@@ -76,6 +78,24 @@ func (s *fakeSilo) Activate(req ActivationRequest) (Target, error) {
 	}
 	s.live[req.Lease.Identity] = a
 	return a, nil
+}
+
+func (s *fakeSilo) Keeps(id Identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[id]
+}
+
+func (s *fakeSilo) Forget(l Loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = append(s.lost, l)
+}
+
+func (s *fakeSilo) losses() []Loss {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Loss(nil), s.lost...)
 }
 
 func (s *fakeSilo) find(id Identity) *activation {

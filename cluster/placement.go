@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster/core"
 )
 
 // Target is where an actor takes messages: an activation on this node, or the way to another node. The envelope always
@@ -60,6 +61,30 @@ type Observer interface {
 	Terminated(lease Lease, reason string)
 }
 
+// Keeper is what a [PlacementActor], or a [PartitionBridge] to one, implements if it keeps the state of actors beyond their
+// activation. Its methods are called from any goroutine, with no lock held, and never block for long.
+type Keeper interface {
+	// Keeps reports whether an actor of this node left something: one that must exist does.
+	Keeps(id Identity) bool
+	// Forget says that this node has lost actors, so that what it keeps of them is out of date. The same actors may be this node's
+	// own again by the time it is called: only what they left under leases of epochs up to loss.Epoch is meant. The revocations
+	// that the same event brings about may come before or after.
+	Forget(loss Loss)
+}
+
+// Partitions is how many partitions the actors of a kind are hashed to.
+const Partitions = core.Partitions
+
+// PartitionOf returns the partition of an actor: what a node owns, and loses, is told by these.
+func PartitionOf(id Identity) uint16 { return uint16(core.PartitionOf(id)) }
+
+// Loss is what a node does not own any more.
+type Loss struct {
+	Kind       string      // "": every kind
+	Partitions *core.Moved // true for those lost; nil: every one. It must not be changed
+	Epoch      abi.Epoch   // of the last lease under which something of it can have been kept
+}
+
 // PartitionBridge carries the decisions about partitions to a [PlacementActor], which it either is or reaches.
 type PartitionBridge interface {
 	// Name tells bridges apart: "local".
@@ -78,6 +103,19 @@ func LocalBridge(_ *System, p PlacementActor) (PartitionBridge, error) {
 type localBridge struct{ PlacementActor }
 
 func (localBridge) Name() string { return "local" }
+
+// Keeps implements [Keeper].
+func (b localBridge) Keeps(id Identity) bool {
+	k, ok := b.PlacementActor.(Keeper)
+	return ok && k.Keeps(id)
+}
+
+// Forget implements [Keeper].
+func (b localBridge) Forget(loss Loss) {
+	if k, ok := b.PlacementActor.(Keeper); ok {
+		k.Forget(loss)
+	}
+}
 
 // noPlacement is what a client node has in the place of a silo.
 type noPlacement struct{}

@@ -16,6 +16,7 @@ type query struct {
 	id       Identity
 	reason   string // of an activation that it brings about
 	existing bool   // only an actor that is active
+	kept     bool   // with existing: or one that has left something to go on from
 	here     bool   // only an activation of this node
 	// finishing: for an actor's turn. While this node leaves, it may still reach other nodes.
 	finishing bool
@@ -55,6 +56,10 @@ func (r *Runtime) resolveOnce(q *query) (answer, error) {
 			return answer{wait: ch, backoff: effect.Refused}, nil
 		case core.Refuse:
 			r.mu.Unlock()
+			if in.Existing && q.kept && effect.Refusal == core.RefusedNotActive && r.keeps(q.id) {
+				in.Existing = false
+				continue
+			}
 			if q.here && effect.Refusal == core.RefusedUnknownKind {
 				// The sender sees a host of the kind in this node; whether there is one at all is not for this node to say.
 				return answer{}, abi.NewError(abi.ErrOwnershipChanged, "node "+string(r.cfg.Self.ID)+" does not host the kind "+
@@ -116,7 +121,7 @@ func (r *Runtime) activate(lease Lease, self *Node, reason string) (*pidEntry, e
 	admitted := len(effects) > 0 && effects[0].Type == core.Admit
 	out := r.applyLocked(effects)
 	r.mu.Unlock()
-	out.run()
+	r.run(out)
 	r.flush()
 	if !admitted {
 		return nil, nil

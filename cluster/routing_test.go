@@ -226,8 +226,8 @@ func TestB4_5_LatenciesOfSuccessesAreRecorded(t *testing.T) {
 	})
 }
 
-// Nothing is stored in this version, so an actor that must exist is one that is active.
-func TestMustExistNeverActivates(t *testing.T) {
+// An actor that must exist is active, or has left something.
+func TestMustExistNeverCreates(t *testing.T) {
 	n := start(t)
 	e := env("counter/a")
 	e.Flags = abi.MustExist

@@ -145,22 +145,41 @@ func (r *Runtime) step(in *core.Input) {
 	r.mu.Lock()
 	out := r.applyLocked(r.machine.Step(in, r.now()))
 	r.mu.Unlock()
-	out.run()
+	r.run(out)
 	r.flush()
 }
 
 // calls are effects that leave the runtime, to be made without the lock.
-type calls struct{ revoke []revocation }
+type calls struct {
+	revoke []revocation
+	forget []Loss
+}
 
 type revocation struct {
 	bridge PartitionBridge
 	lease  Lease
 }
 
-func (c calls) run() {
+func (r *Runtime) run(c calls) {
 	for _, v := range c.revoke {
 		v.bridge.Revoke(v.lease)
 	}
+	if len(c.forget) == 0 {
+		return
+	}
+	for _, b := range r.bridges.All() {
+		if k, ok := b.(Keeper); ok {
+			for _, loss := range c.forget {
+				k.Forget(loss)
+			}
+		}
+	}
+}
+
+// keeps reports whether an actor without an activation has left something on this node.
+func (r *Runtime) keeps(id Identity) bool {
+	k, ok := r.bridges.Primary().(Keeper)
+	return ok && k.Keeps(id)
 }
 
 // applyLocked carries out what may be done under the lock and returns the rest. r.mu is held.
@@ -181,6 +200,8 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 			}
 		case core.Revoke:
 			out.revoke = append(out.revoke, revocation{e.Handle.(*pidEntry).bridge, e.Lease})
+		case core.Forget:
+			out.forget = append(out.forget, Loss{Kind: e.Kind, Partitions: e.Moved, Epoch: e.Epoch})
 		case core.Wake:
 			if ch := r.waits[e.Identity]; ch != nil {
 				delete(r.waits, e.Identity)

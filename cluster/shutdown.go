@@ -77,7 +77,7 @@ func (r *Runtime) releaseAll() int {
 	left := r.machine.Ledger().Len()
 	out := r.applyLocked(r.machine.Step(&core.Input{Type: core.ReleaseAll}, r.now()))
 	r.mu.Unlock()
-	out.run()
+	r.run(out)
 	r.flush()
 	return left
 }

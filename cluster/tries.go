@@ -43,10 +43,10 @@ const (
 )
 
 func newTries(r *Runtime, env *abi.Envelope) *tries {
-	// Nothing is stored yet: an actor that must exist is one that is active.
+	// An actor that must exist is active, or has left something. One that is to be active need not be woken for it.
 	existing := env.Flags&(abi.OnlyIfActive|abi.MustExist) != 0
-	t := &tries{r: r, env: env,
-		q: query{id: env.Target, reason: "call", existing: existing, finishing: !env.Caller.IsZero(), chain: env.Chain}}
+	t := &tries{r: r, env: env, q: query{id: env.Target, reason: "call", existing: existing, kept: env.Flags&abi.OnlyIfActive == 0,
+		finishing: !env.Caller.IsZero(), chain: env.Chain}}
 	if env.Flags&abi.OneWay != 0 {
 		t.q.reason = "message"
 	}

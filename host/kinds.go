@@ -72,7 +72,7 @@ func (n *Node) rebuildLocked() {
 	v := &kinds{byName: make(map[string]*kind), ready: n.loaded.Load()}
 	for _, native := range n.cfg.Native {
 		k := &kind{Kind: n.siloKind(&native.Desc, "native")}
-		k.Start = native.New
+		k.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) { return native.New(h) }
 		v.byName[native.Desc.Name] = k
 	}
 	if n.catalog != nil {
@@ -114,8 +114,14 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	program, log := m.Program, n.log
 	_, _, memory := n.cfg.limits(m.Name)
 	k.Cost = program.Footprint()
-	k.Start = func(h *actor.Host) (actor.Instance, error) {
-		return program.Instantiate(h.Context(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
+	k.Quick = program.Images()
+	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
+		i, err := program.Instantiate(h.Context(), h, engine.Options{Memory: memory, State: state, Epoch: h.Epoch(),
+			Log: log.With("actor", h.Identity().Key())})
+		if err != nil {
+			return nil, err // and not a nil *engine.Instance
+		}
+		return i, nil
 	}
 	return k
 }
@@ -133,9 +139,13 @@ func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
 		return nil, err
 	}
 	for _, k := range m.Description().Kinds {
-		if k.State.Keep != abi.KeepNone || k.State.Level != abi.LevelVolatile {
-			l.log.Warn("this version keeps no state: the kind is volatile, whatever it declares", "kind", k.Name,
-				"keep", k.State.Keep, "level", k.State.Level)
+		switch {
+		case k.State.Keep == abi.KeepTyped || k.State.Level == abi.LevelDurable:
+			l.log.Warn("this version keeps images of memory, and those while the node lives: the kind is kept less than it declares",
+				"kind", k.Name, "keep", k.State.Keep, "level", k.State.Level)
+		case k.State.Keep == abi.KeepImage && !m.Images():
+			_, why := m.Tier()
+			l.log.Warn("the kind declares to be kept as an image and cannot: its actors end when they are passivated", "kind", k.Name, "why", why)
 		}
 	}
 	return m, nil

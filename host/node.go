@@ -20,6 +20,7 @@ import (
 	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
 	"github.com/wasilo/wasilo/host/silo"
+	"github.com/wasilo/wasilo/host/silo/sleep"
 	"github.com/wasilo/wasilo/host/telemetry"
 )
 
@@ -31,18 +32,19 @@ type Node struct {
 	counters counters
 
 	// Set by Start, in this order; up is set once all that messages need is there.
-	listen  net.Listener
-	net     *network // nil: a cluster of one
-	engine  *engine.Engine
-	catalog *module.Catalog[*engine.Module] // nil: no directory
-	metrics *telemetry.Telemetry
-	silo    *silo.Silo
-	system  *cluster.System
-	runtime *cluster.Runtime
-	api     *cluster.API
-	gateway *gateway.Gateway
-	up      atomic.Bool
-	joined  bool // the others know of it; Start's own
+	listen   net.Listener
+	net      *network // nil: a cluster of one
+	engine   *engine.Engine
+	catalog  *module.Catalog[*engine.Module] // nil: no directory
+	metrics  *telemetry.Telemetry
+	silo     *silo.Silo
+	sleepers *sleep.Store
+	system   *cluster.System
+	runtime  *cluster.Runtime
+	api      *cluster.API
+	gateway  *gateway.Gateway
+	up       atomic.Bool
+	joined   bool // the others know of it; Start's own
 
 	kinds      atomic.Pointer[kinds]
 	loaded     atomic.Bool // the directory was read
@@ -197,6 +199,9 @@ func prepareDataDir(dir string) error {
 // installCluster makes the silo and the cluster around it, and opens the way to other nodes.
 func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.metrics = telemetry.New()
+	if err := n.openSleepers(); err != nil {
+		return err
+	}
 	n.silo = silo.New(silo.Config{
 		Kind: func(name string) (*silo.Kind, error) {
 			k, err := n.find(name)
@@ -205,7 +210,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			}
 			return &k.Kind, nil
 		},
-		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Log: n.log,
+		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleepers, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
 		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
@@ -235,6 +240,16 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.silo.Open(n.api)
 	n.metrics.Watch(n.snapshot)
 	return nil
+}
+
+// openSleepers makes the place of the node's hibernated actors.
+func (n *Node) openSleepers() (err error) {
+	dir := ""
+	if n.cfg.DataDir != "" {
+		dir = filepath.Join(n.cfg.DataDir, "sleepers")
+	}
+	n.sleepers, err = sleep.New(sleep.Config{Dir: dir, MaxBytes: n.cfg.Limits.MaxBytes / 2, Log: n.log})
+	return err
 }
 
 // aloneAuthority is what PIDs of a node begin with that no other can reach.
@@ -382,6 +397,9 @@ func (n *Node) close() error {
 	}
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close())
+	}
+	if n.sleepers != nil {
+		errs = append(errs, n.sleepers.Close())
 	}
 	n.work.Wait()
 	return errors.Join(errs...)

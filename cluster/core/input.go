@@ -87,6 +87,9 @@ const (
 	Wake
 	// Empty: shutting down, and no lease is left.
 	Empty
+	// Forget: this node has lost partitions (Moved) of a kind (Kind), or all it had (no Kind). What their actors left here under leases
+	// up to Epoch is out of date from now on, whoever owns them later.
+	Forget
 )
 
 // Effect is one thing to be done.
@@ -99,6 +102,8 @@ type Effect struct {
 	Handle   any
 	Member   *Member
 	Moved    *Moved
+	Kind     string
+	Epoch    abi.Epoch
 }
 
 // Refusal says why a resolve was refused.

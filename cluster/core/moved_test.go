@@ -8,11 +8,12 @@ import (
 )
 
 // TestMovedNamesEveryChange: whatever changes, a partition that is not among those moved has the owner that it had, for
-// every kind that had one; and what two machines with the same data decide does not depend on how they came to it.
+// every kind that had one; what this node owned and does not own any more, and nothing else, is forgotten; and what two machines with the same data decide does not depend on how they came to it.
 func TestMovedNamesEveryChange(t *testing.T) {
 	names := []string{"bank", "chat", "counter"}
 	rapid.Check(t, func(t *rapid.T) {
 		m := NewMachine(Config{Self: "n0"})
+		m.epoch = 7
 		nodes := make([]Member, 5)
 		for i := range nodes {
 			nodes[i] = Member{ID: NodeID(fmt.Sprintf("n%d", i)), Authority: fmt.Sprintf("h:%d", i)}
@@ -46,9 +47,16 @@ func TestMovedNamesEveryChange(t *testing.T) {
 			before := m.View()
 			var moved *Moved
 			again := false
+			forgotten := map[string]*Moved{}
 			for _, e := range m.Step(in, 0) {
-				if e.Type == Recheck {
+				switch e.Type {
+				case Recheck:
 					moved, again = e.Moved, true
+				case Forget:
+					if e.Epoch.Index != 7 || forgotten[e.Kind] != nil {
+						t.Fatalf("%v: %v of %s", in, e.Epoch, e.Kind)
+					}
+					forgotten[e.Kind] = e.Moved
 				}
 			}
 			if !again && before != m.View() {
@@ -59,6 +67,10 @@ func TestMovedNamesEveryChange(t *testing.T) {
 				for p := range Partition(Partitions) {
 					was, _ := before.Owner(kind, p)
 					is, _ := m.View().Owner(kind, p)
+					lost := was != nil && was.ID == "n0" && (is == nil || is.ID != "n0")
+					if f := forgotten[kind]; (f != nil && f[p]) != lost {
+						t.Fatalf("%v: partition %d of %s went from %v to %v: forgotten %v", in, p, kind, was, is, !lost)
+					}
 					if was == nil || is != nil && *is == *was {
 						continue
 					}

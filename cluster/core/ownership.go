@@ -3,6 +3,8 @@ package core
 import (
 	"slices"
 	"time"
+
+	"github.com/wasilo/wasilo/abi"
 )
 
 func (m *Machine) topologyChanged(t *Topology, now time.Duration) {
@@ -72,6 +74,7 @@ func (m *Machine) lapse(now time.Duration) {
 			m.revoke(e, now)
 		}
 	})
+	m.do(Effect{Type: Forget, Epoch: abi.Epoch{Index: m.epoch}})
 }
 
 // replan computes the view anew and revokes the leases of what this node no longer owns, before any other lease can be
@@ -93,5 +96,10 @@ func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
 		}
 	})
 	m.do(Effect{Type: Recheck, Moved: moved})
+	if m.epoch > 0 { // there was an actor here
+		for _, l := range m.view.lost(prev, m.cfg.Self) {
+			m.do(Effect{Type: Forget, Kind: l.kind, Moved: l.partitions, Epoch: abi.Epoch{Index: m.epoch}})
+		}
+	}
 	return lost
 }

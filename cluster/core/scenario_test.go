@@ -185,6 +185,17 @@ func (e *Effect) describe() string {
 		return "wake " + e.Identity.String()
 	case Empty:
 		return "empty"
+	case Forget:
+		if e.Moved == nil {
+			return fmt.Sprintf("forget all up to epoch %d", e.Epoch.Index)
+		}
+		n := 0
+		for _, lost := range e.Moved {
+			if lost {
+				n++
+			}
+		}
+		return fmt.Sprintf("forget %d partitions of %s up to epoch %d", n, e.Kind, e.Epoch.Index)
 	}
 	return "?"
 }

@@ -180,6 +180,48 @@ func (v *View) moved(prev *View) *Moved {
 	return all
 }
 
+// lost returns what self owned in prev and does not own in v, by kind in order of names.
+func (v *View) lost(prev *View, self NodeID) (all []loss) {
+	type change struct{ from, to *group }
+	seen := make(map[change]*Moved)
+	for kind, was := range prev.kinds {
+		c := change{was.group, v.kinds[kind].group}
+		if c.from == c.to || c.from == nil {
+			continue
+		}
+		parts, done := seen[c]
+		if !done {
+			parts = c.from.lost(c.to, self)
+			seen[c] = parts
+		}
+		if parts != nil {
+			all = append(all, loss{kind, parts})
+		}
+	}
+	slices.SortFunc(all, func(a, b loss) int { return strings.Compare(a.kind, b.kind) })
+	return all
+}
+
+// loss is what a node has lost of one kind. The partitions are shared among kinds and never change.
+type loss struct {
+	kind       string
+	partitions *Moved
+}
+
+// lost returns the partitions that self owns in g and not in to, which may be nil; nil: none.
+func (g *group) lost(to *group, self NodeID) (parts *Moved) {
+	for p := range g.owners {
+		if g.owner(p).ID != self || to != nil && to.owner(p).ID == self {
+			continue
+		}
+		if parts == nil {
+			parts = new(Moved)
+		}
+		parts[p] = true
+	}
+	return parts
+}
+
 func (g *group) owner(p int) *Member { return &g.hosts[g.owners[p]] }
 
 // groupKey tells sets of hosts apart, runs of one node included.

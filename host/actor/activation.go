@@ -40,9 +40,10 @@ type Owner interface {
 
 // End says why an activation ended and what it leaves behind.
 type End struct {
-	Reason   string // "idle", "shutdown", "evicted", "trap", "start", "revoked"
+	Reason   string // "idle", "shutdown", "evicted", "hibernated", "trap", "start", "revoked"
 	Err      error  // of a start that failed (Failed) or a turn that broke
 	Failed   bool   // the instance never stood
+	Told     bool   // with Failed: somebody who waited for a reply got Err
 	Released bool   // by revocation: nobody here should start a successor
 	Backlog  Backlog
 }
@@ -50,6 +51,8 @@ type End struct {
 // Counters count what activations of one kind did. All fields may be read at any time.
 type Counters struct {
 	Turns, Inline, Traps, Limits, Deadlocks, MailboxFull, Expired, StartFailures atomic.Uint64
+	// States kept; instances that could not be captured; instances made of what was kept; those that could not be.
+	Hibernations, CaptureFailures, Wakes, WakeFailures atomic.Uint64
 }
 
 // Limits bound one activation. Every field must be positive.
@@ -62,16 +65,20 @@ type Limits struct {
 	MaxTimers   int
 }
 
-// Config is what an activation needs; all fields but Log are required.
+// Config is what an activation needs; all fields are required unless they say otherwise.
 type Config struct {
 	Identity abi.Identity
 	Epoch    abi.Epoch
 	Desc     *abi.KindDescription
 	Reason   string // why it is activated, told to the guest
-	// Start makes the instance, on a goroutine of the activation's. The error ownership_changed says that there is a newer
-	// version to start in its place: nobody is told, and what waits goes to a successor. Overloaded says that it was not tried, for
-	// want of room or of hope; it is not counted as a failure.
-	Start    func(h *Host) (Instance, error)
+	// Start makes the instance, on a goroutine of the activation's: a fresh one, or with state, which it may keep, one that goes on
+	// where an earlier one was captured. The error ownership_changed says that there is a newer version to start in its place:
+	// nobody is told, and what waits goes to a successor. Overloaded says that it was not tried, for want of room or of hope; it is not
+	// counted as a failure. state_unusable says that no instance can be made of that state.
+	Start func(h *Host, state []byte) (Instance, error)
+	// Quick says that Start takes some microseconds: whoever calls first may wait for it on its own goroutine.
+	Quick    bool
+	Keeper   Keeper // of the state between activations; nil: it ends with each
 	Outbox   Outbox
 	Owner    Owner
 	Waits    *Waits
@@ -99,6 +106,7 @@ type Activation struct {
 	host Host
 
 	lastUsed atomic.Int64 // unix nanoseconds of the last message's start
+	turns    atomic.Uint32
 
 	mu       sync.Mutex
 	state    state
@@ -115,6 +123,8 @@ type Activation struct {
 	nextToken uint64
 	lastTimer uint64 // guarded by mu
 	told      bool   // self was delivered
+	woken     bool   // the instance goes on from a state that was kept
+	rested    bool   // since the last turn
 	ev        abi.Event
 	out       abi.Output
 }
@@ -148,14 +158,20 @@ type Status struct {
 	Calls    int
 	Timers   int
 	Closing  bool
+	Warm     bool // idle and at rest
+	Sleeps   bool // idle, and its state can be kept
 }
 
 // Status returns a glimpse of the activation.
 func (a *Activation) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return Status{Busy: a.running, Queued: a.queue.len(), Deferred: len(a.deferred), Calls: len(a.calls),
+	st := Status{Busy: a.running, Queued: a.queue.len(), Deferred: len(a.deferred), Calls: len(a.calls),
 		Timers: len(a.timers), Closing: a.state != open || a.stopFor != ""}
+	if !a.running {
+		st.Warm, st.Sleeps = a.rested, a.sleeper() != nil
+	}
+	return st
 }
 
 // gone is what an activation that has ended answers; whoever resolves again finds its successor.
@@ -174,21 +190,7 @@ func (a *Activation) idle() bool {
 }
 
 // Passivate ends the activation if it is idle, and reports whether it will. The last turn runs on a goroutine of its own.
-func (a *Activation) Passivate(reason string) bool {
-	a.mu.Lock()
-	if !a.idle() {
-		a.mu.Unlock()
-		return false
-	}
-	a.running, a.state = true, closing
-	a.mu.Unlock()
-	a.cfg.Spawn(func() {
-		if !a.passivate(reason) {
-			a.drain()
-		}
-	})
-	return true
-}
+func (a *Activation) Passivate(reason string) bool { return a.leave(reason, false) }
 
 // Stop ends the activation once the messages that wait have had their turns, deferred replies were given and calls have
 // their outcome, all of which their deadlines bound. Timers are given up. From here on no message is left to a successor,
@@ -265,7 +267,7 @@ func (a *Activation) end(e End) bool {
 	a.deferred, a.calls, a.timers = nil, nil, nil
 	goesOn := len(rest) > 0 && a.stopFor != "" && !a.revoked && !e.Failed
 	if goesOn {
-		a.state, a.told = open, false
+		a.state, a.told, a.rested = open, false, false
 		for _, m := range rest {
 			a.queue.push(m)
 		}
@@ -297,6 +299,7 @@ func (a *Activation) end(e End) bool {
 			m.fail(gone)
 		case e.Failed && !replaced(e.Err):
 			m.fail(startError(e.Err))
+			e.Told = e.Told || m.to != nil
 		default:
 			e.Backlog.msgs = append(e.Backlog.msgs, *m)
 			continue

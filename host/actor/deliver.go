@@ -31,8 +31,8 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 		return nil, abi.NewError(abi.CodeOf(err), "the caller stopped waiting before the message was sent")
 	}
 	a.mu.Lock()
-	// A start is left to a runner: it may take longer than the caller has.
-	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && a.inst != nil && left >= a.cfg.Limits.Turn {
+	// A start that is not quick is left to a runner: it may take longer than the caller has.
+	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && (a.inst != nil || a.cfg.Quick) && left >= a.cfg.Limits.Turn {
 		a.running = true
 		a.mu.Unlock()
 		return a.deliverInline(ctx, env, now)
@@ -47,6 +47,19 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 
 // deliverInline runs the turn on the caller's goroutine, which has set running.
 func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now time.Time) ([]byte, error) {
+	if a.inst == nil {
+		if err := a.start(); err != nil {
+			return nil, a.unstartedInline(err)
+		}
+		if now = time.Now(); env.Deadline.Sub(now) < a.cfg.Limits.Turn { // it was not so quick: the turn may take too long
+			w := a.cfg.Waits.waiter()
+			a.mu.Lock()
+			a.queue.pushFront(message{tag: abi.EventCall, env: env, to: w})
+			a.mu.Unlock()
+			a.cfg.Spawn(a.run)
+			return w.wait(ctx, env.Deadline)
+		}
+	}
 	a.cfg.Counters.Inline.Add(1)
 	m := message{tag: abi.EventCall, env: env, inline: true}
 	reply, answered, w, err := a.call(&m, now)
@@ -55,6 +68,19 @@ func (a *Activation) deliverInline(ctx context.Context, env *abi.Envelope, now t
 		return w.wait(ctx, env.Deadline)
 	}
 	return reply, err
+}
+
+// unstartedInline is [Activation.unstarted] on the goroutine of a caller, and returns what that is told.
+func (a *Activation) unstartedInline(err error) error {
+	a.mu.Lock()
+	revoked := a.revoked
+	a.mu.Unlock()
+	away := revoked || replaced(err)
+	a.unstarted(err, !away)
+	if away { // whoever stands and waits looks for the actor by itself
+		return gone
+	}
+	return startError(err)
 }
 
 // Post hands env to the actor without waiting: the turn runs on a runner's goroutine. When it returns nil, done (which may
@@ -293,7 +319,7 @@ func (a *Activation) handle(m *message) (r answer) {
 				a.mu.Lock()
 				a.queue.pushFront(*m)
 				a.mu.Unlock()
-				a.unstarted(err)
+				a.unstarted(err, false)
 				return r
 			}
 			if now = time.Now(); m.expired(now) { // a start is not on the turn's time, but it is on the caller's

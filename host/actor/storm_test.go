@@ -23,6 +23,7 @@ type storm struct {
 	ids  []abi.Identity
 	does func(g *stormy, ev *abi.Event, out *abi.Output) error
 
+	pace    time.Duration // between two interventions of the operator, at most
 	pending atomic.Int64
 	seq     []atomic.Uint64 // of the posts of a sender
 	busy    []atomic.Int32  // turns and starts of an actor under way
@@ -43,14 +44,16 @@ type stormy struct {
 }
 
 func newStorm(t *testing.T, seed uint64, actors int, does func(*stormy, *abi.Event, *abi.Output) error) *storm {
-	s := &storm{world: newWorld(t), t: t, does: does, seq: make([]atomic.Uint64, 64), busy: make([]atomic.Int32, actors),
+	s := &storm{world: newWorld(t), t: t, does: does, pace: 200 * time.Millisecond, seq: make([]atomic.Uint64, 64), busy: make([]atomic.Int32, actors),
 		live: make([]atomic.Int32, actors)}
 	s.limits.Mailbox, s.limits.Turn = 200, time.Second
+	s.shelf = &shelf{kept: map[abi.Identity][]byte{}}
+	s.quick = seed%2 == 0
 	for i := range actors {
 		id := s.id(fmt.Sprint("a", i))
 		s.ids = append(s.ids, id)
 		n := uint64(0)
-		s.start[id] = func(h *Host) (Instance, error) {
+		s.wake[id] = func(h *Host, state []byte) (Instance, error) {
 			defer s.enter(i)()
 			n++
 			g := &stormy{s: s, i: i, h: h, rnd: rand.New(rand.NewPCG(seed, uint64(i)<<32+n)),
@@ -62,6 +65,9 @@ func newStorm(t *testing.T, seed uint64, actors int, does func(*stormy, *abi.Eve
 				return nil, fmt.Errorf("no memory")
 			case 2:
 				time.Sleep(g.upTo(time.Second))
+			}
+			for n := 0; len(state) > 0; n++ {
+				g.last[n], state = binary.BigEndian.Uint64(state), state[8:]
 			}
 			if s.live[i].Add(1) != 1 {
 				t.Errorf("two instances of %s", id)
@@ -106,6 +112,27 @@ func (g *stormy) Close() error {
 	g.closed = true
 	g.s.live[g.i].Add(-1)
 	return nil
+}
+
+func (g *stormy) Rest()         { g.s.enter(g.i)() }
+func (g *stormy) Weight() int64 { return 1 }
+
+// Capture takes its time, and fails now and then.
+func (g *stormy) Capture(dst []byte) ([]byte, error) {
+	defer g.s.enter(g.i)()
+	if g.closed {
+		g.s.t.Error("a capture after the end")
+	}
+	switch g.rnd.IntN(8) {
+	case 0:
+		return dst, fmt.Errorf("no capture")
+	case 1:
+		time.Sleep(g.upTo(time.Second))
+	}
+	for _, n := range g.last {
+		dst = binary.BigEndian.AppendUint64(dst, n)
+	}
+	return dst, nil
 }
 
 func (g *stormy) upTo(d time.Duration) time.Duration { return time.Duration(g.rnd.Int64N(int64(d))) }
@@ -170,7 +197,7 @@ func (s *storm) run(seed uint64, clients, each int) {
 			select {
 			case <-over:
 				return
-			case <-time.After(time.Duration(rnd.Int64N(int64(200 * time.Millisecond)))):
+			case <-time.After(time.Duration(rnd.Int64N(int64(s.pace)))):
 			}
 			a := s.at(s.ids[rnd.IntN(len(s.ids))])
 			switch rnd.IntN(6) {
@@ -178,8 +205,13 @@ func (s *storm) run(seed uint64, clients, each int) {
 				a.Stop("stopped")
 			case 1:
 				a.Revoke()
-			default:
+			case 2:
 				a.Passivate("idle")
+			case 3:
+				a.Rest()
+				a.Weight()
+			default:
+				a.Hibernate("idle")
 			}
 		}
 	})
@@ -194,7 +226,7 @@ func (s *storm) run(seed uint64, clients, each int) {
 		s.t.Errorf("%d actors still wait", n)
 	}
 	for _, a := range s.all() {
-		if st := a.Status(); st != (Status{Timers: st.Timers}) {
+		if st := a.Status(); st != (Status{Timers: st.Timers, Warm: st.Warm, Sleeps: st.Sleeps}) {
 			s.t.Errorf("%s: %+v", a.Identity(), st)
 		}
 	}
@@ -304,9 +336,37 @@ func TestStorm(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStorm(t, seed, actors, anything)
 				s.run(seed, 12, 60)
-				t.Logf("seed %d, %d actors: %d turns, %d deadlocks; clients:%s", seed, actors, s.count.Turns.Load(), s.count.Deadlocks.Load(), s.outcomes())
+				t.Logf("seed %d, %d actors: %d turns, %d deadlocks, %d wakes; clients:%s", seed, actors, s.count.Turns.Load(), s.count.Deadlocks.Load(),
+					s.count.Wakes.Load(), s.outcomes())
 			})
 		}
+	}
+}
+
+// Actors that are captured at every opportunity, while messages come.
+func TestStormOfSleepers(t *testing.T) {
+	for _, seed := range seeds(t) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStorm(t, seed, 6, func(g *stormy, ev *abi.Event, out *abi.Output) error {
+				if ev.Tag == abi.EventPassivate {
+					return reply(out, "")
+				}
+				switch g.rnd.IntN(12) {
+				case 0:
+					time.Sleep(g.upTo(50 * time.Millisecond))
+				case 1:
+					if len(ev.Payload) != 1 {
+						return effects(out, abi.Effect{Tag: abi.EffectTell, Target: g.other(), Method: "m", Payload: []byte{1}},
+							abi.Effect{Tag: abi.EffectReply, Token: max(ev.Token, 1)})
+					}
+				}
+				return reply(out, "")
+			})
+			s.pace = 20 * time.Millisecond
+			s.run(seed, 8, 200)
+			t.Logf("seed %d: %d turns, %d wakes, %d captures failed; clients:%s", seed, s.count.Turns.Load(), s.count.Wakes.Load(),
+				s.count.CaptureFailures.Load(), s.outcomes())
+		})
 	}
 }
 

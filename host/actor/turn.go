@@ -14,21 +14,36 @@ import (
 // FailNow does.
 var errVanished = abi.NewError(abi.ErrTrap, "the instance ended its goroutine in the midst of the turn (runtime.Goexit)")
 
-// start makes the instance. The caller owns running, and sees to an error with [Activation.unstarted].
+// start makes the instance, of what an earlier one left if there is that. The caller owns running, and sees to an error with
+// [Activation.unstarted].
 func (a *Activation) start() (err error) {
+	var kept, state []byte
 	returned := false
 	defer func() {
 		p := recover()
+		vanished := p == nil && !returned
 		switch {
 		case p != nil:
 			a.cfg.Log.Error("an instance panicked while it started", "actor", a.cfg.Identity, "panic", p,
 				"stack", string(debug.Stack()))
 			err = fmt.Errorf("panic while starting: %v", p)
-		case !returned:
-			a.unstarted(errVanished)
+		case vanished:
+			err = errVanished
+		}
+		if err != nil && kept != nil {
+			if !replaced(err) {
+				a.cfg.Counters.WakeFailures.Add(1)
+			}
+			a.cfg.Keeper.Return(kept, err)
+		}
+		if vanished {
+			a.unstarted(err, false)
 		}
 	}()
-	inst, err := a.cfg.Start(&a.host)
+	var inst Instance
+	if kept, state, err = a.take(); err == nil {
+		inst, err = a.cfg.Start(&a.host, state)
+	}
 	returned = true
 	if err == nil && inst == nil {
 		err = errors.New("the kind's New returned neither an instance nor an error")
@@ -36,26 +51,34 @@ func (a *Activation) start() (err error) {
 	if err != nil {
 		return err
 	}
-	a.inst = inst
+	a.inst, a.woken = inst, kept != nil
+	if a.woken {
+		a.cfg.Counters.Wakes.Add(1)
+	}
 	a.cfg.Owner.Started(a)
 	return nil
 }
 
-// unstarted ends an activation whose instance did not start.
-func (a *Activation) unstarted(err error) {
+// unstarted ends an activation whose instance did not start. told: its caller hears of it by itself.
+func (a *Activation) unstarted(err error, told bool) {
 	if !Untried(err) {
 		a.cfg.Counters.StartFailures.Add(1)
 	}
-	a.end(End{Reason: "start", Err: err, Failed: true})
+	a.end(End{Reason: "start", Err: err, Failed: true, Told: told})
 }
 
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
 // instance must go. The caller owns running, and the instance stands.
 func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	a.lastUsed.Store(now.UnixNano())
+	a.turns.Store(a.turns.Load() + 1)
+	a.rested = false
 	if !a.told {
 		a.told = true
 		a.ev.Self = &abi.Self{Identity: a.cfg.Identity, Epoch: a.cfg.Epoch, Reason: a.cfg.Reason}
+		if a.woken {
+			a.ev.Self.Reason = reasonWake
+		}
 	}
 	deadline := now.Add(a.cfg.Limits.Turn)
 	a.ev.Remaining = a.cfg.Limits.Turn
@@ -76,10 +99,7 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 			err = abi.NewError(abi.ErrTrap, fmt.Sprintf("the instance panicked: %v", p))
 			return
 		}
-		a.countBroken(errVanished)
-		if !a.end(End{Reason: "trap", Err: errVanished}) {
-			a.cfg.Spawn(a.run)
-		}
+		a.vanished()
 	}()
 	err = a.inst.Turn(&a.ev, deadline, &a.out)
 	returned = true

@@ -48,6 +48,9 @@ type world struct {
 	going  map[*Activation]chan struct{} // closed when it has ended
 	parked map[abi.Identity][]parcel
 	start  map[abi.Identity]func(h *Host) (Instance, error)
+	wake   map[abi.Identity]func(h *Host, state []byte) (Instance, error) // in place of start, for those whose state is kept
+	shelf  *shelf                                                         // nil: no state is kept
+	quick  bool
 	ends   []End
 	starts int
 	count  Counters
@@ -56,6 +59,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, waits: NewWaits(), actors: map[abi.Identity]*Activation{}, going: map[*Activation]chan struct{}{},
 		parked: map[abi.Identity][]parcel{}, start: map[abi.Identity]func(*Host) (Instance, error){},
+		wake:   map[abi.Identity]func(*Host, []byte) (Instance, error){},
 		limits: Limits{Mailbox: 1024, Turn: 5 * time.Second, Request: 10 * time.Second, MaxMessage: 1 << 20, MaxOutgoing: 1024, MaxTimers: 16},
 		desc: &abi.KindDescription{Name: "k", Events: []abi.EventTag{abi.EventCall, abi.EventMessage, abi.EventCompletion,
 			abi.EventTimer, abi.EventPassivate}}}
@@ -98,6 +102,7 @@ func (w *world) id(name string) abi.Identity {
 // define says what the actor of a name does in its turns.
 func (w *world) define(name string, turn func(h *Host, ev *abi.Event, out *abi.Output) error) {
 	w.start[w.id(name)] = func(h *Host) (Instance, error) { return &guest{host: h, turn: turn}, nil }
+	delete(w.wake, w.id(name))
 }
 
 // at returns the activation of an identity, a new one if there is none.
@@ -113,8 +118,16 @@ func (w *world) at(id abi.Identity) *Activation {
 
 // activate makes an activation that takes the place of whatever there was. w.mu is held.
 func (w *world) activate(id abi.Identity) *Activation {
-	a := New(Config{Identity: id, Desc: w.desc, Reason: "test", Start: w.start[id], Outbox: w, Owner: w, Waits: w.waits,
-		Limits: w.limits, Counters: &w.count, Context: w.ctx, Spawn: w.work.Go, Log: slog.New(slog.DiscardHandler)}, time.Now())
+	start := w.wake[id]
+	if fresh := w.start[id]; start == nil {
+		start = func(h *Host, _ []byte) (Instance, error) { return fresh(h) }
+	}
+	cfg := Config{Identity: id, Desc: w.desc, Reason: "test", Start: start, Quick: w.quick, Outbox: w, Owner: w, Waits: w.waits,
+		Limits: w.limits, Counters: &w.count, Context: w.ctx, Spawn: w.work.Go, Log: slog.New(slog.DiscardHandler)}
+	if w.shelf != nil {
+		cfg.Keeper = place{w.shelf, id}
+	}
+	a := New(cfg, time.Now())
 	w.actors[id] = a
 	w.going[a] = make(chan struct{})
 	return a

@@ -1,7 +1,6 @@
 package silo
 
 import (
-	"slices"
 	"strconv"
 	"time"
 
@@ -12,8 +11,6 @@ const (
 	// leavingSlack is how many activations may be on their way out of a full silo, beside a tenth of it: an actor that is
 	// being passivated takes room until its last turn is over.
 	leavingSlack = 16
-	// maxLeaving is how many the idle sweep sends off before it waits for its next round.
-	maxLeaving = 1024
 	// Eviction looks at a few shards with something idle in them, and at a few activations of each: an approximation
 	// that costs little, whatever the silo holds, and needs no global order.
 	lookShards  = 4
@@ -68,40 +65,12 @@ func (s *Silo) retire(kind *Kind) {
 	}
 }
 
-// evict passivates as many actors as it takes, of a few, those first that were idle longest. It reports whether there
-// was one.
+// evict sends off as many actors as it takes, of a few, those first that are least worth. It reports whether there was one.
 func (s *Silo) evict() (some bool) {
-	type candidate struct {
-		e    *entry
-		used time.Time
-	}
-	var found []candidate
-	before := time.Now().Add(-minIdle)
-	with := 0
-	for range shards {
-		sh := &s.shards[s.hand.Add(1)%shards]
-		idle, looked := 0, 0
-		sh.mu.Lock()
-		for _, e := range sh.entries { // begins anywhere
-			if used := e.act.LastUsed(); used.Before(before) && e.act.Idle() {
-				found = append(found, candidate{e, used})
-				idle++
-			}
-			if looked++; idle == lookIdle || looked == lookEntries {
-				break
-			}
-		}
-		sh.mu.Unlock()
-		if idle > 0 {
-			with++
-		}
-		if with == lookShards {
-			break
-		}
-	}
-	slices.SortFunc(found, func(a, b candidate) int { return a.used.Compare(b.used) })
+	byBytes := s.cfg.MaxBytes > 0 && s.bytes.Load()-s.leavingBytes.Load() > s.cfg.MaxBytes
+	found := s.sample(time.Now(), func(_ *entry, idle time.Duration) bool { return idle >= minIdle }, byBytes)
 	for _, c := range found {
-		if s.passivate(c.e, "evicted") {
+		if s.send(c.e, "evicted", c.sleeps) {
 			s.evictions.Add(1)
 			if some = true; !s.crowded() {
 				break
@@ -109,22 +78,4 @@ func (s *Silo) evict() (some bool) {
 		}
 	}
 	return some
-}
-
-// sweep passivates idle actors until the silo closes.
-func (s *Silo) sweep() {
-	tick := time.NewTicker(s.cfg.Sweep)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.quit:
-			return
-		case now := <-tick.C:
-			s.each(func(e *entry) {
-				if now.Sub(e.act.LastUsed()) >= e.kind.Idle && s.leaving.Load() < maxLeaving {
-					s.passivate(e, "idle")
-				}
-			})
-		}
-	}
 }

@@ -59,9 +59,22 @@ type Stats struct {
 	Bytes       int64 // expected, by the kinds' costs
 	Evictions   uint64
 	Waiting     int // actors that wait for others in their mailboxes
+
+	Sleepers   int               // hibernated actors
+	SleepBytes int64             // of memory that they take
+	Dropped    map[string]uint64 // states given up, by why: lost, replaced, unusable
 }
 
 // Stats returns figures of the whole silo.
 func (s *Silo) Stats() Stats {
-	return Stats{Activations: s.count.Load(), Bytes: s.bytes.Load(), Evictions: s.evictions.Load(), Waiting: s.waits.Len()}
+	st := Stats{Activations: s.count.Load(), Bytes: s.bytes.Load(), Evictions: s.evictions.Load(), Waiting: s.waits.Len()}
+	if s.states.store == nil {
+		return st
+	}
+	z := s.states.store.Stats()
+	st.Sleepers, st.SleepBytes, st.Dropped = z.Sleepers, z.Bytes, make(map[string]uint64, dropReasons)
+	for r := range dropReasons {
+		st.Dropped[r.String()] = s.states.count[r].Load()
+	}
+	return st
 }

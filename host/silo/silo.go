@@ -23,12 +23,17 @@ import (
 // Kind is what the silo needs to run actors of a kind. It is pinned for the life of an activation: a new version of a
 // module counts for activations that begin after it.
 type Kind struct {
-	Desc     *abi.KindDescription
-	Version  string        // sha256 of the module, or "native"
-	Limits   actor.Limits  // of each activation
-	Idle     time.Duration // without a message, then passivated
-	Cost     int64         // bytes that an activation is expected to take
-	Start    func(h *actor.Host) (actor.Instance, error)
+	Desc    *abi.KindDescription
+	Version string        // sha256 of the module, or "native"
+	Limits  actor.Limits  // of each activation
+	Idle    time.Duration // without a message, then passivated
+	// Hibernate is how long without a message until an actor is hibernated, if it declares such a state; 0: only after Idle, or when
+	// there is need of room.
+	Hibernate time.Duration
+	Cost      int64 // bytes that an activation is expected to take
+	// Start makes an instance; see [actor.Config]. Quick says that it takes some microseconds.
+	Start    func(h *actor.Host, state []byte) (actor.Instance, error)
+	Quick    bool
 	Counters *actor.Counters
 }
 
@@ -36,10 +41,17 @@ type Kind struct {
 type Config struct {
 	// Kind finds a kind as it is now; the error is coded (unknown_kind, not_ready).
 	Kind func(name string) (*Kind, error)
-	// MaxActors bounds the activations, and MaxBytes the sum of their costs; 0 is no bound. A full silo passivates
-	// actors that have been idle longest, at least [minIdle], and refuses with overloaded where there are none.
+	// MaxActors bounds the activations, and MaxBytes the sum of their costs; 0 is no bound. A full silo hibernates or
+	// passivates the idle actors that are least worth, and refuses with overloaded where none has been idle for [minIdle].
 	MaxActors int
 	MaxBytes  int64
+	// Sleepers keeps the state of hibernated actors. It is closed by whoever made it, after the silo. nil: state ends with its activation.
+	Sleepers Sleepers
+	// Pressure says how scarce memory is, from 0 to 1, each time that idle actors are looked for: from 0.75 on some are hibernated before
+	// their time, from 0.95 on others are passivated too. nil: it is not.
+	Pressure func() float64
+	// Woken is told how long each wake took, on the goroutine of the turn; nil: nobody is.
+	Woken func(kind string, took time.Duration)
 	// Sweep is how often idle actors are looked for; 0 is 1 s.
 	Sweep time.Duration
 	Log   *slog.Logger // nil discards
@@ -72,6 +84,7 @@ type Silo struct {
 	leavingBytes atomic.Int64
 	evictions    atomic.Uint64
 	hand         atomic.Uint32 // the shard that eviction looks at next
+	states       states
 
 	ctx     context.Context // of outgoing requests
 	cancel  context.CancelFunc
@@ -81,7 +94,8 @@ type Silo struct {
 	starts  sync.Map       // kind → *starts
 	quit    chan struct{}
 
-	mu       sync.Mutex // guards the change of draining, and of count beside it
+	mu       sync.Mutex // guards the change of draining, and of count beside it, and shutting
+	shutting bool       // no work is begun any more but that of activations
 	draining atomic.Bool
 	empty    chan struct{} // closed when draining and the last activation has ended
 }
@@ -89,6 +103,7 @@ type Silo struct {
 type shard struct {
 	mu      sync.Mutex
 	entries map[abi.Identity]*entry
+	wheel   wheel
 	orphans map[abi.Identity]actor.Backlog // of activations that broke, until their successor comes
 }
 
@@ -102,6 +117,21 @@ type entry struct {
 	since    time.Time
 	leaving  atomic.Bool   // it is counted as leaving
 	gone     chan struct{} // closed when nothing of it is left
+
+	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
+	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
+
+	// Of whoever runs the activation.
+	taken    Sleeper   // what it is woken from
+	waking   time.Time // since when; zero: it is not
+	refusals int       // times that its state could not be kept
+
+	// Guarded by the shard's lock.
+	spoke   spoke
+	ended   bool
+	uses    uses // when counted, at that many turns
+	turns   uint32
+	counted time.Time
 }
 
 var (
@@ -120,6 +150,7 @@ func New(cfg Config) *Silo {
 	}
 	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{})}
 	s.workers = newWorkers(&s.work)
+	s.states.store = cfg.Sleepers
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for i := range s.shards {
 		s.shards[i].entries = make(map[abi.Identity]*entry)
@@ -156,12 +187,16 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		return nil, err
 	}
 	now := time.Now()
-	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{})}
-	e.act = actor.New(actor.Config{
-		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Outbox: s.api, Owner: e,
-		Start: func(h *actor.Host) (actor.Instance, error) { return s.start(kind, h) },
+	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{}), counted: now}
+	c := actor.Config{
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
+		Start: func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
 		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
-	}, now)
+	}
+	if s.states.store != nil && kind.keeps() {
+		c.Keeper = e
+	}
+	e.act = actor.New(c, now)
 
 	sh := s.shard(id)
 	sh.mu.Lock()
@@ -174,6 +209,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "an earlier activation of "+id.Key()+" has not ended yet")
 	}
 	sh.entries[id] = e
+	sh.wheel.put(e, looks(kind.first(), s.cfg.Sweep))
 	backlog := sh.orphans[id]
 	delete(sh.orphans, id)
 	e.act.Adopt(backlog)
@@ -253,6 +289,9 @@ func (s *Silo) awaitTurns() {
 func (s *Silo) Close() { s.closing.Do(s.shut) }
 
 func (s *Silo) shut() {
+	s.mu.Lock()
+	s.shutting = true
+	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = s.Drain(ctx) // the error only says that it was in a hurry
@@ -278,11 +317,19 @@ func (s *Silo) each(f func(*entry)) {
 }
 
 // Started passes on that the instance stands.
-func (e *entry) Started(*actor.Activation) { e.observer.Started(e.lease) }
+func (e *entry) Started(*actor.Activation) {
+	if !e.waking.IsZero() {
+		e.woke()
+	}
+	e.observer.Started(e.lease)
+}
 
 // Ended takes the activation out of the table, tells the lease's observer, and sees to what waited in the mailbox.
 func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	s, id := e.silo, a.Identity()
+	if end.Failed && end.Told && abi.CodeOf(end.Err) == abi.ErrStateUnusable && s.states.store != nil {
+		e.giveUp() // before the lease ends and anybody can come for it
+	}
 	successor := end.Backlog.Len() > 0 && !s.draining.Load()
 
 	sh := s.shard(id)
@@ -290,6 +337,8 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	if sh.entries[id] == e {
 		delete(sh.entries, id)
 	}
+	e.ended = true
+	sh.wheel.remove(e)
 	if successor { // before the lease ends: whoever resolves next brings the successor, and must find this
 		sh.orphans[id] = end.Backlog
 	}
@@ -337,14 +386,18 @@ func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
 	}
 }
 
-// passivate passivates an activation that is idle, and counts it as leaving until it is gone.
-func (s *Silo) passivate(e *entry, reason string) bool {
+// send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all.
+func (s *Silo) send(e *entry, reason string, sleep bool) bool {
 	if !e.leaving.CompareAndSwap(false, true) {
 		return false
 	}
 	s.leaving.Add(1)
 	s.leavingBytes.Add(e.kind.Cost)
-	if e.act.Passivate(reason) {
+	lost := !sleep && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
+	if sleep && e.act.Hibernate(reason) || !sleep && e.act.Passivate(reason) {
+		if lost {
+			s.states.count[dropReplaced].Add(1)
+		}
 		return true
 	}
 	s.left(e)
@@ -360,17 +413,27 @@ func (s *Silo) left(e *entry) {
 }
 
 // PassivateIdle passivates every actor that is idle now, whenever it was last used, and returns when those and the ones that
-// were going already are gone, or ctx ends.
+// were going already are gone, or ctx ends. Those whose state stays are hibernated; one that cannot be just now is left as it is.
 func (s *Silo) PassivateIdle(ctx context.Context) error {
-	var going []*entry
+	type departure struct {
+		e      *entry
+		failed <-chan struct{}
+	}
+	var going []departure
+	now := time.Now()
 	s.each(func(e *entry) {
-		if s.passivate(e, "evicted") || e.act.Status().Closing {
-			going = append(going, e)
+		if e.kind.stays() && e.awake.Load() > now.UnixNano() {
+			return
+		}
+		failed := e.failing()
+		if s.send(e, "evicted", e.kind.stays() && e.canSleep(now)) || e.act.Status().Closing {
+			going = append(going, departure{e, failed})
 		}
 	})
-	for _, e := range going {
+	for _, d := range going {
 		select {
-		case <-e.gone:
+		case <-d.e.gone:
+		case <-d.failed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -65,7 +65,7 @@ func (s *Silo) mayStart(kind *Kind, id abi.Identity) error {
 }
 
 // start starts an instance of kind if nothing holds that back, and remembers what comes of it. It is an activation's Start.
-func (s *Silo) start(kind *Kind, h *actor.Host) (inst actor.Instance, err error) {
+func (s *Silo) start(kind *Kind, h *actor.Host, state []byte) (inst actor.Instance, err error) {
 	k, id := s.startsOf(kind.Desc.Name), h.Identity()
 	try, err := k.begin(kind, id, time.Now())
 	if err != nil {
@@ -77,14 +77,14 @@ func (s *Silo) start(kind *Kind, h *actor.Host) (inst actor.Instance, err error)
 			s.notStarted(k, kind, try, "it panicked, or ended its goroutine; the log says more")
 		}
 	}()
-	inst, err = kind.Start(h)
+	inst, err = kind.Start(h, state)
 	returned = true
 	switch {
 	case err == nil && inst != nil:
 		k.started(s.cfg.Log, kind, try, time.Now())
 	case err == nil:
 		s.notStarted(k, kind, try, "there was neither an instance nor an error")
-	case s.ctx.Err() != nil, actor.Untried(err):
+	case s.ctx.Err() != nil, actor.Untried(err), abi.CodeOf(err) == abi.ErrStateUnusable: // which says nothing of the kind
 		k.passed(kind, try, time.Now())
 	default:
 		s.notStarted(k, kind, try, err.Error())

@@ -33,16 +33,24 @@ func TestStorm(t *testing.T) {
 	all := []uint64{1, 2, rand.Uint64()}
 	t.Logf("seeds %d", all)
 	for _, seed := range all {
-		synctest.Test(t, func(t *testing.T) { storm(t, seed) })
+		synctest.Test(t, func(t *testing.T) { storm(t, seed, false) })
+		synctest.Test(t, func(t *testing.T) { storm(t, seed, true) })
 	}
 }
 
-func storm(t *testing.T, seed uint64) {
+// storm with sleepy has actors that are hibernated whenever they could be passivated, if the capture does not fail.
+func storm(t *testing.T, seed uint64, sleepy bool) {
 	const actors, clients, each = 20, 10, 60
 	n := newNode(t, func(c *Config, k *Kind) {
 		c.MaxActors = 16
 		k.Idle = 2 * time.Second
 		k.Limits.Turn = time.Second
+		if sleepy {
+			c.Sleepers = newStore()
+			k.Desc.State = abi.State{Keep: abi.KeepImage, Level: abi.LevelHibernating}
+			k.Hibernate, k.Quick = 100*time.Millisecond, seed%2 == 0
+			c.Sweep = 50 * time.Millisecond
+		}
 	})
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -59,6 +67,13 @@ func storm(t *testing.T, seed uint64) {
 		case 1:
 			return errors.New("no memory")
 		}
+		return nil
+	}
+	n.capture = func(*dormouse) error {
+		if draw(10) == 0 {
+			return errors.New("not now")
+		}
+		time.Sleep(time.Duration(draw(int(20 * time.Millisecond))))
 		return nil
 	}
 	memory := map[*actor.Host]*stormLast{} // one a activation
@@ -215,5 +230,6 @@ func storm(t *testing.T, seed uint64) {
 			text += fmt.Sprintf(" %s %d", abi.Code(c).String(), k)
 		}
 	}
-	t.Logf("seed %d: %d turns, %d evictions:%s", seed, n.kind.Counters.Turns.Load(), n.silo.Stats().Evictions, text)
+	t.Logf("seed %d: %d turns, %d evictions, %d wakes:%s", seed, n.kind.Counters.Turns.Load(), n.silo.Stats().Evictions,
+		n.kind.Counters.Wakes.Load(), text)
 }

@@ -27,6 +27,10 @@ type node struct {
 
 	kindErr error // guarded by mu
 
+	store   *store // nil: nothing is kept
+	capture func(d *dormouse) error
+	wake    func(state []byte) error
+
 	mu     sync.Mutex
 	events []string
 	turn   func(h *actor.Host, ev *abi.Event, out *abi.Output) error
@@ -52,7 +56,7 @@ func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 	if change != nil {
 		change(&cfg, n.kind)
 	}
-	n.kind.Start = func(h *actor.Host) (actor.Instance, error) {
+	n.kind.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
 		if err := n.start(); err != nil {
 			return nil, err
 		}
@@ -64,9 +68,16 @@ func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 		if n.live[id] > 1 {
 			t.Errorf("%d instances of %s at once", n.live[id], id)
 		}
-		return &instance{n: n, h: h}, nil
+		i := &instance{n: n, h: h}
+		if n.store == nil {
+			return i, nil
+		}
+		return n.dormouse(i, state)
 	}
 	n.silo = New(cfg)
+	if cfg.Sleepers != nil {
+		n.store = cfg.Sleepers.(*store)
+	}
 	self := cluster.Node{ID: "one", Authority: "127.0.0.1:7701"}
 	n.sys = cluster.NewSystem(cluster.SystemConfig{})
 	var err error

@@ -44,7 +44,8 @@
 // then change.
 //
 // A panic, like os.Exit or a turn that outlasts its time, ends the instance: the state is lost, the caller gets the error
-// trap, and the next message finds a new actor. State lives as long as the activation.
+// trap, and the next message finds a new actor. State lives as long as the activation, which ends when nobody has used the
+// actor for a while, unless its kind says otherwise ([Definition.Hibernates]).
 //
 // # Messages
 //

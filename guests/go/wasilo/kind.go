@@ -38,6 +38,15 @@ func (d *Definition) Doc(text string) *Definition {
 	return d
 }
 
+// Hibernates says that idleness costs an actor of the kind no state, and returns d: the node keeps the memory of one that it
+// passivates, and the next message finds the actor as it was, as if it had been there all the time. No hook runs for that, neither
+// Passivate nor Activate. What ends the actor otherwise still does, with its state: a panic, the loss of its node, and so far another
+// version of the module, or the node's leaving.
+func (d *Definition) Hibernates() *Definition {
+	d.desc.State = abi.State{Keep: abi.KeepImage, Level: abi.LevelHibernating}
+	return d
+}
+
 // Describe returns what the module says of this kind to a host.
 func (d *Definition) Describe() abi.KindDescription { return d.desc }
 
@@ -53,7 +62,8 @@ type builder[T any] struct{ *Definition }
 type Activator interface{ Activate(ctx *Context) error }
 
 // Passivator is implemented by states that want a last turn before the instance goes; [Context.Reason] says why it goes.
-// It is no place to save anything: a node that crashes gives no last turn.
+// It is no place to save anything: a node that crashes gives no last turn, and neither does one that hibernates the actor
+// (see [Definition.Hibernates]).
 type Passivator interface{ Passivate(ctx *Context) error }
 
 // Kind defines a kind of actor from its name and handlers. The state of each actor is a T of its own, zero at

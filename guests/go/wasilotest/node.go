@@ -89,7 +89,7 @@ func (n *Node) Now() time.Time { return n.now }
 func (n *Node) Logs() []string { return slices.Clone(n.logs) }
 
 // Active reports whether the actor is active.
-func (n *Node) Active(id abi.Identity) bool { return n.actors[id] != nil }
+func (n *Node) Active(id abi.Identity) bool { return n.actors[id] != nil && !n.actors[id].asleep }
 
 // Run lets everything happen that needs no time to pass.
 func (n *Node) Run() {
@@ -112,7 +112,7 @@ func (n *Node) Passivate(id abi.Identity, reason string) {
 	n.t.Helper()
 	n.Run()
 	a := n.actors[id]
-	if a == nil {
+	if a == nil || a.asleep {
 		return
 	}
 	if a.busy {
@@ -123,6 +123,25 @@ func (n *Node) Passivate(id abi.Identity, reason string) {
 		n.Run()
 	}
 	n.drop(a, abi.NewError(abi.ErrTrap, "the actor ended ("+reason+") before it gave its deferred reply"))
+}
+
+// Hibernate puts the actor to sleep as a node does when nobody uses it: no hook runs, and its next message finds it as it was. It
+// fails the test if the actor's kind does not hibernate, or if it is in a turn, owes a reply, waits for one or has a timer: then no node
+// would do so.
+func (n *Node) Hibernate(id abi.Identity) {
+	n.t.Helper()
+	n.Run()
+	a := n.actors[id]
+	switch {
+	case a == nil:
+	case n.kinds[id.Kind()].Describe().State != abi.State{Keep: abi.KeepImage, Level: abi.LevelHibernating}:
+		n.t.Fatalf("wasilotest: kind %s does not hibernate", id.Kind())
+	case a.busy || len(a.deferred)+len(a.calls)+len(a.timers) > 0:
+		n.t.Fatalf("wasilotest: %s is not idle: it is in a turn, owes %d replies, waits for %d, has %d timers", id, len(a.deferred),
+			len(a.calls), len(a.timers))
+	default:
+		a.asleep = true
+	}
 }
 
 // Crash ends the activation without a last turn.

@@ -48,6 +48,7 @@ type activation struct {
 	inst     *wasilo.Instance
 	host     *host
 	told     bool
+	asleep   bool
 	busy     bool // in a turn, or waiting within one
 	gone     bool
 	token    uint64
@@ -112,7 +113,7 @@ func (n *Node) send(m *message) {
 		refuse(abi.ErrUnknownMethod, "kind "+m.to.Kind()+" has no method "+m.method)
 		return
 	}
-	if m.flags&(abi.OnlyIfActive|abi.MustExist) != 0 && n.actors[m.to] == nil {
+	if m.flags&(abi.OnlyIfActive|abi.MustExist) != 0 && !n.Active(m.to) && (n.actors[m.to] == nil || m.flags&abi.OnlyIfActive != 0) {
 		refuse(abi.ErrNotActive, m.to.Key()+" is not active")
 		return
 	}
@@ -179,6 +180,10 @@ func (n *Node) handle(m *message) {
 		a.host = &host{n: n, a: a}
 		a.inst = wasilo.NewInstance(a.host, n.kinds[m.to.Kind()])
 		n.actors[m.to] = a
+	}
+	if a.asleep {
+		n.epoch++
+		a.asleep, a.told, a.epoch, a.reason = false, false, abi.Epoch{Index: n.epoch}, "wake"
 	}
 	if m.tag == abi.EventTimer {
 		t := a.timers[m.name]

@@ -84,4 +84,4 @@ var Kind = wasilo.Kind("bank",
 	wasilo.Method("withdraw", (*Account).Withdraw, "Takes `amount` out and answers the balance."),
 	wasilo.Method("transfer", (*Account).Transfer, "Moves `amount` to the account `to` and answers the balance here."),
 	wasilo.ReadOnly("balance", (*Account).Balance, "Answers the balance."),
-).Doc("Accounts, and transfers between them that never create money.")
+).Doc("Accounts, and transfers between them that never create money.").Hibernates()

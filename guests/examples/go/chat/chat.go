@@ -83,4 +83,4 @@ var Kind = wasilo.Kind("chat",
 	wasilo.Method("join", (*Room).Join, "Makes `member` a member."),
 	wasilo.Method("post", (*Room).Post, "Adds the message `text` of the member `from`."),
 	wasilo.ReadOnly("history", (*Room).History, "Answers the last 100 messages, the oldest first."),
-).Doc("Chat rooms that remember what was said.")
+).Doc("Chat rooms that remember what was said.").Hibernates()

@@ -2,6 +2,8 @@
 //
 // It is also the answer to a question that is awkward elsewhere, where to keep one number that many clients change at
 // once: no lock, no transaction, no row, since one actor takes one message at a time.
+//
+// Like the other examples it hibernates: a counter that nobody asks for costs the node next to nothing, and counts on from where it was.
 package counter
 
 import "github.com/wasilo/wasilo/guests/go/wasilo"
@@ -32,4 +34,4 @@ func (c *Counter) Get(*wasilo.Context, wasilo.None) (Value, error) { return Valu
 var Kind = wasilo.Kind("counter",
 	wasilo.Method("add", (*Counter).Add, "Adds `by` and answers the new value."),
 	wasilo.ReadOnly("get", (*Counter).Get, "Answers the value."),
-).Doc("Counts, one number a name.")
+).Doc("Counts, one number a name.").Hibernates()

@@ -2,7 +2,7 @@
 // before doing something on NAME's behalf, a user, an API key, an address.
 //
 // It shows that an actor which does nothing costs nothing: no timer refills the bucket. Its whole state is one point in
-// time, and a bucket nobody has asked for a while is full, so it does not even matter that the node forgets it then.
+// time, and a bucket nobody has asked for a while is full, so it does not even matter if the node forgets it then.
 package ratelimit
 
 import (
@@ -62,4 +62,4 @@ func (b *Bucket) Take(ctx *wasilo.Context, in Take) (Taken, error) {
 // Kind is the kind "ratelimit".
 var Kind = wasilo.Kind("ratelimit",
 	wasilo.Method("take", (*Bucket).Take, "Takes `n` tokens if they are there, none otherwise."),
-).Doc("Token buckets: ten tokens, refilled by one a second.")
+).Doc("Token buckets: ten tokens, refilled by one a second.").Hibernates()

@@ -1,0 +1,601 @@
+package silo
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/actor"
+)
+
+// store keeps sleepers in a map.
+type store struct {
+	mu      sync.Mutex
+	all     map[abi.Identity]Sleeper
+	full    error
+	damaged map[abi.Identity]bool
+	putting func(z *Sleeper) // before each Put
+}
+
+func newStore() *store {
+	return &store{all: map[abi.Identity]Sleeper{}, damaged: map[abi.Identity]bool{}}
+}
+
+func (s *store) Put(p uint16, z *Sleeper) error {
+	if p != cluster.PartitionOf(z.Identity) {
+		return errors.New("the wrong partition")
+	}
+	if s.putting != nil {
+		s.putting(z)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full != nil {
+		return s.full
+	}
+	kept := *z
+	kept.State, kept.Slept = slices.Clone(z.State), z.Slept.Truncate(time.Second)
+	s.all[z.Identity] = kept
+	return nil
+}
+
+func (s *store) Take(p uint16, id abi.Identity) (Sleeper, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	z, ok := s.all[id]
+	delete(s.all, id)
+	if ok && s.damaged[id] {
+		delete(s.damaged, id)
+		return Sleeper{}, false, errors.New("the checksum is wrong")
+	}
+	return z, ok, nil
+}
+
+func (s *store) Has(p uint16, id abi.Identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.all[id]
+	return ok
+}
+
+func (s *store) DropKind(kind string, which func(SleepInfo) bool) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, z := range s.all {
+		if id.Kind() == kind && (which == nil || which(z.info())) {
+			delete(s.all, id)
+			n++
+		}
+	}
+	return n
+}
+
+func (z *Sleeper) info() SleepInfo {
+	return SleepInfo{Identity: z.Identity, Epoch: z.Epoch, Uses: z.Uses, Slept: z.Slept, Size: len(z.State)}
+}
+
+func (s *store) List(kind, after string, limit int) (page []SleepInfo, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, z := range s.all {
+		if (kind == "" || id.Kind() == kind) && id.Key() > after {
+			page = append(page, z.info())
+		}
+	}
+	slices.SortFunc(page, func(a, b SleepInfo) int { return strings.Compare(a.Identity.Key(), b.Identity.Key()) })
+	if more = len(page) > limit; more {
+		page = page[:limit]
+	}
+	return page, more
+}
+
+func (s *store) Stats() SleepStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SleepStats{Sleepers: len(s.all), Bytes: int64(100 * len(s.all))}
+}
+
+func (s *store) len() int { return s.Stats().Sleepers }
+
+// dormouse is an instance that counts its turns, and can be captured.
+type dormouse struct {
+	*instance
+	rested int
+	weight int64
+}
+
+func (n *node) dormouse(i *instance, state []byte) (actor.Instance, error) {
+	if state != nil {
+		if n.wake != nil {
+			if err := n.wake(state); err != nil {
+				n.live[i.h.Identity().ID()]--
+				return nil, err
+			}
+		}
+		i.turns = int(binary.BigEndian.Uint64(state))
+	}
+	return &dormouse{instance: i, weight: 1000}, nil
+}
+
+func (d *dormouse) Rest()         { d.rested++ }
+func (d *dormouse) Weight() int64 { return d.weight }
+func (d *dormouse) Capture(dst []byte) ([]byte, error) {
+	d.n.mu.Lock()
+	capture := d.n.capture
+	d.n.mu.Unlock()
+	if capture != nil {
+		if err := capture(d); err != nil {
+			return dst, err
+		}
+	}
+	return binary.BigEndian.AppendUint64(dst, uint64(d.turns)), nil
+}
+
+// Turn answers how many turns there were.
+func (d *dormouse) Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error {
+	if err := d.instance.Turn(ev, deadline, out); err != nil || out.Kind != abi.OutReply || ev.Method == "raw" {
+		return err
+	}
+	out.Payload = fmt.Append(nil, d.turns)
+	if ev.Self != nil {
+		out.Payload = fmt.Append(nil, d.turns, " ", ev.Self.Reason)
+	}
+	return nil
+}
+
+// sleepyNode is a node whose actors sleep after 30 s.
+func sleepyNode(t *testing.T, change func(*Config, *Kind)) *node {
+	return newNode(t, func(c *Config, k *Kind) {
+		c.Sleepers = newStore()
+		k.Desc.State = abi.State{Keep: abi.KeepImage, Level: abi.LevelHibernating}
+		k.Hibernate = 30 * time.Second
+		if change != nil {
+			change(c, k)
+		}
+	})
+}
+
+func (n *node) want(name, reply string) {
+	n.t.Helper()
+	if got := n.must(name, "m", ""); got != reply {
+		n.t.Errorf("%s answers %q, want %q", name, got, reply)
+	}
+}
+
+func TestHotWarmHibernatedAndBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		woken := 0
+		n := sleepyNode(t, func(c *Config, k *Kind) { c.Woken = func(string, time.Duration) { woken++ } })
+		n.want("a", "1 call")
+		time.Sleep(4 * time.Second)
+		st := func() actor.Status { return n.silo.shard(id("a")).entries[id("a")].act.Status() }
+		synctest.Wait()
+		if st().Warm {
+			t.Error("warm after 4 s")
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if !st().Warm {
+			t.Error("not warm after 7 s")
+		}
+		n.want("a", "2")
+		if st().Warm {
+			t.Error("warm after a turn")
+		}
+		time.Sleep(28 * time.Second)
+		if n.store.len() != 0 {
+			t.Error("asleep too early")
+		}
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if s := n.silo.Stats(); s.Activations != 0 || s.Sleepers != 1 || n.ext.Runtime().Leases() != 0 {
+			t.Errorf("%+v, %d leases", s, n.ext.Runtime().Leases())
+		}
+		time.Sleep(24 * time.Hour) // what hibernates outlives its kind's idle time
+		n.want("a", "3 wake")
+		if n.store.len() != 0 || woken != 1 || len(n.passivated()) != 0 {
+			t.Errorf("%d asleep, %d wakes, %q", n.store.len(), woken, n.passivated())
+		}
+		if c := n.kind.Counters; c.Hibernations.Load() != 1 || c.Wakes.Load() != 1 {
+			t.Errorf("%d, %d", c.Hibernations.Load(), c.Wakes.Load())
+		}
+	})
+}
+
+// Never is only until passivation: that hibernates what is to stay.
+func TestWithoutATimeOfItsOwnItSleepsAtPassivation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, func(c *Config, k *Kind) { k.Hibernate = 0 })
+		n.want("a", "1 call")
+		time.Sleep(55 * time.Second)
+		if n.store.len() != 0 {
+			t.Error("asleep too early")
+		}
+		time.Sleep(10 * time.Second)
+		n.want("a", "2 wake")
+	})
+}
+
+// However actors come and go under their callers, no turn is forgotten.
+func TestNothingIsForgotten(t *testing.T) {
+	for _, quick := range []bool{false, true} {
+		n := sleepyNode(t, func(c *Config, k *Kind) { k.Quick = quick; c.MaxActors = 3 })
+		const callers, each, actors = 4, 100, 5
+		over := make(chan struct{})
+		var operator, wg sync.WaitGroup
+		operator.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					n.silo.PassivateIdle(t.Context())
+				}
+			}
+		})
+		for c := range callers {
+			wg.Go(func() {
+				for i := range each {
+					for { // a full silo may have nobody who has been idle for long enough
+						_, err := n.call(numbered("a", (c+i)%actors), "m", "")
+						if err == nil {
+							break
+						} else if abi.CodeOf(err) != abi.ErrOverloaded {
+							t.Fatal(err)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+		close(over)
+		operator.Wait()
+		if err := n.silo.PassivateIdle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range actors {
+			if err := n.silo.PassivateIdle(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n.want(numbered("a", i), fmt.Sprint(callers*each/actors+1, " wake"))
+		}
+		t.Logf("%d wakes", n.kind.Counters.Wakes.Load())
+	}
+}
+
+// An actor whose state cannot be kept stays as it is, is left alone for a while, and tried again.
+func TestAFailedHibernationIsTriedAgainLater(t *testing.T) {
+	for name, fail := range map[string]func(n *node, err error){
+		"capture": func(n *node, err error) { n.mu.Lock(); n.capture = func(*dormouse) error { return err }; n.mu.Unlock() },
+		"store":   func(n *node, err error) { n.store.mu.Lock(); n.store.full = err; n.store.mu.Unlock() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := sleepyNode(t, func(c *Config, k *Kind) { c.MaxActors = 1 })
+				fail(n, errors.New("not now"))
+				n.want("a", "1 call")
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				if c := n.kind.Counters.CaptureFailures.Load(); c < 3 || c > 12 {
+					t.Errorf("%d tries in ten minutes", c)
+				}
+				if _, err := n.call("b", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded {
+					t.Errorf("it had to go: %v", err)
+				}
+				n.silo.PassivateIdle(t.Context())
+				n.want("a", "2")
+				fail(n, nil)
+				time.Sleep(15 * time.Minute)
+				synctest.Wait()
+				if n.store.len() != 1 {
+					t.Error("it is still awake")
+				}
+				n.want("a", "3 wake")
+			})
+		})
+	}
+}
+
+// What is of no use is given up once a caller knows, and not before.
+func TestALostStateIsTold(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(n *node)
+		words string
+	}{
+		"damaged in the store": {func(n *node) { n.store.damaged[id("a")] = true }, "checksum"},
+		"not the engine's": {func(n *node) {
+			n.wake = func([]byte) error { return abi.NewError(abi.ErrStateUnusable, "it is of another template") }
+		}, "template"},
+		"cut": {func(n *node) {
+			z := n.store.all[id("a")]
+			z.State = z.State[:3]
+			n.store.all[id("a")] = z
+		}, "damaged"},
+	}
+	for name, tt := range tests {
+		for _, quick := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, quick), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n := sleepyNode(t, func(c *Config, k *Kind) { k.Quick = quick })
+					n.want("a", "1 call")
+					n.silo.PassivateIdle(t.Context())
+					tt.spoil(n)
+					env := n.env("a", "m", "")
+					env.Flags = abi.OneWay
+					for range 2 { // nobody hears of these
+						if err := n.api.Post(env, nil); err != nil {
+							t.Fatal(err)
+						}
+						synctest.Wait()
+						if n.store.len() != 1 {
+							t.Fatal("it is gone, and nobody was told")
+						}
+					}
+					_, err := n.call("a", "m", "")
+					if abi.CodeOf(err) != abi.ErrStateUnusable || !strings.Contains(err.Error(), tt.words) {
+						t.Errorf("%v", err)
+					}
+					synctest.Wait()
+					n.want("a", "1 call")
+					if d := n.silo.Stats().Dropped["unusable"]; d != 1 {
+						t.Errorf("%d dropped", d)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A wake that fails for other reasons costs nothing.
+func TestAFailedWakeKeepsTheState(t *testing.T) {
+	n := sleepyNode(t, nil)
+	n.want("a", "1 call")
+	n.silo.PassivateIdle(t.Context())
+	n.wake = func([]byte) error { return abi.NewError(abi.ErrOverloaded, "no slot") }
+	if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded {
+		t.Errorf("%v", err)
+	}
+	n.wake = nil
+	n.want("a", "2 wake")
+}
+
+// Whoever loses an actor, if only for a moment, begins anew: others may have gone on with it.
+func TestWhatWasLostDoesNotWake(t *testing.T) {
+	other := cluster.Node{ID: "two", Authority: "127.0.0.1:7702"}
+	self := cluster.Node{ID: "one", Authority: "127.0.0.1:7701"}
+	for name, lose := range map[string]func(t *testing.T, n *node) (lost func(abi.Identity) bool){
+		"stood still": func(t *testing.T, n *node) func(abi.Identity) bool {
+			n.ext.Runtime().HandleLapse()
+			return func(abi.Identity) bool { return true }
+		},
+		"another node came and went": func(t *testing.T, n *node) func(abi.Identity) bool {
+			both, err := cluster.NewTopology(self, other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			alone, _ := cluster.NewTopology(self)
+			n.ext.Runtime().HandleTopologyChanged(both)
+			if err := n.ext.Runtime().SetPeerKinds("two", []cluster.Kind{{Name: "k"}}); err != nil {
+				t.Fatal(err)
+			}
+			view := n.ext.Runtime().View()
+			n.ext.Runtime().HandleTopologyChanged(alone)
+			return func(id abi.Identity) bool { owner, _ := view.OwnerOf(id); return owner.ID == "two" }
+		},
+		"the kind was gone": func(t *testing.T, n *node) func(abi.Identity) bool {
+			n.ext.Runtime().SetKinds(nil)
+			n.ext.Runtime().SetKinds([]cluster.Kind{{Name: "k"}})
+			return func(abi.Identity) bool { return true }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := sleepyNode(t, nil)
+				for i := range 20 {
+					n.want(numbered("a", i), "1 call")
+				}
+				n.silo.PassivateIdle(t.Context())
+				before := n.store.len()
+				lost := lose(t, n)
+				synctest.Wait()
+				left, dropped := n.store.len(), n.silo.Stats().Dropped["lost"]
+				for i := range 20 {
+					want := "2 wake"
+					if lost(id(numbered("a", i))) {
+						want = "1 call"
+						left++
+					}
+					n.want(numbered("a", i), want)
+				}
+				if before != 20 || left != 20 || dropped == 0 {
+					t.Errorf("%d slept, %d slept on or were lost, %d dropped", before, left, dropped)
+				}
+			})
+		})
+	}
+}
+
+// A state that comes into the store after its actor was lost, and before it is this node's again, counts for nothing. Nor does the
+// actor begin from nothing where it is not at home.
+func TestALateStateCountsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		n.want("a", "1 call")
+		lost := false
+		n.store.putting = func(z *Sleeper) {
+			if !lost {
+				lost = true
+				n.silo.states.lose(cluster.Loss{Epoch: z.Epoch})
+			}
+		}
+		n.silo.PassivateIdle(t.Context())
+		synctest.Wait()
+		if n.store.len() != 1 {
+			t.Fatalf("%d asleep: the drop was to come first", n.store.len())
+		}
+		n.want("a", "1 call")
+
+		e := n.silo.shard(id("a")).entries[id("a")]
+		n.silo.states.lose(cluster.Loss{Epoch: e.lease.Epoch})
+		if _, err := e.Take(); abi.CodeOf(err) != abi.ErrOwnershipChanged {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Another version of a module cannot read what the one before left. That is said, once for all, and what is active goes on.
+func TestAnotherVersionGivesUpWhatSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		for _, a := range []string{"asleep", "missed", "active"} {
+			n.want(a, "1 call")
+		}
+		time.Sleep(5 * time.Second)
+		n.want("active", "2")
+		time.Sleep(27 * time.Second) // the others sleep
+		synctest.Wait()
+		missed, _, _ := n.store.Take(0, id("missed"))
+		if missed.State == nil || n.store.len() != 1 {
+			t.Fatalf("%d asleep", n.store.len())
+		}
+		next := *n.kind
+		next.Version = "v2"
+		n.mu.Lock()
+		n.kind = &next
+		n.mu.Unlock()
+		n.silo.Replaced("k")
+		synctest.Wait()
+		if n.store.len() != 0 || n.silo.Stats().Dropped["replaced"] != 1 {
+			t.Errorf("%d asleep, %v", n.store.len(), n.silo.Stats().Dropped)
+		}
+		n.want("active", "3")
+		n.want("asleep", "1 call")
+		if err := n.store.Put(cluster.PartitionOf(id("missed")), &missed); err != nil {
+			t.Fatal(err)
+		}
+		n.want("missed", "1 call")
+		time.Sleep(45 * time.Second)
+		n.want("active", "4") // it can only end, so it has its idle time for that
+		time.Sleep(62 * time.Second)
+		synctest.Wait()
+		if got := n.passivated(); !slices.Equal(got, []string{"active idle"}) || n.silo.Stats().Dropped["replaced"] != 3 {
+			t.Errorf("passivated %q, %v", got, n.silo.Stats().Dropped)
+		}
+		n.want("active", "1 call")
+	})
+}
+
+// Volatile actors sleep where room is needed, rather than end; but not for longer than they would have been active.
+func TestVolatileOnesSleepUnderPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, func(c *Config, k *Kind) {
+			c.MaxActors = 1
+			k.Desc.State.Level = abi.LevelVolatile
+		})
+		n.want("a", "1 call")
+		time.Sleep(40 * time.Second)
+		if n.store.len() != 0 {
+			t.Error("asleep without need")
+		}
+		n.want("b", "1 call")
+		synctest.Wait()
+		if n.store.len() != 1 {
+			t.Errorf("%d asleep", n.store.len())
+		}
+		time.Sleep(19 * time.Second)
+		n.want("a", "2 wake") // within a minute from its last use, at the cost of b
+		synctest.Wait()
+		time.Sleep(42 * time.Second)
+		n.want("b", "1 call") // more than a minute from its last
+		time.Sleep(time.Second)
+		n.silo.PassivateIdle(t.Context())
+		n.want("b", "1 call") // volatile state ends when somebody says so
+	})
+}
+
+func TestSleepersOfVolatileKindsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pressure atomic.Int64 // percent
+		n := sleepyNode(t, func(c *Config, k *Kind) {
+			c.Pressure = func() float64 { return float64(pressure.Load()) / 100 }
+			k.Desc.State.Level = abi.LevelVolatile
+		})
+		for i := range 10 {
+			n.want(numbered("a", i), "1 call")
+		}
+		pressure.Store(100)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if n.store.len() != 10 {
+			t.Errorf("%d asleep", n.store.len())
+		}
+		pressure.Store(0)
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if n.store.len() != 0 {
+			t.Errorf("%d asleep", n.store.len())
+		}
+	})
+}
+
+// Pressure takes those first that are of the least worth: used seldom, long ago, and large.
+func TestPressureTakesTheLeastWorthFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pressure atomic.Int64 // percent
+		n := sleepyNode(t, func(c *Config, k *Kind) {
+			c.Pressure = func() float64 { return float64(pressure.Load()) / 100 }
+			k.Hibernate = time.Minute
+		})
+		for range 100 {
+			n.must("often", "m", "")
+		}
+		n.must("seldom", "m", "")
+		time.Sleep(10 * time.Second)
+		n.must("lately", "m", "")
+		time.Sleep(1500 * time.Millisecond) // between two looks
+		pressure.Store(99)
+		order := ""
+		for range 10 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			for _, a := range []string{"often", "seldom", "lately"} {
+				if n.store.Has(0, id(a)) && !strings.Contains(order, a) {
+					order += a + " "
+				}
+			}
+		}
+		if order != "seldom lately often " {
+			t.Errorf("they went %s", order)
+		}
+	})
+}
+
+func TestMustExistWakesASleeper(t *testing.T) {
+	n := sleepyNode(t, nil)
+	flagged := func(name string, f abi.Flags) (string, error) {
+		env := n.env(name, "m", "")
+		env.Flags = f
+		b, err := n.api.Send(t.Context(), env)
+		return string(b), err
+	}
+	if _, err := flagged("a", abi.MustExist); abi.CodeOf(err) != abi.ErrNotActive {
+		t.Errorf("%v", err)
+	}
+	n.want("a", "1 call")
+	n.silo.PassivateIdle(t.Context())
+	if _, err := flagged("a", abi.OnlyIfActive); abi.CodeOf(err) != abi.ErrNotActive {
+		t.Errorf("%v", err)
+	}
+	if got, err := flagged("a", abi.MustExist); err != nil || got != "2 wake" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
