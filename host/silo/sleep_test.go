@@ -71,7 +71,7 @@ func (s *store) DropKind(kind string, which func(SleepInfo) bool) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, z := range s.all {
-		if id.Kind() == kind && (which == nil || which(z.info())) {
+		if id.Kind() == kind && (which == nil || which(infoOf(&z))) {
 			delete(s.all, id)
 			n++
 		}
@@ -79,7 +79,7 @@ func (s *store) DropKind(kind string, which func(SleepInfo) bool) (n int) {
 	return n
 }
 
-func (z *Sleeper) info() SleepInfo {
+func infoOf(z *Sleeper) SleepInfo {
 	return SleepInfo{Identity: z.Identity, Epoch: z.Epoch, Uses: z.Uses, Slept: z.Slept, Size: len(z.State)}
 }
 
@@ -88,7 +88,7 @@ func (s *store) List(kind, after string, limit int) (page []SleepInfo, more bool
 	defer s.mu.Unlock()
 	for id, z := range s.all {
 		if (kind == "" || id.Kind() == kind) && id.Key() > after {
-			page = append(page, z.info())
+			page = append(page, infoOf(&z))
 		}
 	}
 	slices.SortFunc(page, func(a, b SleepInfo) int { return strings.Compare(a.Identity.Key(), b.Identity.Key()) })
