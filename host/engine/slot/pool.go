@@ -3,6 +3,7 @@ package slot
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/bits"
 	"sync"
 )
@@ -118,7 +119,7 @@ func (p *Pool) Get(limit uint64) (*Slot, error) {
 	if limit < uint64(len(p.image)) {
 		return nil, fmt.Errorf("slot: a limit of %d bytes, an image of %d: %w", limit, len(p.image), ErrLimit)
 	}
-	s := &Slot{pool: p, limit: min(limit, maxMemory) / wasmPage * wasmPage}
+	s := &Slot{pool: p, limit: min(limit, maxMemory, math.MaxInt) / wasmPage * wasmPage}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -60,8 +60,8 @@ func TestManySlotsTakeFewMappings(t *testing.T) {
 	slots := make([]*Slot, n)
 	for i := range slots {
 		slots[i] = get(t, p, maxMemory)
-		slots[i].Bytes()[5*Page] = byte(i)
-		slots[i].Bytes()[5*Page+1] = byte(i >> 8)
+		slots[i].Bytes()[5*Page] = byte(i + 1)
+		slots[i].Bytes()[5*Page+1] = byte((i + 1) >> 8)
 	}
 	st, now := p.Stats(), entries(t, "wasilo-image")-before
 	if most := n/maxReplicas + 10; st.Live != n || st.Mappings > most || now > st.Mappings {
@@ -72,7 +72,7 @@ func TestManySlotsTakeFewMappings(t *testing.T) {
 	}
 	model := bytes.Clone(tiny)
 	for i, s := range slots {
-		model[5*Page], model[5*Page+1] = byte(i), byte(i>>8)
+		model[5*Page], model[5*Page+1] = byte(i+1), byte((i+1)>>8)
 		if !bytes.Equal(s.Bytes(), model) {
 			t.Fatalf("slot %d has another's bytes", i)
 		}
@@ -128,7 +128,7 @@ func TestReplicasStayWithinTheirBytes(t *testing.T) {
 // TestFileIsSealed: nothing can change the image, not even this process.
 func TestFileIsSealed(t *testing.T) {
 	p := newPool(t, tiny, Options{ReplicaBytes: 2 * wasmPage})
-	for i := range 2 {
+	for range 2 {
 		seals, err := unix.FcntlInt(uintptr(p.maps.fd), unix.F_GET_SEALS, 0)
 		if want := unix.F_SEAL_SHRINK | unix.F_SEAL_GROW; err != nil || seals&want != want {
 			t.Errorf("seals %x, %v", seals, err)
@@ -138,7 +138,6 @@ func TestFileIsSealed(t *testing.T) {
 		}
 		defer get(t, p, maxMemory).Release()
 		defer get(t, p, maxMemory).Release()
-		_ = i
 	}
 	if _, err := unix.Pwrite(p.maps.fd, []byte{1}, 0); err != unix.EPERM {
 		t.Error("the image was written to:", err)
