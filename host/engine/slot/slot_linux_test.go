@@ -1,3 +1,5 @@
+//go:build !portable
+
 package slot
 
 import (
@@ -414,4 +416,96 @@ func TestRefused(t *testing.T) {
 		s.Release()
 	}
 	s.Release()
+}
+
+// TestEntriesOfPagemap: what counts as private, swap included, which a test cannot bring about.
+func TestEntriesOfPagemap(t *testing.T) {
+	for entry, want := range map[uint64]bool{
+		0:                        false,
+		1 << 63:                  true,  // present
+		1 << 62:                  true,  // swapped out
+		1<<63 | 1<<61:            false, // a page of the file
+		1<<62 | 1<<61:            false, // the same, on its way to another place
+		1<<63 | 1<<55 | 1<<56:    true,  // other bits tell nothing
+		1<<61 | 1<<55:            false,
+		1<<62 | 1<<55 | 0x123456: true,
+	} {
+		if private(entry) != want {
+			t.Errorf("%x: %v", entry, !want)
+		}
+	}
+}
+
+// TestManyRuns: more runs of written pages than the kernel returns at once, and more pages than are read at once.
+func TestManyRuns(t *testing.T) {
+	for _, name := range []string{"default", "pagemap"} {
+		opt := modes[name]
+		opt.KeepDirty = 1 << 20
+		p := newPool(t, goLike, opt)
+		for range 2 {
+			s := get(t, p, maxMemory)
+			check(t, s, goLike, goLike)
+			model := append(bytes.Clone(goLike), make([]byte, 40*wasmPage)...)
+			for i := range len(goLike) / Page {
+				if i%2 == 0 || i > 900 {
+					s.Bytes()[i*Page+i]++
+					model[i*Page+i]++
+				}
+			}
+			check(t, s, goLike, model[:len(goLike)])
+			s.Release()
+			if st := p.Stats(); st.Idle != 1 {
+				t.Errorf("%+v", st)
+			}
+			s = get(t, p, maxMemory)
+			check(t, s, goLike, goLike)
+			copy(s.Bytes(), model)
+			s.Grow(uint64(len(model)))
+			for i := len(goLike); i < len(model); i += 3 * Page {
+				s.Bytes()[i]++
+				model[i]++
+			}
+			check(t, s, goLike, model)
+			s.Release()
+		}
+	}
+}
+
+// TestMappedAnew: where pages cannot be taken away, a new mapping takes their place, and becomes one with its neighbours.
+func TestMappedAnew(t *testing.T) {
+	before := entries(t, "wasilo-image")
+	p := newPool(t, tiny, modes["remap"])
+	var slots []*Slot
+	for range 100 {
+		s := get(t, p, maxMemory)
+		touch(s.Bytes(), 1)
+		slots = append(slots, s)
+	}
+	for i, s := range slots {
+		if i%2 == 0 {
+			s.Discard()
+		}
+	}
+	if now := entries(t, "wasilo-image") - before; now > p.Stats().Mappings {
+		t.Errorf("%d mappings, %+v", now, p.Stats())
+	}
+	for i, s := range slots {
+		if i%2 == 0 {
+			s = get(t, p, maxMemory)
+			check(t, s, tiny, tiny)
+		}
+		s.Release()
+	}
+}
+
+// TestUnseenPagesAreNotKept: without the kernel's help, pages of a large image that were written but not changed would
+// add up in idle slots.
+func TestUnseenPagesAreNotKept(t *testing.T) {
+	for _, name := range []string{"tiny", "big"} {
+		p := newPool(t, images[name], modes["compare"])
+		get(t, p, maxMemory).Release()
+		if st := p.Stats(); st.Idle == 1 != (name == "tiny") {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
 }
