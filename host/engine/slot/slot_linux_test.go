@@ -107,7 +107,12 @@ func TestReplicasStayWithinTheirBytes(t *testing.T) {
 		}
 		return st.Blocks * 512
 	}
-	data := int64(len(image)) - int64(p.zero.count())*Page
+	data := int64(len(image))
+	for i := range len(image) / Page {
+		if p.zero.has(i) {
+			data -= Page
+		}
+	}
 	if used() != data {
 		t.Errorf("%d bytes for one replica, want %d: holes are to cost nothing", used(), data)
 	}
