@@ -38,6 +38,7 @@ type Limits struct {
 	Turn       time.Duration // one turn, its waiting included: abi.DefaultTurn
 	Request    time.Duration // a request that names no time: abi.DefaultRequest
 	Idle       time.Duration // without a message, then passivated: abi.DefaultIdle
+	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
 	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
 	MaxActors  int           // activations on the node: 100,000
 	MaxBytes   int64         // bytes that activations may take together, estimated: half of what the machine or its cgroup has
@@ -49,7 +50,12 @@ type KindLimits struct {
 	Turn    time.Duration
 	Idle    time.Duration
 	Memory  uint64
+
+	Hibernate time.Duration
 }
+
+// Never is a time that does not come.
+const Never time.Duration = -1
 
 // NativeKind is a kind whose actors are Go code of this process: trusted, and not sandboxed.
 type NativeKind struct {
@@ -60,6 +66,7 @@ type NativeKind struct {
 
 const (
 	defaultMaxActors = 100_000
+	defaultHibernate = 30 * time.Second
 	minTurn          = time.Millisecond
 	minMemory        = 64 << 10
 )
@@ -93,8 +100,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	l.MaxMessage, l.Mailbox = or(l.MaxMessage, abi.DefaultMaxMessage), or(l.Mailbox, abi.DefaultMailbox)
 	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
+	l.Hibernate = or(l.Hibernate, defaultHibernate)
 	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
 	l.MaxBytes = or(l.MaxBytes, int64(machineMemory()/2))
+	if l.Hibernate < 0 && l.Hibernate != Never {
+		bad("limits.hibernate must not be negative")
+	}
 	if l.MaxMessage > 1<<30 {
 		bad("limits.max_message must be at most 1GiB")
 	}
@@ -114,6 +125,9 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		if k.Mailbox < 0 || k.Idle < 0 {
 			bad("kinds.%s: a limit must not be negative", name)
+		}
+		if k.Hibernate < 0 && k.Hibernate != Never {
+			bad("kinds.%s.hibernate must not be negative", name)
 		}
 		kind("kinds."+name, or(k.Turn, l.Turn), or(k.Memory, l.Memory))
 	}
@@ -150,6 +164,11 @@ func or[T comparable](v, def T) T {
 		return def
 	}
 	return v
+}
+
+// hibernate returns after what time actors of a kind are hibernated, 0 for never.
+func (c *Config) hibernate(kind string) time.Duration {
+	return max(0, or(c.Kinds[kind].Hibernate, c.Limits.Hibernate))
 }
 
 // limits returns those of one activation of a kind.

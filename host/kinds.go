@@ -91,7 +91,13 @@ func (n *Node) rebuildLocked() {
 	}
 	slices.SortFunc(v.sorted, func(a, b *kind) int { return strings.Compare(a.Desc.Name, b.Desc.Name) })
 	slices.SortFunc(names, func(a, b cluster.Kind) int { return strings.Compare(a.Name, b.Name) })
+	before := n.kinds.Load()
 	n.kinds.Store(v)
+	for name, k := range before.byName { // what is gone altogether, the cluster tells the silo
+		if now := v.byName[name]; now != nil && now.Version != k.Version {
+			n.silo.Replaced(name)
+		}
+	}
 	if err := n.runtime.SetKinds(names); err != nil {
 		n.log.Error("the cluster refused the node's kinds", "err", err)
 	}
@@ -106,7 +112,7 @@ func (n *Node) rebuildLocked() {
 
 func (n *Node) siloKind(desc *abi.KindDescription, version string) silo.Kind {
 	limits, idle, _ := n.cfg.limits(desc.Name)
-	return silo.Kind{Desc: desc, Version: version, Limits: limits, Idle: idle, Cost: 8 << 10, Counters: n.counters.of(desc.Name)}
+	return silo.Kind{Desc: desc, Version: version, Limits: limits, Idle: idle, Hibernate: n.cfg.hibernate(desc.Name), Cost: 8 << 10, Counters: n.counters.of(desc.Name)}
 }
 
 func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {

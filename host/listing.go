@@ -7,15 +7,17 @@ import (
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
+	"github.com/wasilo/wasilo/host/silo"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
-// Actors lists active actors in order of their key.
+// Actors lists actors that are active or sleep, in order of their key.
 func (n *Node) Actors(q gateway.ActorQuery) gateway.ActorPage {
 	if !n.up.Load() {
 		return gateway.ActorPage{Actors: []gateway.ActorInfo{}}
 	}
-	rows, more := n.silo.List(q.Kind, q.After.String(), q.Limit)
+	filter := silo.Filter{Kind: q.Kind, Active: q.State == gateway.ActorsActive, Sleep: q.State == gateway.ActorSleeping}
+	rows, more := n.silo.List(filter, q.After.String(), q.Limit)
 	page := gateway.ActorPage{Actors: make([]gateway.ActorInfo, 0, len(rows)), More: more}
 	for _, r := range rows {
 		state := gateway.ActorIdle
@@ -24,9 +26,14 @@ func (n *Node) Actors(q gateway.ActorQuery) gateway.ActorPage {
 			state = gateway.ActorClosing
 		case r.Status.Busy:
 			state = gateway.ActorRunning
+		case r.Sleeps:
+			state = gateway.ActorSleeping
+		case r.Status.Warm:
+			state = gateway.ActorWarm
 		}
 		page.Actors = append(page.Actors, gateway.ActorInfo{Kind: r.Identity.Kind(), ID: r.Identity.ID(), State: state,
-			Version: r.Version, Since: r.Since, Last: r.LastUsed, Waiting: r.Status.Queued, Calls: r.Status.Calls, Timers: r.Status.Timers})
+			Version: r.Version, Since: r.Since, Last: r.LastUsed, Waiting: r.Status.Queued, Calls: r.Status.Calls, Timers: r.Status.Timers,
+			Size: r.Size})
 	}
 	return page
 }
@@ -115,6 +122,7 @@ func (n *Node) Ready() gateway.Readiness {
 		}
 	}
 	st := n.silo.Stats()
-	check("silo", true, fmt.Sprintf("%d activations, about %d MiB of %d", st.Activations, st.Bytes>>20, n.cfg.Limits.MaxBytes>>20))
+	check("silo", true, fmt.Sprintf("%d activations, about %d MiB of %d; %d actors sleep", st.Activations, st.Bytes>>20, n.cfg.Limits.MaxBytes>>20,
+		st.Sleepers))
 	return r
 }

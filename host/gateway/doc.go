@@ -1,7 +1,7 @@
 // Package gateway is a node's HTTP side: actors for clients, a view of the node for operators.
 //
 //	POST /v1/actors/{kind}/{id}/{method}   one call, JSON or CBOR
-//	GET  /v1/actors?kind=&after=&limit=    which actors are active, page by page
+//	GET  /v1/actors?kind=&state=&after=&limit=    which actors are active or sleep, page by page
 //	GET  /v1/kinds                         what can be called, where it is hosted, and which module files failed
 //	GET  /v1/members                       the nodes of the cluster as this one sees them
 //	GET  /livez, /readyz[?verbose]         probes

@@ -21,7 +21,7 @@ type Node interface {
 	Kinds() []KindInfo
 	// Files lists the module files that the node knows of, sorted by path.
 	Files() []FileInfo
-	// Actors lists active actors in order of their key.
+	// Actors lists actors that are active or sleep, in order of their key.
 	Actors(q ActorQuery) ActorPage
 	// Members lists the nodes of the cluster as this node sees them, sorted by id, this one among them.
 	Members() []MemberInfo
@@ -135,9 +135,10 @@ type FileInfo struct {
 	Error  string   `json:"error,omitempty"`
 }
 
-// ActorQuery asks for one page of active actors.
+// ActorQuery asks for one page of the actors of this node.
 type ActorQuery struct {
 	Kind  string       // "": all kinds
+	State string       // [ActorsActive] or [ActorSleeping]; "": both
 	After abi.Identity // only actors whose key is greater; the zero identity: from the start
 	Limit int          // at least 1
 }
@@ -150,22 +151,28 @@ type ActorPage struct {
 
 // States of an [ActorInfo].
 const (
-	ActorIdle    = "idle"
-	ActorRunning = "running" // a turn
-	ActorClosing = "closing"
+	ActorIdle     = "idle"
+	ActorWarm     = "warm"    // idle, with less in hand
+	ActorRunning  = "running" // a turn
+	ActorClosing  = "closing"
+	ActorSleeping = "sleeping" // hibernated: its state is kept, and it is not active
 )
 
-// ActorInfo is one active actor as operators see it.
+// ActorsActive is the [ActorQuery.State] of all but [ActorSleeping].
+const ActorsActive = "active"
+
+// ActorInfo is one actor as operators see it.
 type ActorInfo struct {
 	Kind    string    `json:"kind"`
 	ID      string    `json:"id"`
 	State   string    `json:"state"`
-	Version string    `json:"version,omitempty"` // sha256 of its module, hex
-	Since   time.Time `json:"since"`             // activated then
+	Version string    `json:"version,omitempty"` // sha256 of its module, hex; none while it sleeps
+	Since   time.Time `json:"since,omitzero"`    // activated then; none while it sleeps
 	Last    time.Time `json:"last,omitzero"`     // last used then
 	Waiting int       `json:"waiting"`           // messages in its mailbox
 	Calls   int       `json:"calls"`             // to others, not answered yet
 	Timers  int       `json:"timers"`
+	Size    int       `json:"size,omitempty"` // bytes of the state of one that sleeps
 }
 
 // Readiness is whether a node can serve, and why not.

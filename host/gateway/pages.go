@@ -80,6 +80,12 @@ func (g *Gateway) actors(w http.ResponseWriter, r *http.Request) (int, error) {
 			return 0, err
 		}
 	}
+	switch q.State = args.Get("state"); q.State {
+	case "", ActorsActive, ActorSleeping:
+	default:
+		return 0, abi.NewError(abi.ErrInvalidArgument, "state: "+strconv.QuoteToASCII(cutText(q.State, 20))+" is neither "+ActorsActive+
+			" nor "+ActorSleeping)
+	}
 	if s := args.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > MaxPage {
@@ -207,7 +213,7 @@ func (g *Gateway) index(w http.ResponseWriter, r *http.Request) (int, error) {
 func pages() []string {
 	return []string{
 		"POST /v1/actors/{kind}/{id}/{method}",
-		"GET /v1/actors?kind=&after=&limit=",
+		"GET /v1/actors?kind=&state=&after=&limit=",
 		"GET /v1/kinds",
 		"GET /v1/members",
 		"GET /livez",

@@ -9,8 +9,16 @@ import (
 	"github.com/wasilo/wasilo/host/actor"
 )
 
-// Info describes one activation.
+// Filter says which actors a listing is about.
+type Filter struct {
+	Kind          string // "": all kinds
+	Active, Sleep bool   // neither: both
+}
+
+// Info describes one activation, or an actor that sleeps: then it has no more than identity, epoch, last use and size.
 type Info struct {
+	Sleeps   bool
+	Size     int // bytes of the state of one that sleeps
 	Identity abi.Identity
 	Epoch    abi.Epoch
 	Version  string
@@ -19,9 +27,31 @@ type Info struct {
 	Status   actor.Status
 }
 
-// List returns up to limit activations whose key is greater than after, in order of key, of one kind or of all (""), and
-// whether there are more. It looks at every activation: a listing is for people, not for programs that poll.
-func (s *Silo) List(kind, after string, limit int) (page []Info, more bool) {
+// List returns up to limit actors whose key is greater than after, in order of key, active and sleeping ones merged, and whether there are
+// more. It looks at every one: a listing is for people, not for programs that poll.
+func (s *Silo) List(f Filter, after string, limit int) (page []Info, more bool) {
+	all := f.Active == f.Sleep
+	if all || f.Active {
+		page, more = s.active(f.Kind, after, limit)
+	}
+	if s.states.store == nil || !all && !f.Sleep {
+		return page, more
+	}
+	asleep, moreAsleep := s.states.store.List(f.Kind, after, limit)
+	for _, z := range asleep {
+		page = append(page, Info{Identity: z.Identity, Epoch: z.Epoch, LastUsed: z.Slept, Sleeps: true, Size: z.Size})
+	}
+	// One that was woken or fell asleep between the two looks counts as active.
+	slices.SortStableFunc(page, func(a, b Info) int { return strings.Compare(a.Identity.Key(), b.Identity.Key()) })
+	page = slices.CompactFunc(page, func(a, b Info) bool { return a.Identity == b.Identity })
+	if len(page) > limit {
+		return page[:limit], true
+	}
+	return page, more || moreAsleep
+}
+
+// active is List of activations alone.
+func (s *Silo) active(kind, after string, limit int) (page []Info, more bool) {
 	type row struct {
 		key string
 		e   *entry

@@ -216,7 +216,7 @@ func TestListPages(t *testing.T) {
 	var all []string
 	after := ""
 	for {
-		page, more := n.silo.List("k", after, 7)
+		page, more := n.silo.List(Filter{Kind: "k"}, after, 7)
 		for _, info := range page {
 			all = append(all, info.Identity.ID())
 			after = info.Identity.Key()
@@ -231,7 +231,7 @@ func TestListPages(t *testing.T) {
 	if len(all) != 100 || !slices.IsSorted(all) {
 		t.Errorf("%d listed: %q", len(all), all)
 	}
-	if page, more := n.silo.List("other", "", 7); len(page) != 0 || more {
+	if page, more := n.silo.List(Filter{Kind: "other"}, "", 7); len(page) != 0 || more {
 		t.Errorf("%v, %v", page, more)
 	}
 }

@@ -209,7 +209,7 @@ func storm(t *testing.T, seed uint64, sleepy bool) {
 			case 1:
 				n.silo.PassivateIdle(t.Context())
 			default:
-				n.silo.List("", "", 5)
+				n.silo.List(Filter{Kind: ""}, "", 5)
 			}
 		}
 	})

@@ -15,9 +15,11 @@ import (
 
 func (a *app) ps() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "ps [FLAGS]", Short: "List active actors", Args: takes(0, 0),
-		Long: `List the actors that are active on the node, in order of KIND/ID: since when, idle for how long, how many messages wait
-in the mailbox, how many calls to others and timers are outstanding.
+		Use: "ps [FLAGS]", Short: "List active and sleeping actors", Args: takes(0, 0),
+		Long: `List the actors that are active on the node or sleep there, in order of KIND/ID: since when, idle for how long, how many messages
+wait in the mailbox, how many calls to others and timers are outstanding.
+
+An idle actor is idle, then warm, and sleeping once it was hibernated: then its state is kept, and it has no time of activation.
 
 One page is shown; --all shows all of them, --after goes on where a page ended.`,
 		Example: `  wasilo ps
@@ -27,6 +29,7 @@ One page is shown; --all shows all of them, --after goes on where a page ended.`
 	var q client.ActorsQuery
 	var all bool
 	cmd.Flags().StringVar(&q.Kind, "kind", "", "only actors of `KIND`")
+	cmd.Flags().StringVar(&q.State, "state", "", "only "+gateway.ActorsActive+" or only "+gateway.ActorSleeping+" actors (`STATE`)")
 	cmd.Flags().BoolVar(&all, "all", false, "all pages")
 	q.Limit = gateway.DefaultPage
 	cmd.Flags().Var(countFlag{&q.Limit, 1, gateway.MaxPage}, "limit", "`N` actors a page"+defaultsTo(gateway.DefaultPage))

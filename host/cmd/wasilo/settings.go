@@ -139,6 +139,12 @@ func nodeSettings() []setting {
 				c.host.Limits.Idle, err = parseDuration(v, leastTime)
 				return err
 			}},
+		{key: "limits.hibernate", name: "hibernate",
+			usage: "`TIME` without a message, then an actor of a kind that hibernates is hibernated, or never (default 30s)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.Hibernate, err = parseHibernate(v)
+				return err
+			}},
 		{key: "limits.memory", name: "memory",
 			usage: "`SIZE` of an actor's memory at most (default " + sizeText(abi.DefaultMemory) + ")",
 			set: func(c *settings, v string) error {
@@ -175,6 +181,7 @@ func kindSettings() []kindSetting {
 		}},
 		{"turn", func(k *host.KindLimits, v string) (err error) { k.Turn, err = parseDuration(v, leastTime); return err }},
 		{"idle", func(k *host.KindLimits, v string) (err error) { k.Idle, err = parseDuration(v, leastTime); return err }},
+		{"hibernate", func(k *host.KindLimits, v string) (err error) { k.Hibernate, err = parseHibernate(v); return err }},
 		{"memory", func(k *host.KindLimits, v string) error {
 			n, err := parseSize(v, 64<<10, mostMemory)
 			k.Memory = uint64(n)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
@@ -30,6 +31,18 @@ func parseDuration(s string, least time.Duration) (time.Duration, error) {
 		return 0, fmt.Errorf("%s is too long: at most %s", s, timeText(mostTime))
 	}
 	return d, nil
+}
+
+// parseHibernate reads a time or "never", for which 0 stands too.
+func parseHibernate(s string) (time.Duration, error) {
+	if s == "never" || s == "0" || s == "0s" {
+		return host.Never, nil
+	}
+	d, err := parseDuration(s, leastTime)
+	if err != nil {
+		err = fmt.Errorf("%w, or never", err)
+	}
+	return d, err
 }
 
 // timeText writes a time as people do: "10m", not "10m0s".

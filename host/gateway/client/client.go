@@ -191,18 +191,22 @@ func (c *Client) Members(ctx context.Context) (*gateway.MemberList, error) {
 	return &list, c.get(ctx, "/v1/members", &list)
 }
 
-// ActorsQuery asks for a page of active actors.
+// ActorsQuery asks for a page of actors that are active or sleep.
 type ActorsQuery struct {
 	Kind  string // "": all
+	State string // [gateway.ActorsActive] or [gateway.ActorSleeping]; "": both
 	After string // the Next of the page before; "": the first page
 	Limit int    // 0: the node's default; at most [gateway.MaxPage]
 }
 
-// Actors lists one page of active actors in order of their key. The list's Next is empty on the last page.
+// Actors lists one page of actors in order of their key. The list's Next is empty on the last page.
 func (c *Client) Actors(ctx context.Context, q ActorsQuery) (*gateway.ActorList, error) {
 	args := url.Values{}
 	if q.Kind != "" {
 		args.Set("kind", q.Kind)
+	}
+	if q.State != "" {
+		args.Set("state", q.State)
 	}
 	if q.After != "" {
 		args.Set("after", q.After)
