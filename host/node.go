@@ -480,3 +480,27 @@ func (n *Node) Passivate(ctx context.Context) error {
 	}
 	return n.silo.PassivateIdle(ctx)
 }
+
+// Population is how many actors a node has.
+type Population struct {
+	Active int // activations
+	Hot    int // of them, those in use, or lately
+	Asleep int // hibernated
+}
+
+// Population counts the node's actors; it looks at every activation.
+func (n *Node) Population() Population {
+	if !n.up.Load() {
+		return Population{}
+	}
+	st := n.silo.Stats()
+	return Population{Active: int(st.Activations), Hot: n.silo.Hot(), Asleep: st.Sleepers}
+}
+
+// ForgetSleepers gives up what the hibernated actors of a kind have kept, and returns how many there were.
+func (n *Node) ForgetSleepers(kind string) int {
+	if !n.up.Load() {
+		return 0
+	}
+	return n.sleepers.DropKind(kind, nil)
+}
