@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/gateway"
@@ -82,17 +83,26 @@ func (n *Node) Ready() gateway.Readiness {
 		check("serving", true, "")
 	}
 	if !loaded {
-		check("modules", false, "still loading")
+		detail := "still loading"
+		if n.up.Load() && n.catalog != nil {
+			if loads, _ := n.catalog.Loading(); len(loads) > 0 {
+				detail += ": " + loadsText(loads, time.Now())
+			}
+		}
+		check("modules", false, detail)
 		return r
 	}
-	bad := 0
+	bad, loading := 0, 0
 	for _, f := range n.Files() {
-		if f.State != string(module.StateLoaded) {
+		if !f.LoadingSince.IsZero() {
+			loading++
+			check("file "+f.Path, true, "loading for "+time.Since(f.LoadingSince).Truncate(100*time.Millisecond).String())
+		} else if f.State != string(module.StateLoaded) {
 			bad++
 			check("file "+f.Path, false, f.Error)
 		}
 	}
-	check("modules", true, fmt.Sprintf("%d kinds; %d files refused", len(n.kinds.Load().sorted), bad))
+	check("modules", true, fmt.Sprintf("%d kinds; %d files refused, %d loading", len(n.kinds.Load().sorted), bad, loading))
 	if n.serving.Load() && n.net != nil {
 		members, away := n.Members(), 0
 		for _, m := range members {

@@ -88,6 +88,8 @@ const (
 	FileLoaded = "loaded"          // what is on disk serves
 	FileFailed = "failed"          // nothing of it serves
 	FileKept   = "superseded-kept" // what is on disk was refused; the version before it still serves
+	// FileLoading: what is on disk is being loaded, and nothing of the file serves meanwhile.
+	FileLoading = "loading"
 )
 
 // FileInfo is one module file as operators see it.
@@ -97,6 +99,8 @@ type FileInfo struct {
 	Kinds  []string `json:"kinds,omitempty"`
 	State  string   `json:"state"`
 	Error  string   `json:"error,omitempty"`
+	// LoadingSince is when what is on disk was noticed, zero if it is not being loaded. What serves goes on serving meanwhile.
+	LoadingSince time.Time `json:"loading_since,omitzero"`
 }
 
 // ActorQuery asks for one page of active actors.

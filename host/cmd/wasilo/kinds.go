@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +15,8 @@ import (
 func (a *app) kinds() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "kinds [FLAGS]", Short: "List the kinds of the cluster", Args: takes(0, 0),
-		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused. FILE is
-the module of the node that is asked, "-" where it does not host the kind.
+		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused
+or is loading. FILE is the module of the node that is asked, "-" where it does not host the kind.
 
 With -o json there are the documentation, the schemas, an example and the version of each as well.`,
 		Example: `  wasilo kinds
@@ -44,8 +45,8 @@ With -o json there are the documentation, the schemas, an example and the versio
 			return err
 		}
 		for _, f := range list.Files {
-			if f.State != gateway.FileLoaded {
-				fmt.Fprintln(a.stderr, refusal(f))
+			if s := notice(f, time.Now()); s != "" {
+				fmt.Fprintln(a.stderr, s)
 			}
 		}
 		return nil
