@@ -364,7 +364,11 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	v := n.kinds.Load()
 	out := make([]gateway.KindInfo, 0, len(v.sorted))
 	for _, k := range v.sorted {
-		out = append(out, gateway.DescribeKind(k.Desc, k.file, k.Version))
+		info := gateway.DescribeKind(k.Desc, k.file, k.Version)
+		if k.module != nil {
+			info.Tier, _ = k.module.Program.Tier()
+		}
+		out = append(out, info)
 	}
 	if !n.up.Load() || n.net == nil {
 		return out

@@ -60,6 +60,7 @@ type KindInfo struct {
 	Doc     string       `json:"doc,omitempty"`
 	File    string       `json:"file,omitempty"`    // of the module; none for a native kind
 	Version string       `json:"version,omitempty"` // sha256 of the module, hex
+	Tier    string       `json:"tier,omitempty"`    // of the module: how its instances are made, image or plain
 	Nodes   []string     `json:"nodes,omitempty"`   // ids of those that host it, sorted
 	State   StateInfo    `json:"state"`
 	Events  []string     `json:"events"`
