@@ -271,8 +271,8 @@ func (n *Node) prepareModules() (err error) {
 	if cache == "" && n.cfg.DataDir != "" {
 		cache = filepath.Join(n.cfg.DataDir, "cache")
 	}
-	if n.engine, err = engine.New(engine.Config{CacheDir: cache, Memory: n.cfg.Limits.Memory, MaxMessage: n.cfg.Limits.MaxMessage,
-		Log: n.log}); err != nil {
+	if n.engine, err = engine.New(engine.Config{CacheDir: cache, Memory: n.cfg.Limits.Memory, MaxMemory: n.cfg.maxMemory(),
+		MaxMessage: n.cfg.Limits.MaxMessage, Log: n.log}); err != nil {
 		return err
 	}
 	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: loader{n.engine, n.log}, Watch: n.cfg.Watch, Log: n.log,
