@@ -2,10 +2,8 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -162,7 +160,7 @@ func (n *Node) find(name string) (*kind, error) {
 	if err := abi.CheckKind(name); err != nil {
 		return nil, err
 	}
-	if why := n.coming(name); why != "" {
+	if why := n.comingHere(name); why != "" {
 		return nil, abi.NewError(abi.ErrNotReady, why)
 	}
 	have := make([]string, 0, len(v.sorted))
@@ -250,38 +248,6 @@ func (n *Node) awaitDescription(ctx context.Context, kind, method string, deadli
 	}
 }
 
-// coming says why a kind that is not found may be there in a moment: a module that is on its way may serve it, which nobody knows before
-// it is compiled. It is "" if there is none.
-func (n *Node) coming(kind string) string {
-	if n.catalog == nil {
-		return ""
-	}
-	loads, _ := n.catalog.Loading()
-	if len(loads) > 0 {
-		return "no kind " + kind + " yet: the node is loading " + loadsText(loads, time.Now()) + "; try again"
-	}
-	if _, ok := n.catalog.Kind(kind); ok {
-		return "the kind " + kind + " has been loaded just now; try again"
-	}
-	return ""
-}
-
-// loadsText names files that are being loaded, and how long each has been.
-func loadsText(loads []module.Load, now time.Time) string {
-	const show = 4
-	var b strings.Builder
-	for i, l := range loads[:min(show, len(loads))] {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(filepath.Base(l.Path) + " for " + now.Sub(l.Since).Truncate(100*time.Millisecond).String())
-	}
-	if more := len(loads) - show; more > 0 {
-		fmt.Fprintf(&b, " and %d more", more)
-	}
-	return b.String()
-}
-
 // descriptionOf describes a kind, wherever it is hosted. One of another node that lacks the method is asked for anew: it may have been
 // deployed just now.
 func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline time.Time) (*abi.KindDescription, error) {
@@ -307,6 +273,9 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 		}
 		if waiting := n.net.unsettled(); len(waiting) > 0 {
 			return nil, abi.NewError(abi.ErrNotReady, "no kind "+kind+" is known, and node "+string(waiting[0])+" has not said yet what it hosts")
+		}
+		if why := n.comingElsewhere(kind); why != "" {
+			return nil, abi.NewError(abi.ErrNotReady, why)
 		}
 		return nil, n.unknownKind(kind)
 	}

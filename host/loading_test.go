@@ -176,3 +176,44 @@ func TestAKindOfAnotherNodeDoesNotWaitForALoad(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One node has the module, another one is asked.
+func TestAKindThatAnotherNodeCompiles(t *testing.T) {
+	p := newParty(t)
+	cfg := p.config("n1")
+	cfg.ActorsDir, cfg.CacheDir, cfg.Watch = actorsDir(t), t.TempDir(), true
+	n1 := p.add(cfg)
+	n2 := p.add(p.config("n2", counting("count")))
+	p.agree()
+	if _, err := request(n2, "counter/a", "get", "", time.Minute); err == nil || abi.CodeOf(err) != abi.ErrUnknownKind {
+		t.Errorf("before: %v", err)
+	}
+	deploy(t, n1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	p.until("n2 hears of it", func() bool {
+		_, err := request(n2, "counter/a", "get", "", 300*time.Millisecond)
+		return abi.CodeOf(err) == abi.ErrNotReady && strings.Contains(err.Error(), "n1 is loading examples.wasm for ")
+	})
+	wg.Go(func() {
+		if _, err := request(n2, "counter/a", "get", "", time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	wg.Go(func() {
+		id, _ := abi.ParseIdentity("counter/b")
+		if _, err := n2.API().Request(t.Context(), id, cluster.Message{Method: "get", Payload: []byte{0xa0}, Timeout: time.Minute}); err != nil {
+			t.Error(err)
+		}
+	})
+	wg.Go(func() {
+		_, err := request(n2, "nobody/a", "get", "", time.Minute)
+		wantUnknown(t, err, "nobody", "count")
+	})
+	if got, err := request(n2, "count/a", "add", "", time.Minute); err != nil || got != "1" {
+		t.Errorf("%s, %v", got, err)
+	}
+	if !isLoading(n1, "examples.wasm") {
+		t.Fatal("the module was compiled too soon for this test to tell anything")
+	}
+}

@@ -218,7 +218,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		if n.listen != nil {
 			httpAddr = n.listen.Addr().String()
 		}
-		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits}
+		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits, loadingService: n.loading}
 		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, services); err != nil {
 			return err
 		}
