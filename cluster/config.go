@@ -33,6 +33,10 @@ type Config struct {
 	// ReadOnly reports whether a method changes nothing, so that a call of it may be sent again when its outcome is unknown, flagged
 	// abi.Idempotent or not; nil knows of none. It is asked only then, by any goroutine, and must not block.
 	ReadOnly func(kind, method string) bool
+	// Coming says why a kind that nobody hosts may be hosted in a moment, such as modules that are being loaded; nil, or "" for an answer:
+	// it will not. A request for it waits, as for a kind whose hosts are lost. It is asked for unknown kinds only, by any goroutine, and
+	// must not block.
+	Coming func(kind string) string
 	// Retry says how fast a request is tried again, and how often, where this node is what fails; what fails because of other nodes
 	// is tried until the request's deadline. Its zero fields read as those of core.DefaultRetry.
 	Retry RetryPolicy

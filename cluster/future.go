@@ -67,8 +67,11 @@ func (r *Runtime) callable(id Identity) error {
 	r.mu.Lock()
 	refusal := r.machine.Callable(id.Kind(), r.now())
 	r.mu.Unlock()
-	if refusal != 0 && !refusal.Passing() {
-		return r.refusal(id, refusal)
+	if refusal == 0 || refusal.Passing() {
+		return nil
+	}
+	if err := r.refusal(id, refusal); !err.others { // else a kind that is coming
+		return err
 	}
 	return nil
 }

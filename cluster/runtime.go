@@ -381,6 +381,13 @@ func (r *Runtime) refusal(id Identity, refusal core.Refusal) *ResolveError {
 	case core.RefusedNotStarted:
 		e.Reason = ErrClusterNotStarted
 	case core.RefusedUnknownKind:
+		if r.cfg.Coming != nil {
+			if why := r.cfg.Coming(id.Kind()); why != "" { // the view will name an owner, so it is waited for as for other nodes
+				e.Code, e.Reason, e.others = abi.ErrNotReady, ErrLookupFailed, true
+				e.Err = abi.NewError(e.Code, why)
+				break
+			}
+		}
 		e.Reason, e.Err = ErrKindNotRegistered, errors.New(r.kindHint(id.Kind()))
 	case core.RefusedNoMember:
 		e.Reason, e.others = ErrLookupFailed, true

@@ -179,3 +179,12 @@ func (c *Config) limits(kind string) (l actor.Limits, idle time.Duration, memory
 		MaxMessage: c.Limits.MaxMessage, MaxOutgoing: abi.DefaultMaxOutgoing, MaxTimers: abi.DefaultMaxTimers,
 	}, or(k.Idle, c.Limits.Idle), or(k.Memory, c.Limits.Memory)
 }
+
+// maxMemory is the most that an activation of any kind may have.
+func (c *Config) maxMemory() uint64 {
+	most := c.Limits.Memory
+	for _, k := range c.Kinds {
+		most = max(most, k.Memory)
+	}
+	return most
+}

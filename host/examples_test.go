@@ -153,3 +153,13 @@ func TestIdleGuestsSleep(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// A kind may have more memory than the others, and no less than it says.
+func TestAKindWithMemoryOfItsOwn(t *testing.T) {
+	for _, memory := range []uint64{128 << 20, 1 << 20} {
+		n := start(t, Config{ActorsDir: actorsDir(t, "echo.wasm", "hostcalls.wasm"), Kinds: map[string]KindLimits{"echo": {Memory: memory}}})
+		if got := mustCall(t, n, "echo/a", "echo", "1"); got != "1" {
+			t.Errorf("%d bytes: %s", memory, got)
+		}
+	}
+}

@@ -161,8 +161,8 @@ func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
 func (n *Node) find(name string) (*kind, error) {
 	v := n.kinds.Load()
 	k := v.byName[name]
-	if k != nil && k.module != nil {
-		if now, _ := n.catalog.Kind(name); now != k.module {
+	if v.ready && n.catalog != nil && (k == nil || k.module != nil) {
+		if now, _ := n.catalog.Kind(name); now != nil && k == nil || k != nil && now != k.module {
 			v = n.refresh(v)
 			k = v.byName[name]
 		}
@@ -175,6 +175,9 @@ func (n *Node) find(name string) (*kind, error) {
 	}
 	if err := abi.CheckKind(name); err != nil {
 		return nil, err
+	}
+	if why := n.comingHere(name); why != "" {
+		return nil, abi.NewError(abi.ErrNotReady, why)
 	}
 	have := make([]string, 0, len(v.sorted))
 	for _, k := range v.sorted {
@@ -195,17 +198,8 @@ func (n *Node) Method(ctx context.Context, kindName, method string, deadline tim
 		}
 	}
 	desc, err := n.descriptionOf(ctx, kindName, method, deadline)
-	for tries := 1; err != nil && abi.CodeOf(err).Retryable() && n.serving.Load(); tries++ {
-		pause := cluster.RetryPolicy{}.Backoff(tries, rand.Float64())
-		if time.Until(deadline) < pause {
-			break
-		}
-		select {
-		case <-time.After(pause):
-			desc, err = n.descriptionOf(ctx, kindName, method, deadline)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if err != nil && abi.CodeOf(err).Retryable() {
+		desc, err = n.awaitDescription(ctx, kindName, method, deadline, err)
 	}
 	if err != nil {
 		return nil, err
@@ -223,6 +217,53 @@ func (n *Node) Method(ctx context.Context, kindName, method string, deadline tim
 	return nil, abi.NewError(abi.ErrUnknownMethod, "kind "+kindName+" has no method "+method+", it has "+strings.Join(have, ", "))
 }
 
+// maxWaiting bounds the callers that wait for a kind to become known; further ones are answered at once.
+const maxWaiting = 10_000
+
+// awaitDescription is descriptionOf again and again, after it failed with last, while that may help and there is time.
+func (n *Node) awaitDescription(ctx context.Context, kind, method string, deadline time.Time, last error) (*abi.KindDescription, error) {
+	defer n.waiting.Add(-1)
+	if n.waiting.Add(1) > maxWaiting {
+		return nil, last
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for tries := 1; ; tries++ {
+		var loads []module.Load
+		var changed <-chan struct{}
+		if n.catalog != nil {
+			loads, changed = n.catalog.Loading()
+		}
+		var desc *abi.KindDescription
+		err := last
+		if tries > 1 || len(loads) > 0 {
+			desc, err = n.descriptionOf(ctx, kind, method, deadline)
+		}
+		if err == nil || !abi.CodeOf(err).Retryable() {
+			return desc, err
+		}
+		pause, left := cluster.RetryPolicy{}.Backoff(tries, rand.Float64()), time.Until(deadline)
+		if pause > left && len(loads) > 0 {
+			pause = left // the end of a load is told, so that no time is too short to wait for it
+		}
+		if left <= 0 || pause > left || !n.serving.Load() {
+			return nil, err
+		}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+			if !time.Now().Before(deadline) {
+				return nil, err
+			}
+		case <-changed:
+		case <-n.parting:
+			return nil, errLeaving
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // descriptionOf describes a kind, wherever it is hosted. One of another node that lacks the method is asked for anew: it may have been
 // deployed just now.
 func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline time.Time) (*abi.KindDescription, error) {
@@ -235,6 +276,9 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 	}
 	hosts := n.runtime.View().Hosts(kind)
 	if len(hosts) == 0 {
+		if abi.CodeOf(err).Retryable() { // a module of this node is on its way
+			return nil, err
+		}
 		if id, err := abi.NewIdentity(kind, "any"); err == nil {
 			if err := n.runtime.Callable(id); err != nil && abi.CodeOf(err).Retryable() {
 				return nil, err
@@ -245,6 +289,9 @@ func (n *Node) descriptionOf(ctx context.Context, kind, method string, deadline 
 		}
 		if waiting := n.net.unsettled(); len(waiting) > 0 {
 			return nil, abi.NewError(abi.ErrNotReady, "no kind "+kind+" is known, and node "+string(waiting[0])+" has not said yet what it hosts")
+		}
+		if why := n.comingElsewhere(kind); why != "" {
+			return nil, abi.NewError(abi.ErrNotReady, why)
 		}
 		return nil, n.unknownKind(kind)
 	}
@@ -304,6 +351,9 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	for _, k := range v.sorted {
 		info := gateway.DescribeKind(k.Desc, k.file, k.Version)
 		info.Backoff = n.backoff(k)
+		if k.module != nil {
+			info.Tier, _ = k.module.Program.Tier()
+		}
 		out = append(out, info)
 	}
 	if !n.up.Load() || n.net == nil {
@@ -369,7 +419,8 @@ func (n *Node) Files() []gateway.FileInfo {
 	files := n.catalog.Files()
 	out := make([]gateway.FileInfo, 0, len(files))
 	for _, f := range files {
-		out = append(out, gateway.FileInfo{Path: f.Path, SHA256: f.SHA256, Kinds: f.Kinds, State: string(f.State), Error: f.Error})
+		out = append(out, gateway.FileInfo{Path: f.Path, SHA256: f.SHA256, Kinds: f.Kinds, State: string(f.State), Error: f.Error,
+			LoadingSince: f.Loading})
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/gateway"
@@ -90,18 +91,27 @@ func (n *Node) Ready() gateway.Readiness {
 		check("serving", true, "")
 	}
 	if !loaded {
-		check("modules", false, "still loading")
+		detail := "still loading"
+		if n.up.Load() && n.catalog != nil {
+			if loads, _ := n.catalog.Loading(); len(loads) > 0 {
+				detail += ": " + loadsText(loads, time.Now())
+			}
+		}
+		check("modules", false, detail)
 		return r
 	}
-	bad := 0
+	bad, loading := 0, 0
 	for _, f := range n.Files() {
-		if f.State != string(module.StateLoaded) {
+		if !f.LoadingSince.IsZero() {
+			loading++
+			check("file "+f.Path, true, "loading for "+time.Since(f.LoadingSince).Truncate(100*time.Millisecond).String())
+		} else if f.State != string(module.StateLoaded) {
 			bad++
 			check("file "+f.Path, false, f.Error)
 		}
 	}
 	kinds := n.kinds.Load().sorted
-	check("modules", true, fmt.Sprintf("%d kinds; %d files refused", len(kinds), bad))
+	check("modules", true, fmt.Sprintf("%d kinds; %d files refused, %d loading", len(kinds), bad, loading))
 	for _, k := range kinds {
 		if b := n.backoff(k); b != nil {
 			check("kind "+k.Desc.Name, false, "it "+b.String())

@@ -30,6 +30,7 @@ type network struct {
 	link    *link.Link
 	watch   *serfwatch.Watch
 	atlas   *atlas
+	outlook *outlook
 	fail    func(error) // ends the node
 
 	runtime *cluster.Runtime // set by attach, before anything runs
@@ -94,6 +95,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 		return nil, errors.Join(&configError{err}, n.close())
 	}
 	n.atlas = newAtlas(cfg.Log, n.ask)
+	n.outlook = newOutlook(n.others, n.ask)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n, nil
 }
@@ -290,6 +292,15 @@ func (n *network) settle(ctx context.Context) error {
 	}
 }
 
+// others are the members of the view but for this node.
+func (n *network) others() []cluster.Node {
+	t := n.runtime.View().Topology()
+	if t == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(t.Members()), func(m cluster.Node) bool { return m.ID == n.self.ID })
+}
+
 // seeking reports whether the node is alone though it is to join others.
 func (n *network) seeking() bool {
 	if !n.seeds && n.mode == cluster.Member {
@@ -408,6 +419,9 @@ func (n *network) close() error {
 	}
 	if n.atlas != nil {
 		n.atlas.close()
+	}
+	if n.outlook != nil {
+		n.outlook.close()
 	}
 	n.work.Wait()
 	return err

@@ -51,6 +51,7 @@ type Node struct {
 	serving    atomic.Bool // loaded, and not leaving
 	rebuilding sync.Mutex
 	leaving    atomic.Bool
+	waiting    atomic.Int64 // callers in [Node.Method] for a kind to become known
 
 	life    sync.Mutex // guards the next three
 	phase   phase
@@ -59,6 +60,7 @@ type Node struct {
 
 	hurry     context.Context // ends when somebody who waits for the shutdown has no more time
 	hurryUp   context.CancelFunc
+	parting   chan struct{} // closed when the shutdown begins
 	ended     chan struct{} // closed when the shutdown is complete
 	endErr    error         // set before
 	work      sync.WaitGroup
@@ -84,7 +86,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, settled: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
+	n := &Node{cfg: cfg, log: cfg.Log, settled: make(chan struct{}), parting: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
 	n.hurry, n.hurryUp = context.WithCancel(context.Background())
 	n.counters.byKind = make(map[string]*actor.Counters)
 	n.kinds.Store(&kinds{})
@@ -213,7 +215,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleepers, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
-		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
+		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
 	if n.cfg.Net.Link == "" {
 		cfg.Topology = cluster.StaticTopology(cfg.Self)
 	} else {
@@ -221,7 +223,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		if n.listen != nil {
 			httpAddr = n.listen.Addr().String()
 		}
-		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits}
+		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits, loadingService: n.loading}
 		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, services); err != nil {
 			return err
 		}
@@ -284,8 +286,8 @@ func (n *Node) prepareModules() (err error) {
 	if cache == "" && n.cfg.DataDir != "" {
 		cache = filepath.Join(n.cfg.DataDir, "cache")
 	}
-	if n.engine, err = engine.New(engine.Config{CacheDir: cache, Memory: n.cfg.Limits.Memory, MaxMessage: n.cfg.Limits.MaxMessage,
-		Log: n.log}); err != nil {
+	if n.engine, err = engine.New(engine.Config{CacheDir: cache, Memory: n.cfg.Limits.Memory, MaxMemory: n.cfg.maxMemory(),
+		MaxMessage: n.cfg.Limits.MaxMessage, Log: n.log}); err != nil {
 		return err
 	}
 	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: loader{n.engine, n.log}, Watch: n.cfg.Watch, Log: n.log,
@@ -325,6 +327,9 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	n.phase = ending
 	n.leaving.Store(true)
 	n.serving.Store(false)
+	if before != ending {
+		close(n.parting)
+	}
 	n.life.Unlock()
 	if before == ending {
 		<-n.ended

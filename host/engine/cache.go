@@ -19,10 +19,13 @@ import (
 // diskCache keeps wazero's compiled code between runs. wazero trusts what it reads there: its checksum covers the native
 // code alone, so a damaged table of offsets would jump anywhere. Hence every module has a directory of its own
 //
-//	<dir>/<sha256 of the module>/sums            xxhash64, size and name of each file, written last
-//	<dir>/<sha256 of the module>/wazero-…/…      what wazero wrote
+//	<dir>/<sha256 of the prepared module>/sums            xxhash64, size and name of each file, written last
+//	<dir>/<sha256 of the prepared module>/wazero-…/…      what wazero wrote
 //
 // which is filled under another name and renamed when complete, and verified before wazero sees it.
+//
+// The hash is that of what is compiled, which is what the forge made of a file. So code that was metered by other weights, or prepared for
+// another limit of memory, is never found, and files that differ only in what the forge drops share an entry.
 type diskCache struct {
 	dir  string
 	log  *slog.Logger
@@ -81,7 +84,7 @@ type cacheEntry struct {
 	names string // of the files that were verified
 }
 
-// entry returns the module's verified directory, or an empty one to be filled; nil means to do without.
+// entry returns the verified directory of a prepared module, or an empty one to be filled; nil means to do without.
 func (c *diskCache) entry(sha string) *cacheEntry {
 	final := filepath.Join(c.dir, sha)
 	err := verifySums(final)

@@ -2,12 +2,17 @@ package engine
 
 import (
 	"context"
+	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // loadCached loads the echo with a cache in dir, tries it, and returns what was logged.
@@ -68,6 +73,45 @@ func TestCacheIsUsed(t *testing.T) {
 	after, err := os.Stat(file)
 	if err != nil || !os.SameFile(before, after) {
 		t.Errorf("it was compiled anew: %v", err)
+	}
+}
+
+// TestCacheIsKeyedByWhatIsCompiled: not by the file, of which the same engine in another version, or with another limit, makes other code.
+func TestCacheIsKeyedByWhatIsCompiled(t *testing.T) {
+	dir := t.TempDir()
+	echo := fixture(t, "echo.wasm")
+	want := make(map[string]bool)
+	try := func(cfg Config, wasm []byte) {
+		t.Helper()
+		cfg.CacheDir = dir
+		m, err := newEngine(t, cfg).Load(context.Background(), wasm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		prepared, err := forge.Prepare(wasm, forgeOptions(max(cfg.Memory, abi.DefaultMemory)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[hex.EncodeToString(prepared.OutputSHA256[:])] = true
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) != len(want) {
+			t.Fatalf("%v, %v; want %v", entries, err, want)
+		}
+		for _, e := range entries {
+			if !want[e.Name()] {
+				t.Errorf("an entry %s; want %v", e.Name(), want)
+			}
+		}
+	}
+	try(Config{}, echo)
+	try(Config{}, append(slices.Clone(echo), 0, 3, 1, 'v', 1)) // a custom section, which nothing is made of
+	if len(want) != 1 {
+		t.Errorf("%d entries for code that is the same", len(want))
+	}
+	try(Config{Memory: 128 << 20}, echo)
+	if len(want) != 2 {
+		t.Errorf("%d entries for two limits of memory", len(want))
 	}
 }
 

@@ -107,7 +107,7 @@ func (l *load) run() (*Module, error) {
 	if err := l.ctx.Err(); err != nil {
 		return nil, err
 	}
-	m := &Module{eng: l.e, sha: hex.EncodeToString(forged.InputSHA256[:]), size: len(l.wasm), forged: forged}
+	m := &Module{eng: l.e, sha: hex.EncodeToString(forged.InputSHA256[:]), size: len(l.wasm), prepared: len(forged.Wasm), forged: forged}
 	l.wasm = forged.Wasm
 	if m.code, err = l.compile(hex.EncodeToString(forged.OutputSHA256[:])); err != nil {
 		return nil, err

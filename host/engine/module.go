@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -26,6 +29,7 @@ type Module struct {
 	desc      *abi.Description
 	sha       string
 	size      int
+	prepared  int    // bytes of what the forge made of the file
 	minMemory uint64 // bytes that its memory starts with
 	// startMemory is how many bytes an instance had after its start: stock Go grows there, and growing copies.
 	startMemory atomic.Uint64
@@ -76,8 +80,44 @@ func (m *Module) Size() int { return m.size }
 // Images reports whether instances are copies of a template: they start in microseconds and can be captured.
 func (m *Module) Images() bool { return m.template != nil }
 
-// Tier returns the forge's tier, "image" or "plain", and the reason in words.
+// PreparedSize returns the bytes of what the forge made of the file, which is what is compiled.
+func (m *Module) PreparedSize() int { return m.prepared }
+
+// Tier says how instances are made, image or plain, and why so, in words for people.
 func (m *Module) Tier() (tier, reason string) { return m.forged.Tier.String(), m.forged.TierReason }
+
+// Features names the parts of WebAssembly beyond its first version that the module uses, in a fixed order.
+func (m *Module) Features() []string {
+	if m.forged.Features == 0 {
+		return nil
+	}
+	return strings.Split(m.forged.Features.String(), ", ")
+}
+
+// WeightsVersion numbers the table by which its code pays fuel.
+func (m *Module) WeightsVersion() uint32 { return m.forged.WeightsVersion }
+
+// MemoryPages returns how many pages of 64 KiB its memory has before its start, and at most; a module without memory has none.
+func (m *Module) MemoryPages() (min, max uint32) { return m.forged.MemoryMin, m.forged.MemoryMax }
+
+// TemplateSHA256 returns the hash, in hex, of what instances are copies of; "" in the plain tier.
+func (m *Module) TemplateSHA256() string {
+	if m.template == nil {
+		return ""
+	}
+	return hex.EncodeToString(m.template.hash[:])
+}
+
+// TemplateMemory returns the length of the memory that instances are copies of, and how many of its bytes are not zero. It reads all
+// of it. Both are 0 in the plain tier and after Close.
+func (m *Module) TemplateMemory() (size, nonzero int) {
+	if m.template == nil || !m.acquire() {
+		return 0, 0
+	}
+	defer m.release()
+	image := m.template.pool.Image()
+	return len(image), len(image) - bytes.Count(image, []byte{0})
+}
 
 // Imports lists what the module asks its host for, in its own order.
 func (m *Module) Imports() []Import { return slices.Clone(m.imports) }

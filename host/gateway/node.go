@@ -61,6 +61,7 @@ type KindInfo struct {
 	Doc     string       `json:"doc,omitempty"`
 	File    string       `json:"file,omitempty"`    // of the module; none for a native kind
 	Version string       `json:"version,omitempty"` // sha256 of the module, hex
+	Tier    string       `json:"tier,omitempty"`    // of the module: how its instances are made, image or plain
 	Nodes   []string     `json:"nodes,omitempty"`   // ids of those that host it, sorted
 	State   StateInfo    `json:"state"`
 	Events  []string     `json:"events"`
@@ -124,6 +125,8 @@ const (
 	FileLoaded = "loaded"          // what is on disk serves
 	FileFailed = "failed"          // nothing of it serves
 	FileKept   = "superseded-kept" // what is on disk was refused; the version before it still serves
+	// FileLoading: what is on disk is being loaded, and nothing of the file serves meanwhile.
+	FileLoading = "loading"
 )
 
 // FileInfo is one module file as operators see it.
@@ -133,6 +136,8 @@ type FileInfo struct {
 	Kinds  []string `json:"kinds,omitempty"`
 	State  string   `json:"state"`
 	Error  string   `json:"error,omitempty"`
+	// LoadingSince is when what is on disk was noticed, zero if it is not being loaded. What serves goes on serving meanwhile.
+	LoadingSince time.Time `json:"loading_since,omitzero"`
 }
 
 // ActorQuery asks for one page of the actors of this node.

@@ -34,7 +34,7 @@ type ActorList struct {
 	Next   string      `json:"next,omitempty"`
 }
 
-// Health is the answer to GET /readyz; with ?verbose it has the checks and the module files that failed.
+// Health is the answer to GET /readyz; with ?verbose it has the checks, and the module files that failed or are being loaded.
 type Health struct {
 	Ready  bool       `json:"ready"`
 	Checks []Check    `json:"checks,omitempty"`
@@ -141,7 +141,7 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) (int, error) {
 	if r.URL.Query().Has("verbose") {
 		health.Checks = ready.Checks
 		for _, f := range g.node.Files() {
-			if f.State != FileLoaded {
+			if f.State != FileLoaded || !f.LoadingSince.IsZero() {
 				health.Files = append(health.Files, f)
 			}
 		}

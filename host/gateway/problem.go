@@ -25,7 +25,7 @@ type Problem struct {
 	ActorCode string          `json:"actor_code,omitempty"` // with code actor_error: the actor's own
 	Details   json.RawMessage `json:"details,omitempty"`    // whatever the actor added
 	Checks    []Check         `json:"checks,omitempty"`     // /readyz?verbose
-	Files     []FileInfo      `json:"files,omitempty"`      // /readyz?verbose: those that failed
+	Files     []FileInfo      `json:"files,omitempty"`      // /readyz?verbose: those that failed or are being loaded
 }
 
 // NewProblem describes any error, and never a nil one.

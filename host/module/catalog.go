@@ -62,6 +62,7 @@ type Catalog[P Program] struct {
 	openEvents func() (*fileEvents, error)
 	openFile   func(path string) (*os.File, error)
 	view       atomic.Pointer[view[P]]
+	loads      *loads
 
 	mu     sync.Mutex // guards cancel and closed
 	cancel context.CancelFunc
@@ -102,6 +103,7 @@ func New[P Program](cfg Config[P]) *Catalog[P] {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	c.view.Store(&view[P]{})
+	c.loads = newLoads(c.path)
 	return c
 }
 
@@ -168,6 +170,11 @@ func (c *Catalog[P]) first(ctx context.Context) (_ *follower[P], err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the actors directory %s cannot be read: %w: make it readable for this user", c.cfg.Dir, err)
 	}
+	now := time.Now()
+	for _, name := range names {
+		c.loads.hear(name, now)
+	}
+	c.loads.take(names)
 	busy := c.update(ctx, names)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("loading the modules of %s: %w", c.cfg.Dir, err)
@@ -177,7 +184,10 @@ func (c *Catalog[P]) first(ctx context.Context) (_ *follower[P], err error) {
 	}
 	if w != nil {
 		w.began(busy)
-	} else if len(busy) > 0 {
+		return w, nil
+	}
+	c.loads.drop()
+	if len(busy) > 0 {
 		c.log.Warn("modules were written while they were read, and stay unloaded", "dir", c.cfg.Dir, "files", busy)
 	}
 	return w, nil
@@ -213,8 +223,39 @@ func (c *Catalog[P]) Kind(name string) (*Kind[P], bool) {
 // Kinds returns every kind served, sorted by name. The slice is the caller's.
 func (c *Catalog[P]) Kinds() []*Kind[P] { return slices.Clone(c.view.Load().sorted) }
 
-// Files returns every module file of the directory, sorted by path. The slice is the caller's, its Kinds are not.
-func (c *Catalog[P]) Files() []FileStatus { return slices.Clone(c.view.Load().files) }
+// Files returns every module file of the directory, those on their way included, sorted by path. The slice is the caller's, its Kinds are
+// not.
+func (c *Catalog[P]) Files() []FileStatus {
+	loading, _ := c.Loading() // before the view, which is there before the load is over
+	files := slices.Clone(c.view.Load().files)
+	for _, l := range loading {
+		i, found := slices.BinarySearchFunc(files, l.Path, func(f FileStatus, path string) int { return strings.Compare(f.Path, path) })
+		switch {
+		case !found:
+			files = slices.Insert(files, i, FileStatus{Path: l.Path, State: StateLoading, Loading: l.Since})
+		case files[i].State == StateFailed: // for what was there before
+			files[i] = FileStatus{Path: l.Path, State: StateLoading, Loading: l.Since}
+		default:
+			files[i].Loading = l.Since
+		}
+	}
+	return files
+}
+
+// Loading returns the files that are on their way, sorted by path and not to be changed, and a channel that is closed when others are.
+// A kind that is not found while there are any may be found once there are none; a file leaves the list after its kinds are in the view and
+// OnChange has returned.
+func (c *Catalog[P]) Loading() ([]Load, <-chan struct{}) {
+	now := c.loads.now.Load()
+	return now.files, now.changed
+}
+
+// serves reports whether something of the file serves. Any goroutine may ask.
+func (c *Catalog[P]) serves(name string) bool {
+	files := c.view.Load().files
+	i, found := slices.BinarySearchFunc(files, c.path(name), func(f FileStatus, path string) int { return strings.Compare(f.Path, path) })
+	return found && len(files[i].Kinds) > 0
+}
 
 // Close ends the following, waits for a load under way, empties the view and closes every program. The error joins
 // theirs. It may be called at any time and again.
@@ -230,6 +271,7 @@ func (c *Catalog[P]) Close() error {
 	<-c.done
 	c.closing.Do(func() {
 		c.view.Store(&view[P]{})
+		c.loads.drop()
 		var errs []error
 		for _, name := range sortedKeys(c.files) {
 			if s := c.files[name].serving; s != nil {

@@ -21,9 +21,13 @@
 // once and stands in [Catalog.Files] until the file is good again. A file that is gone takes its kinds with it. A
 // directory that is there but cannot be read takes nothing.
 //
+// A load takes seconds, and which kinds a file has is known after it. So [Catalog.Loading] tells which files are on their way, from the
+// moment they are noticed: whoever does not find a kind meanwhile may wait and look again. What serves goes on serving until its successor
+// is ready.
+//
 // # Promises
 //
-// Kind, Kinds and Files never block and may be called from anywhere, before Start and after Close too. A [Program] that
+// Kind, Kinds, Files and Loading never block and may be called from anywhere, before Start and after Close too. A [Program] that
 // left the view is closed after the view without it is in place, so whoever still holds a [Kind] of an older view may find
 // its program closed, and looks the kind up again. OnChange is called after each new view, one call at a time. A loader
 // that fails or panics costs its own file and nothing else. Close ends every goroutine and closes every program.

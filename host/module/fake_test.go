@@ -213,12 +213,17 @@ func (h *house) remove(name string) {
 	}
 }
 
-// until waits for a view in which ok holds.
+// until waits for a view, or for the end of a load, with which ok holds.
 func (h *house) until(what string, ok func() bool) {
 	h.t.Helper()
-	for deadline := time.After(hang); !ok(); {
+	for deadline := time.After(hang); ; {
+		_, loading := h.Loading()
+		if ok() {
+			return
+		}
 		select {
 		case <-h.changes:
+		case <-loading:
 		case <-deadline:
 			h.t.Fatalf("not %s within %v\nfiles: %+v\nlog:\n%s", what, hang, h.Files(), h.logs.buf.String())
 		}

@@ -23,6 +23,8 @@ const (
 	StateLoaded State = "loaded"          // what is on disk serves
 	StateFailed State = "failed"          // what is on disk was refused, and nothing of the file serves
 	StateKept   State = "superseded-kept" // what is on disk was refused; the version before it still serves
+	// StateLoading: what is on disk is on its way, and nothing of the file serves meanwhile.
+	StateLoading State = "loading"
 )
 
 // FileStatus is one module file of the directory.
@@ -34,6 +36,8 @@ type FileStatus struct {
 	State  State     //
 	Error  string    // why what is on disk does not serve, and what to do; "" when loaded
 	Loaded time.Time // when what serves was loaded; zero: nothing does
+	// Loading is since when what is on disk is on its way, zero if it is not. A file that serves goes on serving meanwhile.
+	Loading time.Time
 }
 
 func (s FileStatus) equal(o FileStatus) bool {

@@ -23,13 +23,16 @@ const (
 	eventsFail = "file events of the actors directory failed"
 )
 
-// follower follows the directory. One goroutine at a time calls it: Start's, then the one of run.
+// follower follows the directory. One goroutine at a time calls it: Start's, then the one of run. That one goes on listening while
+// an update compiles for seconds, so that a file which arrives meanwhile is known to be on its way; it leaves the catalog's files
+// alone until the update is over.
 type follower[P Program] struct {
 	c       *Catalog[P]
 	events  *fileEvents // nil: none to be had, so that only looks find changes
 	watched os.FileInfo // the directory that the events are of; nil: none
 	quiet   quiet
 	sweepAt time.Time       // of the next look at the whole directory
+	lost    bool            // events were lost: the next look is at all contents
 	warned  map[string]bool // troubles that were logged and have not passed
 }
 
@@ -65,8 +68,13 @@ func (w *follower[P]) run(ctx context.Context) {
 	defer w.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var updated chan []string // takes the busy files of the update that runs; nil: none does
 	for {
-		timer.Reset(time.Until(w.next()))
+		var turn <-chan time.Time
+		if updated == nil {
+			timer.Reset(time.Until(w.next()))
+			turn = timer.C
+		}
 		var events <-chan fsnotify.Event
 		var errs <-chan error
 		if w.events != nil {
@@ -74,6 +82,9 @@ func (w *follower[P]) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			if updated != nil {
+				<-updated // it ends with ctx too
+			}
 			return
 		case ev, ok := <-events:
 			if !ok {
@@ -87,13 +98,19 @@ func (w *follower[P]) run(ctx context.Context) {
 				continue
 			}
 			w.trouble(err)
-		case <-timer.C:
+		case busy := <-updated:
+			updated = nil
+			for _, name := range busy {
+				w.quiet.heard(name, time.Now())
+			}
+		case <-turn:
 			if now := time.Now(); !now.Before(w.sweepAt) {
 				w.sweep(now)
 			}
-			busy := w.c.update(ctx, w.quiet.take(time.Now()))
-			for _, name := range busy {
-				w.quiet.heard(name, time.Now())
+			if names := w.quiet.take(time.Now()); len(names) > 0 {
+				w.c.loads.take(names)
+				updated = make(chan []string, 1)
+				go func() { updated <- w.c.update(ctx, names) }()
 			}
 		}
 	}
@@ -117,7 +134,11 @@ func (w *follower[P]) event(ev fsnotify.Event, now time.Time) {
 		}
 		w.sweepSoon(now)
 	case isModule(filepath.Base(ev.Name)):
-		w.quiet.heard(filepath.Base(ev.Name), now)
+		name := filepath.Base(ev.Name)
+		w.quiet.heard(name, now)
+		if !ev.Has(fsnotify.Remove) && !ev.Has(fsnotify.Rename) {
+			w.comes(name, now)
+		}
 	case ev.Has(fsnotify.Create) || ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename):
 		w.sweepSoon(now) // perhaps a link on the way to a module, such as Kubernetes' ..data
 	}
@@ -131,11 +152,14 @@ func (w *follower[P]) trouble(err error) {
 		return
 	}
 	w.c.log.Debug("too many file events at once, reading the actors directory anew", "dir", w.c.cfg.Dir)
-	now := time.Now()
-	for name := range w.c.files {
-		w.quiet.heard(name, now)
+	w.lost, w.sweepAt = true, time.Now()
+}
+
+// comes notes that a file is there which is not what was looked at last. One that serves does so until its contents are known to be new.
+func (w *follower[P]) comes(name string, now time.Time) {
+	if !w.c.serves(name) {
+		w.c.loads.hear(name, now)
 	}
-	w.sweep(now)
 }
 
 // broke goes on without events.
@@ -167,6 +191,12 @@ func (w *follower[P]) sweep(now time.Time) {
 		delete(w.warned, dirGone)
 		delete(w.warned, dirBroken)
 	}
+	if w.lost {
+		w.lost = false
+		for name := range w.c.files {
+			w.quiet.heard(name, now)
+		}
+	}
 	listed := make(map[string]bool, len(names))
 	linked := false
 	for _, name := range names {
@@ -174,7 +204,12 @@ func (w *follower[P]) sweep(now time.Time) {
 		linked = linked || isLink(w.c.abs(name))
 		f := w.c.files[name]
 		st, _ := stampOf(w.c.abs(name))
-		if f == nil || !f.stamp.same(st) || !f.stamp.settled() {
+		if f == nil || !f.stamp.same(st) {
+			w.changed(name, now)
+			if f == nil || f.stamp.info != nil { // else it is tried at every look, for as long as it cannot be read
+				w.comes(name, now)
+			}
+		} else if !f.stamp.settled() {
 			w.changed(name, now)
 		}
 	}

@@ -50,6 +50,7 @@ func (c *Catalog[P]) update(ctx context.Context, names []string) (busy []string)
 	if len(names) == 0 {
 		return nil
 	}
+	defer func() { c.loads.end(busy) }()
 	var left []P
 	for len(names) > 0 {
 		found := c.lookAll(ctx, names)
@@ -114,6 +115,7 @@ func (c *Catalog[P]) look(ctx context.Context, name string, known *file[P]) (o o
 			return o
 		}
 	}
+	c.loads.begin(name, time.Now())
 	o.fresh, o.err = c.load(ctx, data)
 	return o
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host"
@@ -30,8 +31,8 @@ func (a *app) banner(node *host.Node, dir string) {
 	}
 	_ = t.flush()
 	for _, f := range node.Files() {
-		if f.State != gateway.FileLoaded {
-			fmt.Fprintf(w, "  %s\n", refusal(f))
+		if s := notice(f, time.Now()); s != "" {
+			fmt.Fprintf(w, "  %s\n", s)
 		}
 	}
 	example, ok := gateway.PickExample(kinds)
@@ -65,9 +66,18 @@ func someNames(names string) string {
 	return names[:max(end, 0)] + " …"
 }
 
-// refusal says why what is on disk is not what serves.
-func refusal(f gateway.FileInfo) string {
+// notice says why what is on disk is not what serves, "" if it is.
+func notice(f gateway.FileInfo, now time.Time) string {
 	kept := ""
+	if !f.LoadingSince.IsZero() {
+		if f.State != gateway.FileLoading {
+			kept = ", the version before it serves meanwhile"
+		}
+		return oneLine(f.Path) + " is being loaded, for " + age(f.LoadingSince, now) + kept
+	}
+	if f.State == gateway.FileLoaded {
+		return ""
+	}
 	if f.State == gateway.FileKept {
 		kept = ", the version before it still serves"
 	}

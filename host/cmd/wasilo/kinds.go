@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,9 +15,9 @@ import (
 func (a *app) kinds() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "kinds [FLAGS]", Short: "List the kinds of the cluster", Args: takes(0, 0),
-		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused. FILE is
-the module of the node that is asked, "-" where it does not host the kind. A kind that "backs off" is one whose actors did not start
-there, time after time: it says below when the next start is tried, and what the last one failed with.
+		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused
+or is loading. FILE is the module of the node that is asked, "-" where it does not host the kind. A kind that "backs off" is one whose
+actors did not start there, time after time: it says below when the next start is tried, and what the last one failed with.
 
 With -o json there are the documentation, the schemas, an example and the version of each as well.`,
 		Example: `  wasilo kinds
@@ -54,8 +55,8 @@ With -o json there are the documentation, the schemas, an example and the versio
 			}
 		}
 		for _, f := range list.Files {
-			if f.State != gateway.FileLoaded {
-				fmt.Fprintln(a.stderr, refusal(f))
+			if s := notice(f, time.Now()); s != "" {
+				fmt.Fprintln(a.stderr, s)
 			}
 		}
 		return nil

@@ -406,7 +406,9 @@ func (n *fakeNode) Kinds() []gateway.KindInfo {
 func (n *fakeNode) Files() []gateway.FileInfo {
 	return []gateway.FileInfo{
 		{Path: "actors/bad.wasm", State: gateway.FileFailed, Error: "no \x1b[31mwasm\nat all"},
-		{Path: "actors/counter.wasm", State: gateway.FileLoaded, Kinds: []string{"counter"}},
+		{Path: "actors/counter.wasm", State: gateway.FileLoaded, Kinds: []string{"counter"}, LoadingSince: time.Now().Add(-time.Minute)},
+		{Path: "actors/echo.wasm", State: gateway.FileLoaded, Kinds: []string{"echo"}},
+		{Path: "actors/new.wasm", State: gateway.FileLoading, LoadingSince: time.Now().Add(-90 * time.Second)},
 	}
 }
 
