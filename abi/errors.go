@@ -83,7 +83,7 @@ var codes = [...]CodeInfo{
 	{ErrOwnershipChanged, "ownership_changed", true, 503, ExitRetryable, "The actor moved to another node"},
 	{ErrNoQuorum, "no_quorum", true, 503, ExitRetryable, "The node cannot reach a quorum"},
 	{ErrBlocked, "blocked", true, 503, ExitRetryable, "The actor's node is blocked"},
-	{ErrOverloaded, "overloaded", true, 503, ExitRetryable, "The node has no room for more at present"},
+	{ErrOverloaded, "overloaded", true, 503, ExitRetryable, "The node takes no more at present"},
 	{ErrNotReady, "not_ready", true, 503, ExitRetryable, "The kind or the node is not ready yet"},
 	{ErrActivationFailed, "activation_failed", false, 500, ExitActor, "The actor could not be started"},
 	{ErrUnreachable, "unreachable", true, 503, ExitRetryable, "The actor's node cannot be reached"},

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -72,7 +73,15 @@ func (n *Node) rebuildLocked() {
 	v := &kinds{byName: make(map[string]*kind), ready: n.loaded.Load()}
 	for _, native := range n.cfg.Native {
 		k := &kind{Kind: n.siloKind(&native.Desc, "native")}
-		k.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) { return native.New(h) }
+		k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
+			switch {
+			case state == nil:
+				return native.New(h)
+			case native.Wake == nil:
+				return nil, abi.NewError(abi.ErrStateUnusable, "the native kind has no Wake")
+			}
+			return native.Wake(h, state)
+		}
 		v.byName[native.Desc.Name] = k
 	}
 	if n.catalog != nil {
@@ -120,12 +129,18 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	program, log := m.Program, n.log
 	_, _, memory := n.cfg.limits(m.Name)
 	k.Cost = program.Footprint()
+	// TODO: k.Quick is to be set where the module has a template; the engine does not tell yet.
 	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
-		// The engine captures nothing yet: this is where it takes state, as engine.Options.State, and where k.Quick is set.
-		if state != nil {
-			return nil, abi.NewError(abi.ErrUnsupported, "the engine cannot wake a sleeping actor yet")
+		i, err := program.Instantiate(h.Context(), h, engine.Options{Memory: memory, State: state, Epoch: h.Epoch(),
+			Log: log.With("actor", h.Identity().Key())})
+		if err != nil {
+			var unusable *engine.StateError
+			if errors.As(err, &unusable) {
+				err = abi.NewError(abi.ErrStateUnusable, unusable.Error())
+			}
+			return nil, err
 		}
-		return program.Instantiate(h.Context(), h, engine.Options{Memory: memory, Log: log.With("actor", h.Identity().Key())})
+		return i, nil
 	}
 	return k
 }
@@ -143,9 +158,13 @@ func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
 		return nil, err
 	}
 	for _, k := range m.Description().Kinds {
-		if k.State.Keep != abi.KeepNone || k.State.Level != abi.LevelVolatile {
-			l.log.Warn("this version keeps no state: the kind is volatile, whatever it declares", "kind", k.Name,
+		switch {
+		case k.State.Keep == abi.KeepTyped:
+			l.log.Warn("this version keeps images only: the kind is volatile, whatever it declares", "kind", k.Name,
 				"keep", k.State.Keep, "level", k.State.Level)
+		case k.State.Level == abi.LevelDurable:
+			l.log.Warn("this version keeps nothing beyond the end of the node: the kind hibernates only", "kind", k.Name,
+				"level", k.State.Level)
 		}
 	}
 	return m, nil
@@ -296,7 +315,9 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	v := n.kinds.Load()
 	out := make([]gateway.KindInfo, 0, len(v.sorted))
 	for _, k := range v.sorted {
-		out = append(out, gateway.DescribeKind(k.Desc, k.file, k.Version))
+		info := gateway.DescribeKind(k.Desc, k.file, k.Version)
+		info.Backoff = n.backoff(k)
+		out = append(out, info)
 	}
 	if !n.up.Load() || n.net == nil {
 		return out
@@ -324,6 +345,25 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	}
 	slices.SortFunc(out, func(a, b gateway.KindInfo) int { return strings.Compare(a.Name, b.Name) })
 	return out
+}
+
+// backoff says what this node holds back of a kind that it hosts, nil if nothing.
+func (n *Node) backoff(k *kind) *gateway.BackoffInfo {
+	if !n.up.Load() {
+		return nil
+	}
+	b := n.silo.Backoff(&k.Kind)
+	if b == nil {
+		return nil
+	}
+	info := &gateway.BackoffInfo{Actors: b.Actors, Failures: b.Failures, WaitMS: b.Wait.Milliseconds(), Trying: b.Trying, Error: b.Err}
+	if b.Wait%time.Millisecond > 0 { // 0 says that it is over
+		info.WaitMS++
+	}
+	if !b.Actor.IsZero() {
+		info.Actor = b.Actor.Key()
+	}
+	return info
 }
 
 func nodesOf(members []cluster.Node) []string {

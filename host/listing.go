@@ -73,7 +73,8 @@ func (n *Node) Members() []gateway.MemberInfo {
 }
 
 // Ready reports whether the node serves: its modules are read, the cluster stands, and it is not leaving. A file that
-// could not be loaded is shown and leaves the node ready: its other kinds serve.
+// could not be loaded, or a kind that does not start, is shown and leaves the node ready: its other kinds serve, and another
+// node would have no more luck with the same module.
 func (n *Node) Ready() gateway.Readiness {
 	loaded, leaving := n.loaded.Load(), n.leaving.Load()
 	r := gateway.Readiness{Ready: n.serving.Load()}
@@ -99,7 +100,13 @@ func (n *Node) Ready() gateway.Readiness {
 			check("file "+f.Path, false, f.Error)
 		}
 	}
-	check("modules", true, fmt.Sprintf("%d kinds; %d files refused", len(n.kinds.Load().sorted), bad))
+	kinds := n.kinds.Load().sorted
+	check("modules", true, fmt.Sprintf("%d kinds; %d files refused", len(kinds), bad))
+	for _, k := range kinds {
+		if b := n.backoff(k); b != nil {
+			check("kind "+k.Desc.Name, false, "it "+b.String())
+		}
+	}
 	if n.serving.Load() && n.net != nil {
 		members, away := n.Members(), 0
 		for _, m := range members {

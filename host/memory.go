@@ -1,8 +1,10 @@
 package host
 
 import (
-	"bufio"
+	"bytes"
+	"io/fs"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 )
@@ -10,29 +12,110 @@ import (
 // unknownMemory is assumed where neither a cgroup nor /proc tells, as on other systems than Linux.
 const unknownMemory = 8 << 30
 
-// machineMemory returns the bytes of memory that this process can count on: the cgroup's limit (v2 or v1), or what the
-// machine has.
+// MachineMemory returns the bytes of memory that this process can count on: what the machine has, or the lowest limit of the
+// cgroups that the process is in, itself and those above (v2 or v1). known is false where the system does not tell.
+func MachineMemory() (n uint64, known bool) { return memoryOf(os.DirFS("/")) }
+
+// machineMemory is [MachineMemory], or a guess.
 func machineMemory() uint64 {
-	total := uint64(unknownMemory)
-	if f, err := os.Open("/proc/meminfo"); err == nil {
-		defer f.Close()
-		for s := bufio.NewScanner(f); s.Scan(); {
-			if rest, ok := strings.CutPrefix(s.Text(), "MemTotal:"); ok {
-				if kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64); err == nil {
-					total = kib << 10
-				}
+	if n, known := MachineMemory(); known {
+		return n
+	}
+	return unknownMemory
+}
+
+// memoryOf reads a system whose root directory is root.
+func memoryOf(root fs.FS) (n uint64, known bool) {
+	lower := func(limit uint64, ok bool) {
+		if ok && limit > 0 && (!known || limit < n) {
+			n, known = limit, true
+		}
+	}
+	lower(totalMemory(root))
+	found := false
+	self, _ := fs.ReadFile(root, "proc/self/cgroup")
+	for line := range strings.Lines(string(self)) { // HIERARCHY:CONTROLLERS:PATH
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		for _, h := range hierarchies {
+			if h.holds(parts[0], parts[1]) {
+				found = true
+				h.limits(root, parts[2], lower)
+			}
+		}
+	}
+	if !found { // /proc is not mounted, perhaps: what is mounted is the container's own
+		for _, h := range hierarchies {
+			h.limits(root, "/", lower)
+		}
+	}
+	return n, known
+}
+
+// hierarchy is a tree of cgroups, and where it is mounted by custom.
+type hierarchy struct {
+	v1     bool
+	mounts []string
+	files  []string
+}
+
+// memory.high is no limit to die by, but a process beyond it is slowed until it is of no use.
+var hierarchies = []hierarchy{
+	{mounts: []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}, files: []string{"memory.max", "memory.high"}},
+	{v1: true, mounts: []string{"sys/fs/cgroup/memory"}, files: []string{"memory.limit_in_bytes"}},
+}
+
+// holds reports whether a line of /proc/self/cgroup is of this hierarchy.
+func (h hierarchy) holds(id, controllers string) bool {
+	if !h.v1 {
+		return id == "0" && controllers == ""
+	}
+	for c := range strings.SplitSeq(controllers, ",") {
+		if c == "memory" {
+			return true
+		}
+	}
+	return false
+}
+
+// limits tells every limit of a group and of those above it. A path that is not there is that of a host whose tree is not
+// mounted in this container; what is mounted then is the container's own group, at the root.
+func (h hierarchy) limits(root fs.FS, group string, tell func(limit uint64, ok bool)) {
+	for _, mount := range h.mounts {
+		for dir := path.Clean("/" + group); ; dir = path.Dir(dir) {
+			for _, file := range h.files {
+				tell(number(root, path.Join(mount, dir, file)))
+			}
+			if dir == "/" {
 				break
 			}
 		}
 	}
-	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		if limit, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil && limit < total {
-			total = limit // "max" is no number
+}
+
+// number reads a file that holds one; "max" is none.
+func number(root fs.FS, name string) (uint64, bool) {
+	b, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	return n, err == nil
+}
+
+// totalMemory is what the machine has.
+func totalMemory(root fs.FS) (uint64, bool) {
+	b, err := fs.ReadFile(root, "proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kib << 10, err == nil
 		}
 	}
-	return total
+	return 0, false
 }

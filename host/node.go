@@ -20,6 +20,7 @@ import (
 	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
 	"github.com/wasilo/wasilo/host/silo"
+	"github.com/wasilo/wasilo/host/silo/sleep"
 	"github.com/wasilo/wasilo/host/telemetry"
 )
 
@@ -36,6 +37,7 @@ type Node struct {
 	engine  *engine.Engine
 	catalog *module.Catalog[*engine.Module] // nil: no directory
 	metrics *telemetry.Telemetry
+	sleep   *sleep.Store // of hibernated actors
 	silo    *silo.Silo
 	system  *cluster.System
 	runtime *cluster.Runtime
@@ -197,6 +199,9 @@ func prepareDataDir(dir string) error {
 // installCluster makes the silo and the cluster around it, and opens the way to other nodes.
 func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.metrics = telemetry.New()
+	if n.sleep, err = sleep.New(sleep.Config{Dir: n.sleepDir(), MaxBytes: n.cfg.Limits.MaxSleep, Log: n.log}); err != nil {
+		return err
+	}
 	n.silo = silo.New(silo.Config{
 		Kind: func(name string) (*silo.Kind, error) {
 			k, err := n.find(name)
@@ -205,7 +210,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			}
 			return &k.Kind, nil
 		},
-		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Log: n.log,
+		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleep, Woken: n.metrics.RecordWake, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
 		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
@@ -235,6 +240,14 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.silo.Open(n.api)
 	n.metrics.Watch(n.snapshot)
 	return nil
+}
+
+// sleepDir is where the state of hibernated actors goes for which there is no room, "" if nowhere.
+func (n *Node) sleepDir() string {
+	if n.cfg.DataDir == "" {
+		return ""
+	}
+	return filepath.Join(n.cfg.DataDir, "sleep")
 }
 
 // aloneAuthority is what PIDs of a node begin with that no other can reach.
@@ -373,6 +386,9 @@ func (n *Node) close() error {
 	}
 	if n.silo != nil {
 		n.silo.Close()
+	}
+	if n.sleep != nil {
+		errs = append(errs, n.sleep.Close())
 	}
 	if n.net != nil {
 		errs = append(errs, n.net.close())

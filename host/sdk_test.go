@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/silo"
 )
 
 // The tests here drive testdata/wasm/probe.wasm, a stock Go guest on the Go SDK, through a whole node: what the SDK offers
@@ -55,7 +56,7 @@ func gate(name string) string {
 func awaitGate(t *testing.T, n *Node, name string, waiting int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d at the gate %s", waiting, name), func() bool {
-		page, _ := n.silo.List("probe", "", 1000)
+		page, _ := n.silo.List(silo.Filter{Kind: "probe"}, "", 1000)
 		for _, info := range page {
 			if info.Identity.ID() == name {
 				return info.Status.Deferred == waiting
@@ -252,7 +253,7 @@ func TestGuestDefersReplies(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := call(n, "probe/b", "defer", `{"name":"z"}`); done <- err }()
 	eventually(t, "a deferred call", func() bool {
-		page, _ := n.silo.List("probe", "probe/a", 1)
+		page, _ := n.silo.List(silo.Filter{Kind: "probe"}, "probe/a", 1)
 		return len(page) == 1 && page[0].Status.Deferred == 1
 	})
 	_, err = call(n, "probe/b", "panic", `{"text":"oh no"}`)
@@ -275,7 +276,7 @@ func TestGuestTimers(t *testing.T) {
 	if st := n.silo.Stats(); st.Activations != 1 {
 		t.Errorf("%+v", st)
 	}
-	page, _ := n.silo.List("", "", 1)
+	page, _ := n.silo.List(silo.Filter{Kind: ""}, "", 1)
 	if page[0].Status.Timers != 0 {
 		t.Errorf("%d timers left", page[0].Status.Timers)
 	}

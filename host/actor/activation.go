@@ -73,7 +73,8 @@ type Config struct {
 	Reason   string // why it is activated, told to the guest
 	// Start makes the instance, on a goroutine of the activation's: a fresh one, or with state, which it may keep, one that goes on
 	// where an earlier one was captured. The error ownership_changed says that there is a newer version to start in its place:
-	// nobody is told, and what waits goes to a successor. state_unusable says that no instance can be made of that state.
+	// nobody is told, and what waits goes to a successor. Overloaded says that it was not tried, for want of room or of hope; it is not
+	// counted as a failure. state_unusable says that no instance can be made of that state.
 	Start func(h *Host, state []byte) (Instance, error)
 	// Quick says that Start takes some microseconds: whoever calls first may wait for it on its own goroutine.
 	Quick    bool
@@ -347,6 +348,10 @@ func withoutReply(e End) *abi.Error {
 
 // replaced reports whether a start failed because there is a newer version to start.
 func replaced(err error) bool { return abi.CodeOf(err) == abi.ErrOwnershipChanged }
+
+// Untried reports whether a start that ended with err tells nothing of what was to be started: there is a newer version, or no
+// start was tried.
+func Untried(err error) bool { return replaced(err) || abi.CodeOf(err) == abi.ErrOverloaded }
 
 // startError is what those get who wait for an instance that could not be started. None of the codes by which a cluster
 // looks for another place survives, ownership_changed apart: it would start the same thing again at once.

@@ -31,7 +31,7 @@ func (a *Activation) start() (err error) {
 			err = errVanished
 		}
 		if err != nil && kept != nil {
-			if !replaced(err) {
+			if !Untried(err) {
 				a.cfg.Counters.WakeFailures.Add(1)
 			}
 			a.cfg.Keeper.Return(kept, err)
@@ -61,7 +61,7 @@ func (a *Activation) start() (err error) {
 
 // unstarted ends an activation whose instance did not start. told: its caller hears of it by itself.
 func (a *Activation) unstarted(err error, told bool) {
-	if !replaced(err) {
+	if !Untried(err) {
 		a.cfg.Counters.StartFailures.Add(1)
 	}
 	a.end(End{Reason: "start", Err: err, Failed: true, Told: told})

@@ -25,7 +25,7 @@ func BenchmarkTurn(b *testing.B) {
 	}
 }
 
-// BenchmarkRawCall is the same call into the guest with nothing around it but wazero's own check.
+// BenchmarkRawCall is the same call into the guest with nothing around it.
 func BenchmarkRawCall(b *testing.B) {
 	i := instance(b, "echo.wasm", noHost{}, Options{})
 	out := &abi.Output{}
@@ -33,34 +33,89 @@ func BenchmarkRawCall(b *testing.B) {
 	if err := i.Turn(ev, time.Now().Add(abi.DefaultTurn), out); err != nil {
 		b.Fatal(err)
 	}
+	i.guard.arm(time.Now().Add(time.Hour))
 	room, _ := i.mem.Read(i.inbox, i.inboxSize)
 	n := uint64(len(abi.AppendEvent(room[:0], ev)))
-	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		i.stack[0] = n
-		if err := i.turn.CallWithStack(ctx, i.stack[:]); err != nil {
+		i.args[0] = n
+		if err := i.turn.CallWithStack(&i.guard, i.args[:]); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-// BenchmarkInstantiate is the life of an instance: start, one turn, close.
+// BenchmarkInstantiate is the life of an instance: start, one turn, close. "kept" closes each before the next starts, "fresh" keeps all.
 func BenchmarkInstantiate(b *testing.B) {
-	m := mustLoad(b, newEngine(b, Config{}), "echo.wasm")
-	ev, out := call("echo", make([]byte, 64)), &abi.Output{}
-	b.ReportAllocs()
-	for b.Loop() {
-		i, err := m.Instantiate(context.Background(), noHost{}, Options{})
-		if err == nil {
-			err = i.Turn(ev, time.Now().Add(abi.DefaultTurn), out)
-		}
-		if err == nil {
-			err = i.Close()
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
+	for _, c := range []struct {
+		kind, file, method string
+		payload            []byte
+	}{{"echo", "echo.wasm", "echo", make([]byte, 64)}, {"counter", "examples.wasm", "add", addOne}} {
+		m := mustLoad(b, newEngine(b, Config{}), c.file)
+		ev, out := first(c.kind, c.method, c.payload), &abi.Output{}
+		b.Run(c.kind+"/kept", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				i, err := m.Instantiate(context.Background(), noHost{}, Options{})
+				if err == nil {
+					err = i.Turn(ev, time.Now().Add(abi.DefaultTurn), out)
+				}
+				if err == nil {
+					err = i.Close()
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(c.kind+"/fresh", func(b *testing.B) {
+			b.ReportAllocs()
+			var all []*Instance
+			for b.Loop() {
+				i, err := m.Instantiate(context.Background(), noHost{}, Options{})
+				if err == nil {
+					err = i.Turn(ev, time.Now().Add(abi.DefaultTurn), out)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				i.Rest()
+				all = append(all, i)
+			}
+			b.StopTimer()
+			for _, i := range all {
+				i.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkSleep is the life of a sleeper: wake, one turn, capture, close.
+func BenchmarkSleep(b *testing.B) {
+	for kind, file := range counters {
+		m := mustLoad(b, newEngine(b, Config{}), file)
+		ev, out := first(kind, "add", addOne), &abi.Output{}
+		b.Run(kind, func(b *testing.B) {
+			b.ReportAllocs()
+			var state, spare []byte
+			for b.Loop() {
+				i, err := m.Instantiate(context.Background(), noHost{}, Options{State: state})
+				if err == nil {
+					err = i.Turn(ev, time.Now().Add(abi.DefaultTurn), out)
+				}
+				if err == nil {
+					state, spare, err = nil, state, nil
+					state, err = i.Capture(spare[:0])
+				}
+				if err == nil {
+					err = i.Close()
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(state)), "bytes")
+		})
 	}
 }
 

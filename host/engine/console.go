@@ -16,7 +16,9 @@ const (
 	linesBurst  = 200     // lines at once
 	linesSecond = 50      // lines a second in the long run; those beyond are counted and dropped
 	reportEvery = time.Second
-	maxWords    = 512 // bytes of a guest's last words that go into an error
+	maxWords    = 512      // bytes of a guest's last words that go into an error
+	lookAtOnce  = 64 << 10 // bytes in which a line's end is looked for at once
+	bytesBurst  = 4        // seconds' worth of bytes at once
 )
 
 // Bounds of what all instances of an engine write together.
@@ -30,7 +32,9 @@ type console struct {
 	inst     *Instance
 	stdout   lineWriter
 	stderr   lineWriter
-	limiter  *rate.Limiter // made with the first line
+	limiter  *rate.Limiter // of lines; made with the first one
+	volume   *rate.Limiter // of bytes; made with the first line
+	bytes    int           // a second
 	dropped  int
 	reported time.Time // when it was last told that lines were dropped
 	panicked string    // the line of this turn that looks like a panic, and what follows it
@@ -59,15 +63,18 @@ type lineWriter struct {
 func (w *lineWriter) Write(p []byte) (int, error) {
 	total := len(p)
 	for lines := 0; len(p) > 0; lines++ {
-		if lines%64 == 0 && w.c.inst.guard.fired.Load() {
-			return 0, errDeadline
+		if lines%64 == 0 {
+			if err := w.c.inst.guard.check(); err != nil {
+				return 0, err
+			}
 		}
-		end := bytes.IndexByte(p, '\n')
-		part := p
+		look := p[:min(len(p), lookAtOnce)]
+		end := bytes.IndexByte(look, '\n')
+		part := look
 		if end >= 0 {
 			part, p = p[:end], p[end+1:]
 		} else {
-			p = nil
+			p = p[len(look):]
 		}
 		if room := maxLine - len(w.buf); len(part) > room {
 			part, w.cut = part[:room], true
@@ -90,7 +97,7 @@ func (w *lineWriter) flush() {
 		line += "…"
 	}
 	w.buf, w.cut = w.buf[:0], false
-	if line != "" && w.c.allow() {
+	if line != "" && w.c.allow(len(line)) {
 		w.c.inst.log.Info(line, "stream", w.stream)
 	}
 }
@@ -105,7 +112,7 @@ func (c *console) log(level slog.Level, msg []byte) {
 	if level >= slog.LevelError {
 		c.note(text)
 	}
-	if c.allow() {
+	if c.allow(len(text)) {
 		c.inst.host.Log(level, text+more)
 	}
 }
@@ -123,12 +130,13 @@ func clean(b []byte) string {
 	return strings.TrimRight(strings.ToValidUTF8(string(b), "\uFFFD"), " \t\r")
 }
 
-// allow counts a line against the rate, and tells of those that were dropped before it.
-func (c *console) allow() bool {
+// allow counts a line of n bytes against the rates, and tells of those that were dropped before it.
+func (c *console) allow(n int) bool {
 	if c.limiter == nil {
 		c.limiter = rate.NewLimiter(linesSecond, linesBurst)
+		c.volume = rate.NewLimiter(rate.Limit(c.bytes), max(bytesBurst*c.bytes, maxLine))
 	}
-	if !c.limiter.Allow() || !c.inst.module.eng.lines.Allow() {
+	if !c.limiter.Allow() || !c.volume.AllowN(time.Now(), n) || !c.inst.module.eng.lines.Allow() {
 		c.dropped++
 		return false
 	}

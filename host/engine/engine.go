@@ -1,25 +1,28 @@
 // Package engine runs guests: it turns a .wasm file into a [Module], a module into any number of [Instance]s, and runs
 // their turns. It is the only package that knows wazero.
 //
-// [Engine.Load] validates a file, compiles it (with a cache on disk), runs the guest's wasilo_describe once with every
-// host function refused, and checks what it says. Whatever the file is, Load returns a [LoadError] that says what to do;
-// it is slow (a stock Go guest compiles for seconds the first time) and belongs on no request's path.
+// [Engine.Load] has the forge validate and rewrite a file, compiles what comes out (with a cache on disk), makes its template, runs the
+// guest's wasilo_describe once with every host function refused, and checks what it says. Whatever the file is, Load returns a
+// [LoadError] that says what to do; it is slow (a stock Go guest compiles for seconds the first time) and belongs on no request's path.
 //
-// [Module.Instantiate] starts an instance with a memory of its own. [Instance.Turn] writes an event into the guest's
-// memory, calls it, and copies its output out. An instance is used by one goroutine at a time, and what it asks of its
-// host it asks on that goroutine. A turn that traps, overruns its deadline or breaks the ABI ends that instance and
-// nothing else.
+// [Module.Instantiate] makes an instance with a memory of its own: a copy of the template, where the module allows that (the image
+// tier of the forge), in some ten microseconds whatever the guest does in its start. [Instance.Turn] writes an event into the guest's
+// memory, calls it, and copies its output out. An instance is used by one goroutine at a time, and what it asks of its host it asks on
+// that goroutine. A turn that traps, overruns its bounds or breaks the ABI ends that instance and nothing else.
+//
+// [Instance.Capture] says what an instance has become since its template: a delta of some tens of bytes for a small actor, which goes on
+// as [Options].State, in this process or another.
+//
+// # How guests are stopped
+//
+// Nothing interrupts a guest from outside. Its code carries fuel, and comes to its host when a slice of that is spent, which is every
+// 50 to 100 microseconds: there the host looks at the deadline, and lets the garbage collector and other goroutines have their way.
 //
 // # Who keeps what alive
 //
 // A module is counted: it lives until it and all its instances are closed, so a newer version of a file can take over
 // while the old one's instances finish. Closing an instance whose turn runs would take the whole process down, so
 // [Instance.Close] refuses.
-//
-// # What this cannot stop yet
-//
-// Deadlines rest on wazero's own check, which sits in loops: a call tree without a loop runs to its end, and a guest's
-// native code holds up the garbage collector while it runs. Metering by rewriting replaces it.
 package engine
 
 import (
@@ -30,11 +33,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"golang.org/x/time/rate"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/engine/slot"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // pageSize is that of WebAssembly.
@@ -54,6 +61,10 @@ type Config struct {
 	CacheDir string
 	// Memory is how many bytes of linear memory a guest may have if [Options] does not say; 0 is abi.DefaultMemory.
 	Memory uint64
+	// MaxMemory is the most that [Options] may say; a module that starts with more is refused. 0 is Memory.
+	MaxMemory uint64
+	// Slots says how the memories of instances are kept.
+	Slots slot.Options
 	// MaxMessage bounds the payload of an event and of a plain reply, in bytes; 0 is abi.DefaultMaxMessage.
 	MaxMessage int
 	// Describe bounds wasilo_describe, and the start of an instance; 0 is [DefaultDescribe].
@@ -76,6 +87,9 @@ type Engine struct {
 	starts chan struct{}
 	// lines bounds what all guests together write to the log.
 	lines *rate.Limiter
+	// encoder and decoder pack and unpack deltas.
+	encoder *zstd.Encoder
+	decoder *zstd.Decoder
 }
 
 // startsAtOnce are few, so that each gets on, and more than there are CPUs, so that one that hangs holds up few others.
@@ -95,8 +109,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Describe == 0 {
 		cfg.Describe = DefaultDescribe
 	}
+	cfg.MaxMemory = max(cfg.MaxMemory, cfg.Memory)
 	switch {
-	case cfg.Memory < pageSize || cfg.Memory > maxMemory:
+	case cfg.MaxMemory > maxMemory || cfg.Memory < pageSize || cfg.Memory > maxMemory:
 		return nil, fmt.Errorf("engine: guest memory of %d bytes; it must be between 64 KiB and 4 GiB", cfg.Memory)
 	case cfg.MaxMessage < 0 || cfg.MaxMessage > 1<<30:
 		return nil, fmt.Errorf("engine: messages of %d bytes; the limit must be between 1 byte and 1 GiB", cfg.MaxMessage)
@@ -108,6 +123,9 @@ func New(cfg Config) (*Engine, error) {
 		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
 	}
 	var err error
+	if e.encoder, e.decoder, err = newCoders(); err != nil {
+		return nil, err
+	}
 	if e.wasi, err = wasiSignatures(); err != nil {
 		return nil, err
 	}
@@ -127,7 +145,7 @@ func (e *Engine) Close() error {
 // newRuntime returns a runtime with every host function. Each module gets one of its own: it costs 0.3 ms, its cache can
 // be checked before it is trusted, closing it frees all that belongs to the module, and modules share no lock.
 func newRuntime(ctx context.Context, cache wazero.CompilationCache) (wazero.Runtime, error) {
-	cfg := wazero.NewRuntimeConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
+	cfg := wazero.NewRuntimeConfig().WithDebugInfoEnabled(false)
 	if cache != nil {
 		cfg = cfg.WithCompilationCache(cache)
 	}
@@ -135,6 +153,10 @@ func newRuntime(ctx context.Context, cache wazero.CompilationCache) (wazero.Runt
 	_, err := wasi_snapshot_preview1.Instantiate(ctx, rt)
 	if err == nil {
 		err = provideImports(ctx, rt)
+	}
+	if err == nil {
+		_, err = rt.NewHostModuleBuilder(forge.RefillModule).NewFunctionBuilder().
+			WithGoModuleFunction(api.GoModuleFunc(refill), nil, nil).Export(forge.RefillName).Instantiate(ctx)
 	}
 	if err != nil {
 		rt.Close(ctx)

@@ -16,7 +16,26 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// testCache keeps what the tests compile, for all of them and for the processes that they start.
+var testCache = os.Getenv("WASILO_TEST_CACHE")
+
+func TestMain(m *testing.M) {
+	mine := testCache == ""
+	if mine {
+		dir, err := os.MkdirTemp("", "wasilo-engine-")
+		if err != nil {
+			panic(err)
+		}
+		testCache = dir
+		os.Setenv("WASILO_TEST_CACHE", dir)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if mine {
+			os.RemoveAll(testCache)
+		}
+		os.Exit(code)
+	}))
+}
 
 // fixture reads a module of testdata/wasm.
 func fixture(t testing.TB, name string) []byte {
@@ -30,6 +49,9 @@ func fixture(t testing.TB, name string) []byte {
 
 func newEngine(t testing.TB, cfg Config) *Engine {
 	t.Helper()
+	if cfg.CacheDir == "" {
+		cfg.CacheDir = testCache
+	}
 	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -4,3 +4,6 @@ package engine
 // the module asks for at its start, and what wazero keeps beside it, chiefly an object for each table element, which
 // goes with the size of the module (a stock Go guest of 2.1 MB with 2.6 MB of memory takes 3.9 MB in all).
 func (m *Module) Footprint() int64 { return int64(m.minMemory) + int64(m.size)*5/8 + 8<<10 }
+
+// heapBytes is what wazero keeps beside the memory of a plainly made instance.
+func (m *Module) heapBytes() int64 { return int64(m.size)*5/8 + 8<<10 }

@@ -84,18 +84,26 @@ func runRandom(ctx context.Context, wasm []byte, p *forge.Module, slice uint64) 
 func compareForged(t *testing.T, wasm []byte) (forge.Tier, bool) {
 	t.Helper()
 	ctx := t.Context()
-	p, err := forge.Prepare(wasm, forge.Options{Meter: true})
-	if err != nil {
-		dumpWasm(t, wasm)
-		t.Fatalf("refused: %v", err)
-	}
 	a, err := runRandom(ctx, wasm, nil, 0)
 	if err != nil {
 		dumpWasm(t, wasm)
 		t.Fatalf("the original: %v", err)
 	}
 	fuel := int64(-1)
-	for _, slice := range []uint64{1, 100_000} {
+	tier := forge.Plain
+	for _, run := range []struct {
+		slice    uint64
+		dispatch int
+	}{{1, 0}, {1, 1}, {100_000, 0}, {100_000, 1}} {
+		p, err := forge.Prepare(wasm, forge.Options{Meter: true, Dispatch: run.dispatch})
+		if err != nil {
+			dumpWasm(t, wasm)
+			t.Fatalf("refused: %v", err)
+		}
+		if tier = p.Tier; run.dispatch > 0 && (p.Dispatched > 0) != (tier == forge.Image) {
+			t.Fatalf("%s, %d tables became functions", tier, p.Dispatched)
+		}
+		slice := run.slice
 		b, err := runRandom(ctx, p.Wasm, p, slice)
 		if err != nil {
 			dumpWasm(t, wasm)
@@ -104,16 +112,16 @@ func compareForged(t *testing.T, wasm []byte) (forge.Tier, bool) {
 		for i := range max(len(a.calls), len(b.calls)) {
 			if i >= len(a.calls) || i >= len(b.calls) || a.calls[i] != b.calls[i] {
 				dumpWasm(t, wasm)
-				t.Fatalf("slice %d: original  %.600v\nrewritten %.600v", slice, a.calls[min(i, len(a.calls)):], b.calls[min(i, len(b.calls)):])
+				t.Fatalf("%+v: original  %.600v\nrewritten %.600v", run, a.calls[min(i, len(a.calls)):], b.calls[min(i, len(b.calls)):])
 			}
 		}
 		if fuel >= 0 && fuel != b.fuel && !b.trapped {
 			dumpWasm(t, wasm)
-			t.Fatalf("%d units in small slices, %d in large ones", fuel, b.fuel)
+			t.Fatalf("%+v: %d units, %d before", run, b.fuel, fuel)
 		}
 		fuel = b.fuel
 	}
-	return p.Tier, len(a.calls) > 0 && a.calls[0] != "no instance"
+	return tier, len(a.calls) > 0 && a.calls[0] != "no instance"
 }
 
 func dumpWasm(t *testing.T, wasm []byte) {
@@ -181,7 +189,7 @@ func FuzzForgeCompiles(f *testing.F) {
 		f.Add((&randomModule{next: func(n int) int { return rng.IntN(n) }}).module())
 	}
 	f.Fuzz(func(t *testing.T, wasm []byte) {
-		p, err := forge.Prepare(wasm, forge.Options{Meter: true})
+		p, err := forge.Prepare(wasm, forge.Options{Meter: true, Dispatch: 1})
 		if err != nil {
 			return
 		}

@@ -100,7 +100,15 @@ func TestForgeFixtures(t *testing.T) {
 		more, _ := filepath.Glob(filepath.Join("../../testdata/wasm", pattern))
 		files = append(files, more...)
 	}
-	called, stopped := 0, []string{}
+	for _, dispatch := range []int{0, 1} {
+		t.Run(fmt.Sprint("dispatch ", dispatch), func(t *testing.T) {
+			runFixtures(t, files, forge.Options{Meter: true, Dispatch: dispatch})
+		})
+	}
+}
+
+func runFixtures(t *testing.T, files []string, opt forge.Options) {
+	called, dispatched, stopped := 0, 0, []string{}
 	for _, file := range files {
 		wasm, err := os.ReadFile(file)
 		if err != nil {
@@ -113,11 +121,12 @@ func TestForgeFixtures(t *testing.T) {
 		if base == "probe.wasm" && testing.Short() {
 			continue // a large one of the same compiler as examples.wasm
 		}
-		p, err := forge.Prepare(wasm, forge.Options{Meter: true})
+		p, err := forge.Prepare(wasm, opt)
 		if err != nil {
 			t.Logf("%s: refused: %v", base, err)
 			continue
 		}
+		dispatched += p.Dispatched
 		names := []string{"_initialize", "wasilo_describe", "wasilo_inbox", "wasilo_turn", "wasilo_turn"}
 		ended := false
 		b, errB := newForged(t, wasm, p)
@@ -158,7 +167,7 @@ func TestForgeFixtures(t *testing.T) {
 		b.runtime.Close(t.Context())
 	}
 	slices.Sort(stopped)
-	t.Logf("%d calls compared; stopped by fuel or stack: %s", called, strings.Join(stopped, " "))
+	t.Logf("%d calls compared, %d tables became functions; stopped by fuel or stack: %s", called, dispatched, strings.Join(stopped, " "))
 	for _, want := range []string{"describe_loop.wasm", "init_loop.wasm", "start_loop.wasm"} {
 		if !slices.Contains(stopped, want) {
 			t.Errorf("%s was not stopped", want)

@@ -146,7 +146,8 @@ type specWorld struct {
 	modules map[string]api.Module
 	all     []api.Module
 	last    api.Module
-	refills int
+
+	refills, dispatched int
 }
 
 var errStackSpent = errors.New("stack overflow")
@@ -181,8 +182,9 @@ func refillForge(m api.Module) {
 	m.ExportedGlobal("wasilo_forge_fuel").(api.MutableGlobal).Set(1000)
 }
 
-func specOptions(meter bool) forge.Options {
-	return forge.Options{Meter: meter, AllowReserved: true, Limits: forge.Limits{Memory: 4 << 30, TableElems: math.MaxUint32}}
+func specOptions(meter bool, dispatch int) forge.Options {
+	return forge.Options{Meter: meter, Dispatch: dispatch, AllowReserved: true,
+		Limits: forge.Limits{Memory: 4 << 30, TableElems: math.MaxUint32}}
 }
 
 // instantiate does all of an instantiation, for a rewritten module in several steps.
@@ -195,6 +197,7 @@ func (w *specWorld) instantiate(ctx context.Context, wasm []byte, name string) (
 	if err != nil {
 		return nil, err
 	}
+	w.dispatched += p.Dispatched
 	m, err := w.runtime.InstantiateWithConfig(ctx, p.Wasm, cfg)
 	if err != nil {
 		return nil, err
@@ -291,30 +294,40 @@ var validToday = map[string]bool{
 
 func TestForgeSpecSuite(t *testing.T) {
 	dir := wazeroDir(t)
-	total := map[string]int{}
-	for _, version := range []string{"v1", "v2", "v2 unmetered"} {
-		version, _, unmetered := strings.Cut(version, " ")
+	total, dispatched := map[string]int{}, map[string]int{}
+	for _, run := range []struct {
+		version  string
+		meter    bool
+		dispatch int
+	}{{"v1", true, 0}, {"v2", true, 0}, {"v2", false, 0}, {"v1", true, 1}, {"v2", true, 1}, {"v2", false, 1}} {
+		version, opt := run.version, specOptions(run.meter, run.dispatch)
 		files, _ := filepath.Glob(filepath.Join(dir, version, "testdata", "*.json"))
 		if len(files) == 0 {
 			t.Fatalf("no scripts in %s", dir)
 		}
 		for _, file := range files {
-			name := fmt.Sprintf("%s/%s/%t", version, strings.TrimSuffix(filepath.Base(file), ".json"), !unmetered)
+			name := fmt.Sprintf("%s/%s/%t/%d", version, strings.TrimSuffix(filepath.Base(file), ".json"), run.meter, run.dispatch)
 			counts := total
-			if unmetered {
+			if run.dispatch > 0 {
+				counts = dispatched
+			}
+			if !run.meter {
 				counts = map[string]int{} // the same assertions again
 			}
-			t.Run(name, func(t *testing.T) { runSpecScript(t, dir, file, version, !unmetered, counts) })
+			t.Run(name, func(t *testing.T) { runSpecScript(t, dir, file, version, opt, counts) })
 		}
 	}
 	t.Logf("%v", total)
+	t.Logf("with dispatch functions: %v", dispatched)
+	if dispatched["dispatched tables"] < 50 && !t.Failed() {
+		t.Errorf("only %d tables became functions", dispatched["dispatched tables"])
+	}
 	if asserted := total["assert_return"] + total["assert_trap"] + total["assert_exhaustion"]; asserted < 40_000 && !t.Failed() {
 		t.Errorf("only %d assertions", asserted)
 	}
 }
 
-func runSpecScript(t *testing.T, dir, file, version string, meter bool, total map[string]int) {
-	opt := specOptions(meter)
+func runSpecScript(t *testing.T, dir, file, version string, opt forge.Options, total map[string]int) {
 	ctx := t.Context()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -395,4 +408,5 @@ func runSpecScript(t *testing.T, dir, file, version string, meter bool, total ma
 		}
 	}
 	total["refills"] += rewritten.refills
+	total["dispatched tables"] += rewritten.dispatched
 }

@@ -80,6 +80,7 @@ func duringTurn(name string, f func(*Instance, []uint64)) api.GoModuleFunc {
 			panic(&breach{"the guest calls " + abi.ImportModule + "." + name + " while " + i.phase.String() +
 				"; host functions can be called in turns only"})
 		}
+		i.guard.hostCall()
 		f(i, stack)
 	}
 }
@@ -89,6 +90,7 @@ func (i *Instance) view(name string, ptr, n uint32) []byte {
 	if n == 0 {
 		return nil // languages pass any pointer with an empty range
 	}
+	i.guard.charge(int(n) / 8)
 	b, ok := i.mem.Read(ptr, n)
 	if !ok {
 		panic(&breach{fmt.Sprintf("%s.%s is given the range %#x+%d, which is outside of the guest's memory of %s",
@@ -128,7 +130,7 @@ func (i *Instance) importRequest(stack []uint64) {
 		return
 	}
 	res := i.host.Request(q)
-	i.checkDeadline()
+	i.guard.must()
 	n, fits := put(dst, res)
 	if !fits {
 		i.outcome, i.hasOutcome = res, true
@@ -178,7 +180,7 @@ func (i *Instance) importWait(stack []uint64) {
 		return
 	}
 	done, code := i.host.Wait(i.handles, max(int(need)-kept, 0), d)
-	i.checkDeadline()
+	i.guard.must()
 	if code != abi.ErrNone {
 		stack[0] = refuse(code)
 		return
@@ -254,7 +256,7 @@ func (i *Instance) importNow(stack []uint64) { stack[0] = uint64(time.Now().Unix
 func (i *Instance) importRandom(stack []uint64) {
 	b := i.view("random", uint32(stack[0]), uint32(stack[1]))
 	for len(b) > 0 {
-		i.checkDeadline()
+		i.guard.must()
 		n := min(len(b), randomStep)
 		rand.Read(b[:n]) // never fails
 		b = b[n:]
@@ -265,11 +267,4 @@ func (i *Instance) importRandom(stack []uint64) {
 // log(level, ptr, len)
 func (i *Instance) importLog(stack []uint64) {
 	i.console.log(logLevel(uint32(stack[0])), i.view("log", uint32(stack[1]), uint32(stack[2])))
-}
-
-// checkDeadline ends the turn from within a host function.
-func (i *Instance) checkDeadline() {
-	if i.guard.fired.Load() {
-		panic(errDeadline)
-	}
 }

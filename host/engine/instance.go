@@ -9,9 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
-
 	"github.com/wasilo/wasilo/abi"
 )
 
@@ -44,25 +41,27 @@ const (
 
 // Instance is a running guest. One goroutine at a time uses it.
 type Instance struct {
-	module     *Module
-	host       Host
-	log        *slog.Logger
-	maxMessage int
+	module *Module
+	host   Host
+	log    *slog.Logger
+	*body  // nil once it is closed
 
-	state    atomic.Uint32
-	phase    phase
-	guard    guard
-	memory   memory
-	console  console
-	canceled error // why the start was given up
+	memoryLimit uint64
+	stackBytes  int64
+	fuel        int64 // units a turn; 0 is no limit but its time
+	hostCalls   int   // a turn
+	maxMessage  int
+	epoch       abi.Epoch
 
-	mod   api.Module
-	mem   api.Memory
-	turn  api.Function
-	stack [1]uint64
+	state   atomic.Uint32
+	phase   phase
+	guard   guard
+	console console
+	args    [1]uint64
 
 	inbox     uint32 // where the guest takes its events; valid while inboxSize is not 0
 	inboxSize uint32
+	written   uint32 // the most that was written into it
 
 	// Of the running turn.
 	outcome    abi.Result // of the last request, if it did not fit
@@ -71,79 +70,120 @@ type Instance struct {
 	handles    []uint32              // scratch of wait
 }
 
-// start makes an instance and runs its start functions. The caller holds a reference to the module, which the instance
-// takes over on success.
-func (m *Module) start(ctx context.Context, h Host, opt Options) (i *Instance, err error) {
-	if opt.Memory == 0 {
-		opt.Memory = m.eng.cfg.Memory
+// limits sets what the instance may use.
+func (i *Instance) limits(opt Options) {
+	cfg := &i.module.eng.cfg
+	i.memoryLimit, i.stackBytes = or(opt.Memory, cfg.Memory), or(opt.Stack, DefaultStack)
+	i.fuel, i.hostCalls = opt.Fuel, or(opt.HostCalls, DefaultHostCalls)
+	i.maxMessage = or(opt.MaxMessage, cfg.MaxMessage)
+	i.console.bytes = or(opt.LogBytes, DefaultLogBytes)
+	i.epoch = opt.Epoch
+	if i.log = opt.Log; i.log == nil {
+		i.log = slog.New(slog.DiscardHandler)
 	}
-	if m.minMemory > opt.Memory {
+	i.console.init(i)
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// takeStack gives the guest its stack.
+func (i *Instance) takeStack() { i.body.stack.Set(uint64(i.stackBytes)) }
+
+// start makes an instance. The caller holds a reference to the module, which the instance takes over on success.
+func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, error) {
+	i := &Instance{module: m, host: h}
+	i.limits(opt)
+	if m.minMemory > i.memoryLimit {
 		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(m.minMemory)+" of memory; its limit is "+
-			byteSize(opt.Memory))
+			byteSize(i.memoryLimit))
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, abi.NewError(abi.CodeOf(err), "the start was given up: "+err.Error())
 	}
-	i = &Instance{module: m, host: h, log: opt.Log, maxMessage: m.eng.cfg.MaxMessage}
-	if i.log == nil {
-		i.log = slog.New(slog.DiscardHandler)
+	if m.template != nil {
+		return i.copyTemplate(opt)
 	}
-	i.guard = guard{inst: i, done: make(chan struct{})}
-	i.memory.limit, i.memory.expect = opt.Memory, m.startMemory.Load()
-	i.console.init(i)
+	if opt.State != nil {
+		return nil, abi.NewError(abi.ErrUnsupported, "the module keeps state that cannot be restored: "+m.forged.TierReason)
+	}
+	return i.startPlain(ctx)
+}
 
-	deadline := time.Now().Add(m.eng.cfg.Describe)
+// copyTemplate makes the instance a copy of the module's template, and brings it to the state that opt has.
+func (i *Instance) copyTemplate(opt Options) (*Instance, error) {
+	m := i.module
+	b, err := m.take(i)
+	if err != nil {
+		return nil, abi.AsError(err)
+	}
+	i.takeStack()
+	i.inbox, i.inboxSize = m.template.inbox, m.template.inboxSize
+	if opt.State != nil {
+		if err := i.restore(opt.State); err != nil {
+			b.discard()
+			return nil, err
+		}
+	}
+	return i, nil
+}
+
+// startPlain instantiates the module in the ordinary way and runs its start functions.
+func (i *Instance) startPlain(ctx context.Context) (*Instance, error) {
+	m := i.module
+	b := &body{module: m}
+	b.memory.expect = m.startMemory.Load()
+	b.attach(i)
+	err := i.run(ctx, "its start", func() error {
+		if err := b.instantiate(); err != nil {
+			return err
+		}
+		i.takeStack()
+		return b.initialize()
+	})
+	if err != nil {
+		b.discard()
+		return nil, err
+	}
+	m.startMemory.Store(uint64(b.mem.Size()))
+	return i, nil
+}
+
+// run calls f, which calls into the guest, within Config.Describe and ctx.
+func (i *Instance) run(ctx context.Context, what string, f func() error) error {
+	deadline := time.Now().Add(i.module.eng.cfg.Describe)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
 	i.guard.arm(deadline)
-	stop := context.AfterFunc(ctx, i.guard.expire)
-	err = i.instantiate()
-	live := stop()
-	if !i.guard.disarm() || !live || err != nil {
-		i.canceled = canceledBy(ctx)
-		failed := i.failure("its start", err)
-		i.discard()
-		return nil, failed
-	}
-	m.startMemory.Store(uint64(i.mem.Size()))
-	return i, nil
-}
-
-// instantiate builds the instance and runs its start function and _initialize. wazero panics on some modules.
-func (i *Instance) instantiate() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("instantiating failed: %v", p)
+	stop := context.AfterFunc(ctx, func() {
+		if err := canceledBy(ctx); err != nil {
+			i.guard.kill(err)
 		}
-	}()
-	cfg := moduleConfig.WithStdout(&i.console.stdout).WithStderr(&i.console.stderr).WithNanosleep(i.guard.sleep)
-	ctx := experimental.WithMemoryAllocator(&i.guard, &i.memory)
-	if i.mod, err = i.module.runtime.InstantiateModule(ctx, i.module.code, cfg); err != nil {
-		return err
+	})
+	defer stop()
+	if err := f(); err != nil {
+		return i.failure(what, err)
 	}
-	if init := i.mod.ExportedFunction(abi.ExportInitialize); init != nil {
-		if err := init.CallWithStack(&i.guard, nil); err != nil {
-			return err
-		}
-	}
-	i.mem = i.mod.ExportedMemory(abi.ExportMemory)
 	return nil
 }
 
 // describe asks a fresh instance for its description.
 func (i *Instance) describe(ctx context.Context) (*abi.Description, error) {
-	deadline, _ := ctx.Deadline()
-	i.guard.arm(deadline)
-	stop := context.AfterFunc(ctx, i.guard.expire)
 	i.phase = phaseDescribe
-	err := i.mod.ExportedFunction(abi.ExportDescribe).CallWithStack(&i.guard, i.stack[:])
-	live := stop()
-	if !i.guard.disarm() || !live || err != nil {
-		i.canceled = canceledBy(ctx)
-		return nil, i.failure(abi.ExportDescribe, err)
+	i.env.fix()
+	err := i.run(ctx, abi.ExportDescribe, func() error {
+		return i.mod.ExportedFunction(abi.ExportDescribe).CallWithStack(&i.guard, i.args[:])
+	})
+	if err != nil {
+		return nil, err
 	}
-	ptr, n := abi.Unpack(i.stack[0])
+	ptr, n := abi.Unpack(i.args[0])
 	b, ok := i.mem.Read(ptr, n)
 	if !ok {
 		return nil, i.outside(abi.ExportDescribe, ptr, n)
@@ -155,8 +195,8 @@ func (i *Instance) describe(ctx context.Context) (*abi.Description, error) {
 	return d, nil
 }
 
-// Turn runs one turn: it gives ev to the guest and fills out, whatever that held before. It ends by deadline, as far as
-// the guest lets wazero look (see the package comment). An error, always an [*abi.Error] of code trap, limit_exceeded or
+// Turn runs one turn: it gives ev to the guest and fills out, whatever that held before. It ends by deadline, or within about a
+// tenth of a millisecond of it. An error, always an [*abi.Error] of code trap, limit_exceeded or
 // internal, means that the instance is broken and must be closed; a message that is too large, either way, is an Output
 // of kind OutError.
 func (i *Instance) Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error {
@@ -186,10 +226,10 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false
-	fail := i.exchange(ev, uint32(bound), out)
-	if !i.guard.disarm() && fail == nil {
-		fail = i.failure("the turn", nil)
+	if err := i.guard.check(); err != nil {
+		return i.failure("the turn", err)
 	}
+	fail := i.exchange(ev, uint32(bound), out)
 	if fail != nil {
 		i.console.end()
 	}
@@ -216,12 +256,13 @@ func (i *Instance) exchange(ev *abi.Event, bound uint32, out *abi.Output) *abi.E
 	if i.turn == nil {
 		i.turn = i.mod.ExportedFunction(abi.ExportTurn)
 	}
-	i.stack[0] = uint64(len(event))
+	i.written = max(i.written, uint32(len(event)))
+	i.args[0] = uint64(len(event))
 	i.phase = phaseTurn
-	if err := i.turn.CallWithStack(&i.guard, i.stack[:]); err != nil {
+	if err := i.turn.CallWithStack(&i.guard, i.args[:]); err != nil {
 		return i.failure("the turn", err)
 	}
-	ptr, n := abi.Unpack(i.stack[0])
+	ptr, n := abi.Unpack(i.args[0])
 	if fail := i.takeOutput(ptr, n, out); fail != nil {
 		return fail
 	}
@@ -234,16 +275,16 @@ func (i *Instance) exchange(ev *abi.Event, bound uint32, out *abi.Output) *abi.E
 // provideInbox asks the guest for an inbox of n bytes; 0 gives the present one back. It happens seldom, so its function
 // is not kept: that would be 12 KB an instance.
 func (i *Instance) provideInbox(n uint32) *abi.Error {
-	i.stack[0] = uint64(n)
+	i.args[0] = uint64(n)
 	i.phase = phaseInbox
-	i.inbox, i.inboxSize = 0, 0
-	if err := i.mod.ExportedFunction(abi.ExportInbox).CallWithStack(&i.guard, i.stack[:]); err != nil {
+	i.inbox, i.inboxSize, i.written = 0, 0, 0
+	if err := i.mod.ExportedFunction(abi.ExportInbox).CallWithStack(&i.guard, i.args[:]); err != nil {
 		return i.failure(abi.ExportInbox, err)
 	}
 	if n == 0 {
 		return nil
 	}
-	ptr := uint32(i.stack[0])
+	ptr := uint32(i.args[0])
 	if ptr == 0 {
 		return i.failure(abi.ExportInbox, &breach{abi.ExportInbox + "(" + strconv.Itoa(int(n)) + ") returned 0: the guest has no memory for it"})
 	}
@@ -288,6 +329,39 @@ func (i *Instance) outside(name string, ptr, n uint32) *abi.Error {
 		name, ptr, n, byteSize(uint64(i.mem.Size()))))
 }
 
+// Fuel is how many units of fuel the last turn used, host calls included. Units of two versions of the forge's weights must not be
+// compared.
+func (i *Instance) Fuel() int64 {
+	if i.body == nil {
+		return 0
+	}
+	return i.guard.spent()
+}
+
+// Rest makes an idle instance lighter; its next turn costs some microseconds more. While a turn runs it does nothing.
+func (i *Instance) Rest() {
+	if !i.state.CompareAndSwap(stateIdle, stateRunning) {
+		return
+	}
+	i.cleanInbox()
+	i.turn, i.handles, i.kept = nil, nil, nil
+	i.state.Store(stateIdle)
+}
+
+// Weight is how many bytes the instance takes of this process's memory, estimated.
+func (i *Instance) Weight() int64 {
+	if i.body == nil {
+		return 0
+	}
+	if s := i.memory.slot; s != nil {
+		return s.DirtyBytes() + bodyBytes
+	}
+	return int64(len(i.memory.buf)) + i.module.heapBytes()
+}
+
+// bodyBytes is about what an instance of the image tier takes of the Go heap, its activation included.
+const bodyBytes = 6 << 10
+
 // Close ends the instance and releases its memory. It fails while a turn runs, and does nothing the second time.
 func (i *Instance) Close() error {
 	for {
@@ -298,19 +372,22 @@ func (i *Instance) Close() error {
 			return errors.New("engine: an instance cannot be closed while its turn runs")
 		default:
 			if i.state.CompareAndSwap(s, stateClosed) {
-				i.discard()
+				i.discard(s == stateIdle)
 				return i.module.release()
 			}
 		}
 	}
 }
 
-// discard closes the guest and drops what it held, in case somebody keeps the instance.
-func (i *Instance) discard() {
+// discard lets go of what the instance held, in case somebody keeps it.
+func (i *Instance) discard(whole bool) {
 	i.console.end()
-	if i.mod != nil {
-		i.mod.Close(context.Background()) // there is nothing to flush: it has no files
+	b := i.body
+	i.kept = nil
+	if whole && i.module.template != nil {
+		i.module.give(b)
+	} else {
+		b.discard()
 	}
-	i.mod, i.mem, i.turn, i.kept = nil, nil, nil, nil
-	i.memory.Free()
+	i.body = nil
 }

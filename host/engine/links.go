@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // Import is something that a module asks its host for.
@@ -66,7 +67,7 @@ func hostSignatures() map[string]string {
 }
 
 // checkImportNames refuses what this host does not provide. It comes before compiling, which is slow.
-func (e *Engine) checkImportNames(refs []importRef) error {
+func (e *Engine) checkImportNames(refs []forge.Import) error {
 	host := hostSignatures()
 	for _, ref := range refs {
 		full := ref.Module + "." + ref.Name
@@ -93,8 +94,8 @@ func (e *Engine) checkImportNames(refs []importRef) error {
 		if _, ok := known[ref.Name]; !ok {
 			return fmt.Errorf("it imports %s, which does not exist; %s", full, suggest(ref.Module, ref.Name, known))
 		}
-		if ref.Kind != 0 {
-			return fmt.Errorf("it imports %s as a %s; it is a function", full, importKinds[ref.Kind])
+		if ref.Kind != "function" {
+			return fmt.Errorf("it imports %s as a %s; it is a function", full, ref.Kind)
 		}
 	}
 	return nil
@@ -149,6 +150,9 @@ func (m *Module) checkImports(wasi map[string]string) error {
 	host := hostSignatures()
 	for _, def := range m.code.ImportedFunctions() {
 		module, name, _ := def.Import()
+		if module == forge.RefillModule {
+			continue
+		}
 		want, use := wasi[name], wasiCaps[name]
 		if module == abi.ImportModule {
 			want, use = host[name], caps[name]
@@ -190,6 +194,9 @@ func (m *Module) checkExports() error {
 	}
 	m.minMemory = uint64(memory.Min()) * pageSize
 	for name, def := range funcs {
+		if strings.HasPrefix(name, forge.Reserved) {
+			continue
+		}
 		m.exports = append(m.exports, Export{Name: name, Kind: "function", Type: signature(def)})
 	}
 	for name, def := range memories {

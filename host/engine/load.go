@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // The stages of a load, in order.
@@ -95,23 +95,24 @@ func (l *load) run() (*Module, error) {
 		return nil, fmt.Errorf("%d bytes; a module may have at most %d MiB", len(l.wasm), MaxModule>>20)
 	}
 	l.stage = StageCompile
-	refs, err := precheck(l.wasm)
+	forged, err := forge.Prepare(l.wasm, forgeOptions(l.e.cfg.MaxMemory))
 	if err != nil {
 		return nil, err
 	}
 	l.stage = StageImports
-	if err := l.e.checkImportNames(refs); err != nil {
+	if err := l.e.checkImportNames(forged.Imports); err != nil {
 		return nil, err
 	}
 	l.stage = StageCompile
 	if err := l.ctx.Err(); err != nil {
 		return nil, err
 	}
-	hash := sha256.Sum256(l.wasm)
-	m := &Module{eng: l.e, sha: hex.EncodeToString(hash[:]), size: len(l.wasm)}
-	if m.code, err = l.compile(m.sha); err != nil {
+	m := &Module{eng: l.e, sha: hex.EncodeToString(forged.InputSHA256[:]), size: len(l.wasm), forged: forged}
+	l.wasm = forged.Wasm
+	if m.code, err = l.compile(hex.EncodeToString(forged.OutputSHA256[:])); err != nil {
 		return nil, err
 	}
+	forged.Wasm, l.wasm = nil, nil
 	l.stage = StageExports
 	if err := m.checkExports(); err != nil {
 		return nil, err
@@ -128,6 +129,12 @@ func (l *load) run() (*Module, error) {
 	m.refs.Store(1)
 	l.e.open.Add(1)
 	l.module, l.runtime, l.cache = m, nil, nil
+	if m.images() {
+		if err := m.prepareTemplate(l.ctx); err != nil {
+			return nil, &LoadError{Stage: StageDescribe, Reason: "its start failed: " + abi.AsError(err).Message, Err: err}
+		}
+		forged.Data = nil
+	}
 	if m.desc, err = m.describe(l.ctx); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func TestLoadEcho(t *testing.T) {
 		t.Errorf("%s %d %v", m.SHA256(), m.Size(), m.Imports())
 	}
 	want := []Export{
-		{"memory", "memory", "from 128 KiB"},
+		{"memory", "memory", "from 128 KiB to 64 MiB"},
 		{"wasilo_describe", "function", "() -> (i64)"},
 		{"wasilo_inbox", "function", "(i32) -> (i32)"},
 		{"wasilo_turn", "function", "(i32) -> (i64)"},
@@ -62,8 +62,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"component", StageRead, "a WebAssembly component, not a core module", abi.ErrInvalidArgument},
 		{"text", StageRead, "compile it with wat2wasm", abi.ErrInvalidArgument},
 		{"truncated", StageCompile, "is the file truncated?", abi.ErrInvalidArgument},
-		{"table_bomb", StageCompile, "a table of 400000000 entries", abi.ErrInvalidArgument},
-		{"table_grow", StageCompile, "declares no maximum", abi.ErrInvalidArgument},
+		{"table_bomb", StageCompile, "table 0 has at least 400000000 entries, the limit is 1048576", abi.ErrInvalidArgument},
 		{"missing_export", StageExports, "does not export wasilo_turn(i32) -> (i64)", abi.ErrInvalidArgument},
 		{"no_memory", StageExports, `its memory under the name "memory"`, abi.ErrInvalidArgument},
 		{"wrong_signature", StageExports, "wasilo_turn is exported as (i64) -> (i64); its type is (i32) -> (i64)", abi.ErrInvalidArgument},
@@ -74,7 +73,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"future_namespace", StageVersion, "it imports wasilo_2.request; this host speaks ABI 1", abi.ErrUnsupported},
 		{"future_major", StageVersion, "speaks ABI 2.0", abi.ErrUnsupported},
 		{"future_minor", StageVersion, "needs ABI 1.99", abi.ErrUnsupported},
-		{"large_memory", StageDescribe, "starts with 4 GiB of memory; its limit is 64 MiB", abi.ErrInvalidArgument},
+		{"large_memory", StageCompile, "a memory of at least 65536 pages (4294967296 bytes), the limit is 67108864 bytes", abi.ErrInvalidArgument},
 		{"describe_trap", StageDescribe, "wasm unreachable; at describe", abi.ErrInvalidArgument},
 		{"describe_loop", StageDescribe, "wasilo_describe exceeded its limit", abi.ErrInvalidArgument},
 		{"describe_garbage", StageDescribe, "malformed CBOR at byte 0", abi.ErrInvalidArgument},
@@ -161,8 +160,8 @@ func nested(depth int) []byte {
 	return bytes.Join([][]byte{{0}, bytes.Repeat([]byte{0x02, 0x40}, depth), bytes.Repeat([]byte{0x0b}, depth+1)}, nil)
 }
 
-// TestPrecheckStopsBombs: without it the first of these would compile for minutes.
-func TestPrecheckStopsBombs(t *testing.T) {
+// TestLoadStopsBombs: without it the first of these would compile for minutes.
+func TestLoadStopsBombs(t *testing.T) {
 	brTable := bytes.Join([][]byte{{0, 0x41, 0, 0x0e}, leb(70000), make([]byte, 70001), {0x0b}}, nil)
 	tests := []struct {
 		name, want string
@@ -172,20 +171,20 @@ func TestPrecheckStopsBombs(t *testing.T) {
 		{"nesting in many functions", "nested too deep on the whole", bodies(100, nested(3000))},
 		{"locals", "more than 5000 locals", bodies(1, []byte{1, 0x88, 0x27 + 1, 0x7f, 0x0b})},
 		{"locals that overflow", "more than 5000 locals", bodies(1, []byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b})},
-		{"br_table", "a br_table of 70000 targets", bodies(1, brTable)},
-		{"functions", "300000 entries, at most 200000", bodies(300_000, []byte{0, 0x0b})},
-		{"garbage", "instruction 0xff is not part of WebAssembly 2.0", bodies(1, []byte{0, 0xff, 0x0b})},
-		{"tail call", "instruction 0x12 is not part of WebAssembly 2.0", bodies(1, []byte{0, 0x12, 0, 0x0b})},
-		{"endless body", "the input ends early", bodies(1, []byte{0, 0x01})},
+		{"br_table", "70000 targets of a br_table, at most 65520 are accepted", bodies(1, brTable)},
+		{"functions", "300000 functions, at most 200000 are accepted", bodies(300_000, []byte{0, 0x0b})},
+		{"garbage", "0xff is no instruction", bodies(1, []byte{0, 0xff, 0x0b})},
+		{"tail call", "0x12 (the tail calls proposal) is not part of WebAssembly 2.0", bodies(1, []byte{0, 0x12, 0, 0x0b})},
+		{"endless body", "the body ends with 1 blocks open", bodies(1, []byte{0, 0x01})},
 		{"long body", "bytes follow the end", bodies(1, []byte{0, 0x0b, 0x0b})},
-		{"parameters", "entries, but only 2 bytes are left", section0(1, []byte("\x01\x60\xff\xff\xff\xff\x0f\x00\x00"))},
-		{"element", "entries, but only 1 bytes are left", section0(9, []byte("\x01\x00\x41\x00\x0b\xff\xff\xff\x7f\x00"))},
-		{"data", "entries, but only 1 bytes are left", section0(11, []byte("\x01\x00\x41\x00\x0b\xff\xff\xff\x7f\x00"))},
-		{"export", "entries, but only 2 bytes are left", section0(7, []byte("\x01\xff\xff\xff\x7f\x00\x00"))},
-		{"names", "entries, but only 1 bytes are left", section0(0, []byte("\x04name\x01\x06\xff\xff\xff\xff\x0f\x00"))},
-		{"names that do not fill their place", "bytes follow the names", section0(0, []byte("\x04name\x01\x03\x00\xff\xff"))},
-		{"custom", "entries, but only 0 bytes are left", section0(0, []byte("\xff\xff\xff\xff\x0f"))},
-		{"number", "a number of more than 32 bits", append([]byte("\x00asm\x01\x00\x00\x00\x01"), bytes.Repeat([]byte{0xff}, 9)...)},
+		{"parameters", "4294967295 parameters are declared, only 2 bytes are left", section0(1, []byte("\x01\x60\xff\xff\xff\xff\x0f\x00\x00"))},
+		{"element", "unknown table 0", section0(9, []byte("\x01\x00\x41\x00\x0b\xff\xff\xff\x7f\x00"))},
+		{"data", "unknown memory 0", section0(11, []byte("\x01\x00\x41\x00\x0b\xff\xff\xff\x7f\x00"))},
+		{"export", "a name of 268435455 bytes, only 2 are left", section0(7, []byte("\x01\xff\xff\xff\x7f\x00\x00"))},
+		{"names", "does not export", section0(0, []byte("\x04name\x01\x06\xff\xff\xff\xff\x0f\x00"))},
+		{"names that do not fill their place", "does not export", section0(0, []byte("\x04name\x01\x03\x00\xff\xff"))},
+		{"custom", "a name of 4294967295 bytes, only 0 are left", section0(0, []byte("\xff\xff\xff\xff\x0f"))},
+		{"number", "a number takes more bytes than 32 bits need", append([]byte("\x00asm\x01\x00\x00\x00\x01"), bytes.Repeat([]byte{0xff}, 9)...)},
 	}
 	e := newEngine(t, Config{})
 	for _, tt := range tests {
@@ -200,15 +199,9 @@ func TestPrecheckStopsBombs(t *testing.T) {
 	}
 }
 
-func TestPrecheckAcceptsDeepButSane(t *testing.T) {
-	if _, err := precheck(bodies(1, nested(3999))); err != nil {
-		t.Error(err)
-	}
-}
-
-// FuzzPrecheck looks for modules that pass the precheck and still make wazero hang, take gigabytes, or panic where Load
+// FuzzLoad looks for modules that pass the forge and still make wazero hang, take gigabytes, or panic where Load
 // does not catch it.
-func FuzzPrecheck(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	for _, name := range []string{"echo.wasm", "hostcalls.wasm", "hostile/loop.wasm", "hostile/table_grow.wasm"} {
 		f.Add(fixture(f, name))
 	}

@@ -1,9 +1,15 @@
 package engine
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"github.com/tetratelabs/wazero/experimental"
 
-// memory is the linear memory of one instance, bounded for that instance alone: wazero's own bound is for all.
+	"github.com/wasilo/wasilo/host/engine/slot"
+)
+
+// memory is the linear memory of one instance, bounded for that instance alone: wazero's own bound is for all. It lies in a
+// slot of its template, or without one in the Go heap.
 type memory struct {
+	slot    *slot.Slot
 	buf     []byte
 	limit   uint64
 	expect  uint64 // what the first allocation makes room for
@@ -25,6 +31,15 @@ func (m *memory) Reallocate(size uint64) []byte {
 		m.refused = true
 		return nil
 	}
+	if m.slot != nil {
+		b := m.slot.Bytes()
+		if size > uint64(len(b)) { // an image may be larger than what the module asks for: it grew while the template was built
+			if b = m.slot.Grow(size); b == nil {
+				m.refused = true
+			}
+		}
+		return b
+	}
 	if size > uint64(cap(m.buf)) {
 		room := min(m.limit, max(size, m.expect, uint64(cap(m.buf))+uint64(cap(m.buf))/4))
 		grown := make([]byte, len(m.buf), room)
@@ -35,5 +50,5 @@ func (m *memory) Reallocate(size uint64) []byte {
 	return m.buf
 }
 
-// Free drops the memory.
-func (m *memory) Free() { m.buf = nil }
+// Free does nothing: whoever made the memory ends it.
+func (m *memory) Free() {}

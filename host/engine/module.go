@@ -2,16 +2,17 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // Module is a compiled and described .wasm file. Its methods may be called from any goroutine.
@@ -20,6 +21,7 @@ type Module struct {
 	runtime wazero.Runtime
 	cache   wazero.CompilationCache // nil: compiled without one
 	code    wazero.CompiledModule
+	forged  *forge.Module // without its bytes
 
 	desc      *abi.Description
 	sha       string
@@ -30,15 +32,37 @@ type Module struct {
 	imports     []Import
 	exports     []Export
 
+	template *template // nil in the plain tier
+	mu       sync.Mutex
+	idle     []*body // as the template has them
+
 	refs   atomic.Int64 // one for the module until it is closed, one an instance
 	closed atomic.Bool
 }
 
-// Options are what one instance may differ in.
+// Options are what one instance may differ in. Zero is the default.
 type Options struct {
-	Memory uint64       // bytes of linear memory, up to 4 GiB; 0 is that of Config
-	Log    *slog.Logger // takes what the guest writes to stdout and stderr; nil discards it
+	Memory     uint64 // bytes of linear memory, up to Config.MaxMemory; 0 is Config.Memory
+	Stack      int64  // bytes of stack, as the forge estimates them; 0 is [DefaultStack]
+	Fuel       int64  // units that a turn may use; 0 is what its time allows
+	HostCalls  int    // of a turn; 0 is [DefaultHostCalls]
+	MaxMessage int    // bytes of a payload; 0 is that of Config
+	LogBytes   int    // a second that the guest may write to the log, in the long run; 0 is [DefaultLogBytes]
+
+	// State is what [Instance.Capture] made of an earlier instance; nil starts anew.
+	State []byte
+	// Epoch is that of the lease under which the instance runs. What it captures carries it, and a state of a later epoch is refused.
+	Epoch abi.Epoch
+
+	Log *slog.Logger // takes what the guest writes to stdout and stderr; nil discards it
 }
+
+// Defaults of [Options].
+const (
+	DefaultStack     = 8 << 20  // a Go program recurses some 40,000 calls deep
+	DefaultHostCalls = 1 << 20  // of a turn
+	DefaultLogBytes  = 64 << 10 // a second
+)
 
 // Description returns what the module says of itself; it is shared and must not be changed.
 func (m *Module) Description() *abi.Description { return m.desc }
@@ -61,6 +85,7 @@ func (m *Module) Close() error {
 	if !m.closed.CompareAndSwap(false, true) {
 		return nil
 	}
+	m.dropIdle()
 	return m.release()
 }
 
@@ -82,7 +107,11 @@ func (m *Module) release() error {
 		return nil
 	}
 	ctx := context.Background()
+	m.dropIdle()
 	err := m.runtime.Close(ctx)
+	if m.template != nil && m.template.pool != nil {
+		err = errors.Join(err, m.template.pool.Close())
+	}
 	if m.cache != nil {
 		err = errors.Join(err, m.cache.Close(ctx))
 	}
@@ -93,25 +122,32 @@ func (m *Module) release() error {
 // Instantiate starts an instance, which calls h during its turns. It runs the module's start function and _initialize,
 // with every host function refused, and is bounded by ctx and Config.Describe. The error is an [*abi.Error]: trap,
 // limit_exceeded, timeout or canceled (of ctx), or ownership_changed for a closed module: whoever asks anew finds its
-// successor. A few instances start at once, the others wait, as ctx lets them; Config.Describe counts from the start.
+// successor. Modules of the image tier are copied from their template, in microseconds; of the others a few start at once and the rest
+// wait, as ctx lets them, and Config.Describe counts from the start.
 func (m *Module) Instantiate(ctx context.Context, h Host, opt Options) (*Instance, error) {
 	if h == nil {
 		panic("engine: Instantiate without a host")
 	}
-	if opt.Memory > maxMemory {
-		return nil, abi.NewError(abi.ErrInvalidArgument, fmt.Sprintf("guest memory of %d bytes; at most 4 GiB", opt.Memory))
+	if opt.Memory > m.eng.cfg.MaxMemory {
+		return nil, abi.NewError(abi.ErrInvalidArgument, fmt.Sprintf("guest memory of %d bytes; this engine allows %d", opt.Memory, m.eng.cfg.MaxMemory))
 	}
 	if !m.acquire() {
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "the module was replaced by another version; nothing was done")
 	}
-	select {
-	case m.eng.starts <- struct{}{}:
-	case <-ctx.Done():
-		m.release()
-		return nil, abi.NewError(abi.CodeOf(ctx.Err()), "the instance was given up before it could start: "+ctx.Err().Error())
+	var i *Instance
+	var err error
+	if m.template != nil {
+		i, err = m.start(ctx, h, opt) // takes microseconds
+	} else {
+		select {
+		case m.eng.starts <- struct{}{}:
+		case <-ctx.Done():
+			m.release()
+			return nil, abi.NewError(abi.CodeOf(ctx.Err()), "the instance was given up before it could start: "+ctx.Err().Error())
+		}
+		i, err = m.start(ctx, h, opt)
+		<-m.eng.starts
 	}
-	i, err := m.start(ctx, h, opt)
-	<-m.eng.starts
 	if err != nil {
 		m.release()
 		return nil, err
@@ -136,7 +172,3 @@ func (m *Module) describe(ctx context.Context) (*abi.Description, error) {
 	}
 	return d, nil
 }
-
-// moduleConfig is what all instances share: no files, arguments or environment; the system's clock and random source.
-var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().
-	WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)

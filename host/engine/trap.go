@@ -12,6 +12,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
 )
 
 // breach is the panic of a host function that the guest called wrongly; wazero turns it into the error of the call.
@@ -19,22 +20,16 @@ type breach struct{ reason string }
 
 func (b *breach) Error() string { return b.reason }
 
-// errDeadline is the panic of a host function that finds the deadline gone.
-var errDeadline = errors.New("the deadline has passed")
-
 // maxFrames is how many frames of a wasm backtrace an error names.
 const maxFrames = 6
 
 // failure turns the end of a call into the guest into the error that callers see. what is the subject of the sentence:
-// "the turn". err may be nil when only the deadline came.
+// "the turn".
 func (i *Instance) failure(what string, err error) *abi.Error {
 	var exit *sys.ExitError
 	exited := errors.As(err, &exit)
-	if i.guard.fired.Load() && (err == nil || exited || errors.Is(err, errDeadline)) {
-		if i.canceled != nil {
-			return abi.NewError(abi.CodeOf(i.canceled), what+" was given up: "+i.canceled.Error())
-		}
-		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit))
+	if fail := i.limitError(what, err); fail != nil {
+		return fail
 	}
 	code, reason := abi.ErrTrap, ""
 	var b *breach
@@ -52,7 +47,7 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	}
 	if i.memory.refused {
 		code = abi.ErrLimitExceeded
-		reason = "out of memory (limit " + byteSize(i.memory.limit) + "): " + reason
+		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "): " + reason
 	}
 	if words := i.console.lastWords(); words != "" {
 		reason += ": " + words
@@ -97,8 +92,8 @@ func backtrace(err error) string {
 			name = name[:p]
 		}
 		if strings.HasPrefix(name, "$") || strings.HasPrefix(name, "..") || strings.HasPrefix(name, abi.ImportModule+".") ||
-			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") {
-			continue // without a name, no frame at all, or the host's
+			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") || forge.Injected(name) {
+			continue // without a name, no frame at all, the host's, or the forge's
 		}
 		if len(frames) == maxFrames {
 			frames = append(frames, "…")

@@ -97,7 +97,7 @@ func TestHostileTurns(t *testing.T) {
 		{"inbox_null", abi.ErrTrap, "wasilo_inbox(4096) returned 0"},
 		{"inbox_trap", abi.ErrTrap, "wasm unreachable; at inbox"},
 		{"memory_bomb", abi.ErrLimitExceeded, "out of memory (limit 2 MiB): wasm unreachable"},
-		{"recursion", abi.ErrTrap, "wasm stack overflow"},
+		{"recursion", abi.ErrLimitExceeded, "the turn ran out of stack (limit 8 MiB)"},
 		{"exit", abi.ErrTrap, "the guest exited with code 3"},
 		{"panic", abi.ErrTrap, "the guest exited with code 2: panic: boom at last"},
 		{"bad_pointer", abi.ErrTrap, "wasilo_1.request is given the range 0xfffa+64, which is outside of the guest's memory of 64 KiB"},
@@ -195,7 +195,8 @@ func TestDeadlineInAHostCall(t *testing.T) {
 	h := &blockingHost{entered: make(chan struct{}), release: make(chan struct{})}
 	i := instance(t, "hostcalls.wasm", h, Options{})
 	go func() {
-		<-i.guard.done
+		<-h.entered
+		time.Sleep(time.Until(i.guard.deadline))
 		close(h.release)
 	}()
 	ev := script(t, request(t, "echo/a", "hi", nil), record{op: opRequest, a: data(1), b: -1, c: 32768, d: 100})

@@ -38,6 +38,8 @@ func (a *asm) block(op opcode) { a.b = append(a.b, byte(op), 0x40) }
 
 // Opcodes that only injected code names.
 const (
+	opI32Eq        opcode = 0x46
+	opI32LtU       opcode = 0x49
 	opI32LeU       opcode = 0x4d
 	opI32GtU       opcode = 0x4b
 	opI64LtS       opcode = 0x53

@@ -87,7 +87,7 @@ func (b *bodyWriter) shapeOf(f *function, params int) (s shape) {
 	if f.info.vectors {
 		width = 16
 	}
-	frame := width*int64(params+f.localCount+f.info.height) + frameConst
+	frame := width*int64(params+f.localCount+f.info.height) + frameConst + b.w.dispatchFrames(f.info.indirect, width)
 	leaf := !f.info.calls
 	if !leaf || frame > leafFrame {
 		s.stack = frame
@@ -150,6 +150,7 @@ func (b *bodyWriter) keep(raw []byte) {
 	case op == opReturn && b.shape.wrap:
 		p.i(opBr, uint32(len(b.labels))+b.doubles())
 	case op == opRefFunc:
+		w.noteRef(in.x)
 		p.i(op, w.fn(in.x))
 	case op == opCall:
 		b.called = true
@@ -159,7 +160,11 @@ func (b *bodyWriter) keep(raw []byte) {
 	case op == opCallIndirect:
 		b.called = true
 		b.publish(p)
-		p.b = append(p.b, raw...)
+		if w.dispatches(in.y) {
+			w.dispatch(p, in)
+		} else {
+			p.b = append(p.b, raw...)
+		}
 		b.reload(p)
 	case w.replaces(op):
 		b.called = true

@@ -20,6 +20,9 @@
 //   - Start: the start function becomes an export, so that instantiating runs no guest code.
 //   - In the image tier ([Image]): active data segments become [Module.Data], and all mutable globals are exported under
 //     reserved names ([Module.Globals]), so that memory plus globals is all there is to save and to set.
+//   - Dispatch: in the image tier, if [Options.Dispatch] asks for it, tables that nothing changes, exports or reads are no
+//     part of the instances: calls through them go by injected functions. See dispatch.go.
+//   - Names: what backtraces show of injected functions is told by [Injected].
 //
 // # Promises
 //
@@ -36,7 +39,7 @@
 //
 // decode reads the sections and, with a checker, validates each body (sections.go, segments.go, check.go). tierOf decides
 // what kind of instances there can be. A rewriter writes the sections anew, a bodyWriter each body (body.go, fuel.go),
-// and helpers are the functions that take the place of bulk instructions. Everything that is added stands behind what is
+// and helpers are the functions that take the place of bulk instructions, and of tables (dispatch.go). Everything that is added stands behind what is
 // there, but for the one import, so that only functions are renumbered.
 //
 // Everything here may be called from any goroutine.

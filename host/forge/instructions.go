@@ -31,7 +31,9 @@ func (c *checker) instruction() {
 				c.fail("call_indirect through table %d of type %s (type mismatch)", in.y, t)
 			}
 			c.pop(i32)
-			c.call(c.m.types[in.x])
+			t := c.m.types[in.x]
+			c.info.indirect = max(c.info.indirect, len(t.params)+len(t.results)+1)
+			c.call(t)
 		}
 	case op == opDrop:
 		c.pop(unknown)

@@ -1,5 +1,16 @@
 package forge
 
+import "strings"
+
+// Injected reports whether a name in a backtrace is that of a function which the forge added, [RefillName] included. The
+// name may stand behind that of the module, and have parameters behind it. A module without names of its own, as stock
+// compilers make them when told to strip, has no other names in its backtraces. No function of a guest has such a name: the
+// forge drops it.
+func Injected(frame string) bool {
+	at := strings.Index(frame, Reserved+".")
+	return at == 0 || at > 0 && frame[at-1] == '.'
+}
+
 // funcName is an entry of the name section, by the original index.
 type funcName struct {
 	index uint32
@@ -53,9 +64,17 @@ func (w *rewriter) nameSection() []byte {
 	}
 	var all []byte
 	n := uint32(0)
+	if Injected(module + ".") {
+		module = ""
+	}
 	add := func(index uint32, name string) {
 		all = appendName(appendU32(all, index), name)
 		n++
+	}
+	guest := func(index uint32, name string) {
+		if !Injected(name) {
+			add(index, name)
+		}
 	}
 	split := len(names) // the injected import stands between the imported and the defined functions
 	for i, f := range names {
@@ -65,13 +84,13 @@ func (w *rewriter) nameSection() []byte {
 		}
 	}
 	for _, f := range names[:split] {
-		add(f.index, f.name)
+		guest(f.index, f.name)
 	}
 	if w.opt.Meter {
 		add(w.refill, RefillModule+"."+RefillName)
 	}
 	for _, f := range names[split:] {
-		add(w.fn(f.index), f.name)
+		guest(w.fn(f.index), f.name)
 	}
 	for i, h := range w.helpers {
 		add(w.helperIndex(i), h.name)

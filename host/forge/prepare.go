@@ -16,6 +16,10 @@ type Options struct {
 	// stack on the Go heap, doubles it, and for a while holds both.
 	Stack int64
 
+	// Dispatch is how many entries, null or not, a table must have to be taken out of the instances of an image and
+	// turned into functions; 0 means none. That saves each instance 8 bytes an entry, and an object a function.
+	Dispatch int
+
 	// AllowReserved accepts names with the reserved prefix: for tests of the forge with its own output.
 	AllowReserved bool
 }
@@ -50,6 +54,9 @@ type Module struct {
 	// The memory in pages of 64 KiB, its maximum lowered; both 0 without memory. HasMemory tells those apart.
 	HasMemory            bool
 	MemoryMin, MemoryMax uint32
+
+	// Dispatched is how many tables became functions: code outside that knows a table by its index must not look at it.
+	Dispatched int
 
 	Imports []Import // of the original: without the forge's own
 	Exports []Export // of the original
@@ -129,6 +136,7 @@ func (w *rewriter) prepare() {
 	w.typ(nil, nil)
 	w.refill = uint32(m.importedFuncs)
 	w.lift()
+	w.planDispatch()
 	if w.opt.Meter {
 		w.fuel = w.addGlobal(i64, 0)
 		w.stack = w.addGlobal(i64, w.opt.Stack)

@@ -239,9 +239,12 @@ func FuzzPrepare(f *testing.F) {
 	}
 	f.Add(simple("02 40 03 40 0c 01 0b 0b"))
 	f.Add(simple("41 00 41 00 41 00 fc 0b 00"))
+	f.Add(simple("41 00 11 00 00"))
+	f.Add(simple("01 41 00 11 00 00"))
 	f.Fuzz(func(t *testing.T, wasm []byte) {
 		kept := bytes.Clone(wasm)
-		m, err := forge.Prepare(wasm, metered)
+		opt := forge.Options{Meter: true, Dispatch: len(wasm) % 3}
+		m, err := forge.Prepare(wasm, opt)
 		if !bytes.Equal(kept, wasm) {
 			t.Fatal("the input was changed")
 		}
@@ -252,7 +255,7 @@ func FuzzPrepare(f *testing.F) {
 			}
 			return
 		}
-		if again := prepare(t, wasm, metered); !bytes.Equal(m.Wasm, again.Wasm) {
+		if again := prepare(t, wasm, opt); !bytes.Equal(m.Wasm, again.Wasm) {
 			t.Fatal("two runs differ")
 		}
 		if _, err := forge.Prepare(m.Wasm, forge.Options{AllowReserved: true}); err != nil {

@@ -57,6 +57,10 @@ func (c *checker) pop3(last valType) {
 }
 
 func (c *checker) tableOp(elem valType) {
+	if c.m.uses.tableRead == nil {
+		c.m.uses.tableRead = make([]bool, len(c.m.tables))
+	}
+	c.m.uses.tableRead[c.in.x] = true
 	switch c.in.op {
 	case opTableGet:
 		c.pop(i32)

@@ -22,6 +22,12 @@ type rewriter struct {
 	dataMap []uint32 // new index of each data segment; none where it was lifted out
 	flags   []uint32 // by data segment: global that says that it was dropped, or none
 	exports []exportEntry
+
+	dispatched []*dispatchTable // by table; nil for one that stays
+	residual   uint32           // the table that is left of them
+	mismatch   uint32           // the function in it
+	refs       map[uint32]bool  // functions that ref.func names in bodies, where tables go
+
 	scratch bodyWriter
 }
 
@@ -215,9 +221,11 @@ func (w *rewriter) tableSection() []byte {
 		return nil
 	}
 	b := appendU32(nil, uint32(len(defined)))
-	for _, t := range defined {
+	for i, t := range defined {
 		l := t.limits
-		if !l.bounded || l.max > w.opt.Limits.TableElems {
+		if index := uint32(w.m.importedTables + i); w.dispatches(index) {
+			l = w.dispatchLimits(index)
+		} else if !l.bounded || l.max > w.opt.Limits.TableElems {
 			l.bounded, l.max = true, w.opt.Limits.TableElems
 		}
 		b = appendLimits(append(b, byte(t.elem)), l)
@@ -276,12 +284,20 @@ func (w *rewriter) exportSection() []byte {
 }
 
 func (w *rewriter) elementSection() []byte {
-	if len(w.m.elements) == 0 {
+	elements := w.m.elements
+	n := 0
+	if w.dispatched != nil {
+		elements, n = w.residualElements(), 1
+	}
+	if n += len(elements); n == 0 {
 		return nil
 	}
-	b := appendU32(nil, uint32(len(w.m.elements)))
-	for _, e := range w.m.elements {
+	b := appendU32(nil, uint32(n))
+	for _, e := range elements {
 		b = w.appendElement(b, e)
+	}
+	if w.dispatched != nil {
+		b = w.appendResidual(b)
 	}
 	return b
 }

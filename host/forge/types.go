@@ -184,10 +184,11 @@ type function struct {
 
 // bodyInfo is what the validator learns of a body that the rewriter wants to know.
 type bodyInfo struct {
-	height  int      // most operands on the stack, in values
-	vectors bool     // a v128 is among the locals or operands
-	calls   bool     // by call or call_indirect
-	loops   []uint32 // in order of their heads: how many instructions in them call something
+	height   int      // most operands on the stack, in values
+	vectors  bool     // a v128 is among the locals or operands
+	calls    bool     // by call or call_indirect
+	indirect int      // most parameters and results of a call_indirect, and one for the index
+	loops    []uint32 // in order of their heads: how many instructions in them call something
 }
 
 // module is a decoded, valid module. Index spaces hold what is imported first.
@@ -227,6 +228,7 @@ type place struct {
 // uses are what the code of the module uses.
 type uses struct {
 	tableWrite *place // the first that changes a table
+	tableRead  []bool // by table: something but call_indirect names it
 	inits      []bool // memory.init, by data segment
 	drops      []bool // data.drop, by data segment
 	features   Features

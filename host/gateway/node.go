@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -64,6 +65,41 @@ type KindInfo struct {
 	State   StateInfo    `json:"state"`
 	Events  []string     `json:"events"`
 	Methods []MethodInfo `json:"methods"`
+	// Backoff says that the node which answers starts no actors of the kind at present, since it failed to; nil: it does.
+	Backoff *BackoffInfo `json:"backoff,omitempty"`
+}
+
+// BackoffInfo says which starts are held back after earlier ones failed, and until when.
+type BackoffInfo struct {
+	Actor    string `json:"actor,omitempty"`  // only its starts, as kind/id; "": those of the whole kind
+	Actors   int    `json:"actors,omitempty"` // how many are held back like that one, itself included
+	Failures int    `json:"failures"`         // in a row
+	WaitMS   int64  `json:"wait_ms"`          // until one is tried; 0: the next one that is asked for is
+	Trying   bool   `json:"trying,omitempty"` // one is under way
+	Error    string `json:"error"`            // of the last failure
+}
+
+// String says it in a sentence that the name of the kind begins.
+func (b *BackoffInfo) String() string {
+	s := "backs off"
+	switch {
+	case b.Actors > 1:
+		s += " for " + strconv.Itoa(b.Actors) + " actors, among them " + b.Actor
+	case b.Actor != "":
+		s += " for " + b.Actor
+	}
+	s += " after " + strconv.Itoa(b.Failures) + " failed starts, "
+	switch wait := time.Duration(b.WaitMS) * time.Millisecond; {
+	case b.Trying:
+		s += "one is tried just now"
+	case wait <= 0:
+		s += "the next one is tried"
+	case wait < time.Second:
+		s += "next try in " + wait.String()
+	default:
+		s += "next try in " + wait.Round(100*time.Millisecond).String()
+	}
+	return s + ": " + b.Error
 }
 
 // StateInfo is what a kind declares of its state.

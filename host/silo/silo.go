@@ -18,6 +18,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/silo/sleep"
 )
 
 // Kind is what the silo needs to run actors of a kind. It is pinned for the life of an activation: a new version of a
@@ -91,6 +92,7 @@ type Silo struct {
 	closing sync.Once
 	work    sync.WaitGroup // whatever runs for the silo and its activations
 	workers *workers       // of the activations
+	starts  sync.Map       // kind → *starts
 	quit    chan struct{}
 
 	mu       sync.Mutex // guards the change of draining, and of count beside it, and shutting
@@ -117,13 +119,14 @@ type entry struct {
 	leaving  atomic.Bool   // it is counted as leaving
 	gone     chan struct{} // closed when nothing of it is left
 
+	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
 	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
 
 	// Of whoever runs the activation.
-	taken    Sleeper   // what it is woken from
-	waking   time.Time // since when; zero: it is not
-	refusals int       // times that its state could not be kept
+	taken    sleep.Sleeper // what it is woken from
+	waking   time.Time     // since when; zero: it is not
+	refusals int           // times that its state could not be kept
 
 	// Guarded by the shard's lock.
 	spoke   spoke
@@ -176,13 +179,20 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayStart(kind, id); err != nil {
+		if old := s.under(req.Lease); old != nil {
+			return old, nil
+		}
+		return nil, err
+	}
 	if err := s.admit(kind); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{}), counted: now}
 	c := actor.Config{
-		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Start: kind.Start, Quick: kind.Quick, Outbox: s.api, Owner: e,
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
+		Start: func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
 		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}
 	if s.states.store != nil && kind.keeps() {
@@ -212,14 +222,21 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	return e.act, nil
 }
 
-// Revoke ends the activation of a lease after the turn that runs; whoever waits is answered ownership_changed.
-func (s *Silo) Revoke(lease cluster.Lease) {
+// under finds the activation of a lease.
+func (s *Silo) under(lease cluster.Lease) *actor.Activation {
 	sh := s.shard(lease.Identity)
 	sh.mu.Lock()
-	e := sh.entries[lease.Identity]
-	sh.mu.Unlock()
-	if e != nil && e.lease.Epoch == lease.Epoch {
-		e.act.Revoke()
+	defer sh.mu.Unlock()
+	if e := sh.entries[lease.Identity]; e != nil && e.lease.Epoch == lease.Epoch {
+		return e.act
+	}
+	return nil
+}
+
+// Revoke ends the activation of a lease after the turn that runs; whoever waits is answered ownership_changed.
+func (s *Silo) Revoke(lease cluster.Lease) {
+	if act := s.under(lease); act != nil {
+		act.Revoke()
 	}
 }
 
@@ -372,14 +389,14 @@ func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
 }
 
 // send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all.
-func (s *Silo) send(e *entry, reason string, sleep bool) bool {
+func (s *Silo) send(e *entry, reason string, asleep bool) bool {
 	if !e.leaving.CompareAndSwap(false, true) {
 		return false
 	}
 	s.leaving.Add(1)
 	s.leavingBytes.Add(e.kind.Cost)
-	lost := !sleep && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
-	if sleep && e.act.Hibernate(reason) || !sleep && e.act.Passivate(reason) {
+	lost := !asleep && !e.plain.Load() && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
+	if asleep && e.act.Hibernate(reason) || !asleep && e.act.Passivate(reason) {
 		if lost {
 			s.states.count[dropReplaced].Add(1)
 		}

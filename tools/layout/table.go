@@ -64,9 +64,18 @@ var Table = []Row{
 	{Package: "host/gateway/client", Ours: []string{"host/gateway", "abi"}}, // paths, headers and JSON types of the API
 	{
 		Package: "host/silo",
-		Ours:    []string{"cluster", "host/actor", "host/engine", "host/module", "host/store", "abi"},
+		Ours:    []string{"cluster", "host/actor", "host/engine", "host/module", "host/silo/sleep", "host/store", "abi"},
 		Third:   map[string]string{"github.com/cespare/xxhash/v2": "spreads activations over the shards of the table"},
 		Never:   map[string]string{"net": noSockets},
+	},
+	{
+		Package: "host/silo/sleep",
+		Ours:    []string{"abi"},
+		Third: map[string]string{
+			"github.com/cespare/xxhash/v2": "checksums of records in memory and in the spill file",
+			"golang.org/x/sys/unix":        "memory outside the Go heap, and the lock on the spill file",
+		},
+		Never: map[string]string{"net": noSockets},
 	},
 	{
 		Package: "host/actor",
@@ -75,13 +84,19 @@ var Table = []Row{
 	},
 	{
 		Package: "host/engine",
-		Ours:    []string{"host/forge", "abi"},
+		Ours:    []string{"host/engine/slot", "host/forge", "abi"},
 		Third: map[string]string{
 			"github.com/tetratelabs/wazero": "the WebAssembly runtime",
 			"golang.org/x/time/rate":        "bounds what a guest may write to the log",
-			"github.com/cespare/xxhash/v2":  "checks compiled code on disk before it is run",
+			"github.com/cespare/xxhash/v2":  "checks compiled code on disk, and states, before they are run",
+			"github.com/klauspost/compress": "packs the states of sleeping actors",
 		},
 		Never: map[string]string{"net": noSockets},
+	},
+	{
+		Package: "host/engine/slot",
+		Third:   map[string]string{"golang.org/x/sys/unix": "maps an image, and asks which of its pages were written"},
+		Never:   map[string]string{"net": noSockets},
 	},
 	{
 		Package: "host/forge",

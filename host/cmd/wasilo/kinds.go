@@ -15,7 +15,8 @@ func (a *app) kinds() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "kinds [FLAGS]", Short: "List the kinds of the cluster", Args: takes(0, 0),
 		Long: `List the kinds of the cluster, with their methods and the nodes that host them, and the module files that the node refused. FILE is
-the module of the node that is asked, "-" where it does not host the kind.
+the module of the node that is asked, "-" where it does not host the kind. A kind that "backs off" is one whose actors did not start
+there, time after time: it says below when the next start is tried, and what the last one failed with.
 
 With -o json there are the documentation, the schemas, an example and the version of each as well.`,
 		Example: `  wasilo kinds
@@ -38,10 +39,19 @@ With -o json there are the documentation, the schemas, an example and the versio
 		t := newTable(a.stdout, "KIND", "METHODS", "STATE", "NODES", "FILE")
 		for i := range list.Kinds {
 			k := &list.Kinds[i]
-			t.row(k.Name, methodNames(k), stateText(k.State), fewNames(k.Nodes), fileOf(k))
+			state := stateText(k.State)
+			if k.Backoff != nil {
+				state += ", backs off"
+			}
+			t.row(k.Name, methodNames(k), state, fewNames(k.Nodes), fileOf(k))
 		}
 		if err := t.flush(); err != nil {
 			return err
+		}
+		for i := range list.Kinds {
+			if k := &list.Kinds[i]; k.Backoff != nil {
+				fmt.Fprintln(a.stderr, oneLine(k.Name+" "+k.Backoff.String()))
+			}
 		}
 		for _, f := range list.Files {
 			if f.State != gateway.FileLoaded {

@@ -70,7 +70,7 @@ func TestNodes(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually,
+			"exits": exits, "until": until, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually,
 			"ended": ended, "spinning": spinning, "unreachable": unreachable,
 		},
 	})
@@ -83,17 +83,37 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if got != want {
+	if got := exitOf(ts, args[1:]); got != want {
 		ts.Fatalf("exit code %d, not %d", got, want)
 	}
+}
+
+// until CODE PROGRAM ARGS… runs a program again and again until it ends with that code.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until CODE PROGRAM ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(time.Minute); ; {
+		got := exitOf(ts, args[1:])
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("exit code %d after a minute, not %d", got, want)
+		}
+	}
+}
+
+// exitOf runs a program and returns its exit code.
+func exitOf(ts *testscript.TestScript, args []string) int {
+	err := ts.Exec(args[0], args[1:]...)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	ts.Check(err)
+	return 0
 }
 
 // process is what a script started and has not ended.

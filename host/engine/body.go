@@ -1,0 +1,180 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/forge"
+)
+
+// body is a wazero instance with its memory: what an [Instance] runs in. Those of the image tier are used again by other
+// instances of their module, once everything in them is as the template has it.
+type body struct {
+	module *Module
+	user   *Instance // whose turns run in it; nil in the pool
+	memory memory
+	env    environment
+
+	mod     api.Module
+	mem     api.Memory
+	fuel    api.MutableGlobal // nil only where a module could not be metered, which none is
+	stack   api.MutableGlobal
+	globals []global
+	turn    api.Function // kept while the actor is hot: 12 KB
+}
+
+// global is a mutable global of the image tier.
+type global struct {
+	value    api.MutableGlobal // nil for v128
+	get, set string            // of v128, whose upper half wazero's own access loses
+}
+
+// stream is where a guest's stdout or stderr goes.
+type stream struct {
+	b   *body
+	err bool
+}
+
+func (s stream) Write(p []byte) (int, error) {
+	if s.err {
+		return s.b.user.console.stderr.Write(p)
+	}
+	return s.b.user.console.stdout.Write(p)
+}
+
+// attach makes i the user.
+func (b *body) attach(i *Instance) {
+	b.user, i.body = i, b
+	i.guard.inst = i
+	b.env.guard = &i.guard
+	b.env.ahead = 0
+	b.memory.limit = i.memoryLimit
+}
+
+// instantiate makes the wazero instance; no code of the guest runs. wazero panics on some modules.
+func (b *body) instantiate() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("instantiating failed: %v", p)
+		}
+	}()
+	m := b.module
+	cfg := moduleConfig.WithStdout(stream{b, false}).WithStderr(stream{b, true}).WithRandSource(&b.env).
+		WithWalltime(b.env.walltime, 1000).WithNanotime(b.env.nanotime, 1000).WithNanosleep(b.env.nanosleep)
+	ctx := experimental.WithMemoryAllocator(context.Background(), &b.memory)
+	if b.mod, err = m.runtime.InstantiateModule(ctx, m.code, cfg); err != nil {
+		return err
+	}
+	b.mem = b.mod.ExportedMemory(abi.ExportMemory)
+	if b.fuel, err = b.global(m.forged.Fuel); err == nil {
+		b.stack, err = b.global(m.forged.Stack)
+	}
+	if err != nil {
+		return err
+	}
+	b.globals = make([]global, len(m.forged.Globals))
+	for i, g := range m.forged.Globals {
+		if b.globals[i] = (global{get: g.Get, set: g.Set}); g.Name != "" {
+			if b.globals[i].value, err = b.global(g.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *body) global(name string) (api.MutableGlobal, error) {
+	g, ok := b.mod.ExportedGlobal(name).(api.MutableGlobal)
+	if !ok {
+		return nil, fmt.Errorf("the forge's global %s is missing", name)
+	}
+	return g, nil
+}
+
+// call calls an export that has no parameters and no results, if it is there.
+func (b *body) call(name string) error {
+	if name == "" {
+		return nil
+	}
+	f := b.mod.ExportedFunction(name)
+	if f == nil {
+		return nil
+	}
+	return f.CallWithStack(&b.user.guard, nil)
+}
+
+// initialize does what instantiating does by the specification, and then what the ABI says: data, start function, _initialize.
+func (b *body) initialize() error {
+	for i, s := range b.module.forged.Data {
+		if !b.mod.Memory().Write(s.Offset, s.Bytes) {
+			return &breach{fmt.Sprintf("data segment %d (%d bytes at %#x) does not fit into the memory", i, len(s.Bytes), s.Offset)}
+		}
+	}
+	if err := b.call(b.module.forged.Start); err != nil {
+		return err
+	}
+	return b.call(abi.ExportInitialize)
+}
+
+// value is what a global holds; hi is the upper half of a v128.
+type value struct{ lo, hi uint64 }
+
+// read returns the values of all globals.
+func (b *body) read(dst []value) ([]value, error) {
+	for i := range b.globals {
+		g := &b.globals[i]
+		if g.value != nil {
+			dst = append(dst, value{lo: g.value.Get()})
+			continue
+		}
+		var halves [2]uint64
+		if err := b.mod.ExportedFunction(g.get).CallWithStack(&b.user.guard, halves[:]); err != nil {
+			return nil, err
+		}
+		dst = append(dst, value{halves[0], halves[1]})
+	}
+	return dst, nil
+}
+
+// write sets all globals.
+func (b *body) write(src []value) error {
+	for i := range b.globals {
+		g := &b.globals[i]
+		if g.value != nil {
+			g.value.Set(src[i].lo)
+			continue
+		}
+		halves := [2]uint64{src[i].lo, src[i].hi}
+		if err := b.mod.ExportedFunction(g.set).CallWithStack(&b.user.guard, halves[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// discard ends the body for good. Nothing of it runs.
+func (b *body) discard() {
+	if b.mod != nil {
+		b.mod.Close(context.Background()) // there is nothing to flush: it has no files
+	}
+	if b.memory.slot != nil {
+		b.memory.slot.Discard()
+	}
+	b.mod, b.mem, b.turn, b.fuel, b.stack, b.globals, b.memory = nil, nil, nil, nil, nil, nil, memory{}
+}
+
+// moduleConfig is what all instances share: no files, arguments or environment.
+var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+
+// forgeOptions are those that every module is prepared with.
+func forgeOptions(memory uint64) forge.Options {
+	return forge.Options{Meter: true, Stack: DefaultStack, Limits: forge.Limits{MaxSize: MaxModule, Memory: memory, TableElems: maxTable}}
+}
+
+// maxTable bounds the entries of a table: 8 bytes each, and a heap object each.
+const maxTable = 1 << 20

@@ -1,0 +1,18 @@
+package slot
+
+// Reset makes the slot the image again where it lies, for a user who keeps the slot for the next one. It reports whether it is: what
+// grew, or has more than [Options].KeepDirty pages of its own, is to be given back.
+func (s *Slot) Reset() bool {
+	p := s.pool
+	if p == nil || len(s.buf) != len(p.image) {
+		return false
+	}
+	dirty := 0
+	err := s.Dirty(func(offset uint32, page []byte) bool {
+		p.restore(int(offset/Page), page)
+		dirty++
+		return dirty <= p.opt.KeepDirty
+	})
+	s.refused = false
+	return err == nil && dirty <= p.opt.KeepDirty
+}

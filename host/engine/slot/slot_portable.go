@@ -1,0 +1,27 @@
+//go:build !linux
+
+package slot
+
+// canMap: there is nothing but copies in the heap.
+const canMap = false
+
+// maps is never made here; its methods let the rest compile.
+type maps struct{}
+
+type machine struct{}
+
+type place struct{}
+
+func (place) mapped() bool { return false }
+
+func (p *Pool) mapImage([]byte) error { return nil }
+
+func (m *maps) get(*Slot) (bool, error)                      { return false, nil }
+func (m *maps) grow(*Slot, int) (ok, done bool)              { return false, false }
+func (m *maps) dirty(*Slot, func(uint32, []byte) bool) error { return nil }
+func (m *maps) dirtyBytes(*Slot) int64                       { return 0 }
+func (m *maps) leave(place)                                  {}
+func (m *maps) giveBack(*Slot, bool)                         {}
+func (m *maps) trim()                                        {}
+func (m *maps) stats(*Stats)                                 {}
+func (m *maps) close() error                                 { return nil }

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/engine/slot"
+	"github.com/wasilo/wasilo/host/forge"
+)
+
+// template is a module of the image tier as it is when it has started: instances are copies of it. It is made once, with a fixed clock
+// and fixed randomness, so it is the same on every node, and its hash names it there.
+type template struct {
+	hash    [sha256.Size]byte
+	pool    *slot.Pool
+	globals []value
+
+	// The inbox that the guest has provided already; both 0 if it did not.
+	inbox, inboxSize uint32
+}
+
+// prepareTemplate makes the module's template.
+func (m *Module) prepareTemplate(ctx context.Context) error {
+	i := &Instance{module: m, log: m.eng.cfg.Log}
+	i.limits(Options{})
+	i.console.init(i)
+	b := &body{module: m}
+	b.memory.limit = i.memoryLimit
+	b.attach(i)
+	b.env.fix()
+	defer b.discard()
+	err := i.run(ctx, "its start", func() error {
+		if err := b.instantiate(); err != nil {
+			return err
+		}
+		i.takeStack()
+		return b.initialize()
+	})
+	if err != nil {
+		return err
+	}
+	t := &template{}
+	image, err := m.photograph(t, b)
+	if err != nil {
+		return err
+	}
+	// What every instance needs before its first turn is in the template too. A guest that fails here fails in its first turn again,
+	// where its caller hears of it.
+	i.phase = phaseInbox
+	i.guard.arm(i.guard.deadline)
+	if i.provideInbox(inboxStep) == nil {
+		if image, err = m.photograph(t, b); err != nil {
+			return err
+		}
+		t.inbox, t.inboxSize = i.inbox, i.inboxSize
+	}
+	i.console.end()
+	if t.pool, err = slot.NewPool(image, m.eng.cfg.Slots); err != nil {
+		return fmt.Errorf("the memory of its template: %w", err)
+	}
+	m.template = t
+	return nil
+}
+
+// photograph takes the state of b. The image is valid until b goes on.
+func (m *Module) photograph(t *template, b *body) (image []byte, err error) {
+	if t.globals, err = b.read(t.globals[:0]); err != nil {
+		return nil, err
+	}
+	image, ok := b.mem.Read(0, b.mem.Size())
+	if !ok {
+		return nil, fmt.Errorf("a memory of %d bytes", b.mem.Size())
+	}
+	h := sha256.New()
+	h.Write(m.forged.OutputSHA256[:])
+	var n [16]byte
+	for _, v := range t.globals {
+		binary.LittleEndian.PutUint64(n[:], v.lo)
+		binary.LittleEndian.PutUint64(n[8:], v.hi)
+		h.Write(n[:])
+	}
+	binary.LittleEndian.PutUint64(n[:], uint64(len(image)))
+	h.Write(n[:])
+	h.Write(image)
+	h.Sum(t.hash[:0])
+	return image, nil
+}
+
+// images reports whether instances of the module are copies of a template.
+func (m *Module) images() bool { return m.forged.Tier == forge.Image }
+
+// take returns a body that is as the template has it, with i for its user.
+func (m *Module) take(i *Instance) (*body, error) {
+	m.mu.Lock()
+	if n := len(m.idle); n > 0 {
+		b := m.idle[n-1]
+		m.idle[n-1] = nil
+		m.idle = m.idle[:n-1]
+		m.mu.Unlock()
+		b.attach(i)
+		return b, nil
+	}
+	m.mu.Unlock()
+	s, err := m.template.pool.Get(m.eng.cfg.MaxMemory)
+	if err != nil {
+		return nil, abi.NewError(abi.ErrOverloaded, "no memory for another instance: "+err.Error())
+	}
+	b := &body{module: m}
+	b.memory.slot = s
+	b.attach(i)
+	if err := b.instantiate(); err != nil {
+		b.discard()
+		return nil, err
+	}
+	if err := b.write(m.template.globals); err != nil {
+		b.discard()
+		return nil, err
+	}
+	return b, nil
+}
+
+// give takes a body back whose user is done with it. It is used again if all that its user left in it can be undone.
+func (m *Module) give(b *body) {
+	i := b.user
+	i.guard.arm(i.guard.deadline)
+	if m.closed.Load() || b.memory.slot == nil || b.mod.IsClosed() || b.write(m.template.globals) != nil || !b.memory.slot.Reset() {
+		b.discard()
+		return
+	}
+	b.user = nil
+	b.env = environment{}
+	b.memory.refused = false
+	m.mu.Lock()
+	if len(m.idle) < keepBodies && !m.closed.Load() {
+		m.idle = append(m.idle, b)
+		b = nil
+	}
+	m.mu.Unlock()
+	if b != nil {
+		b.discard()
+	}
+}
+
+// keepBodies is how many bodies a module keeps for instances to come.
+const keepBodies = 128
+
+// dropIdle discards the bodies that nobody uses.
+func (m *Module) dropIdle() {
+	m.mu.Lock()
+	idle := m.idle
+	m.idle = nil
+	m.mu.Unlock()
+	for _, b := range idle {
+		b.discard()
+	}
+}
