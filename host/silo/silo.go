@@ -1,6 +1,10 @@
 // Package silo keeps this node's activations: it admits them, finds them, passivates idle ones, makes room when there is
 // none, and hands the mailbox of one that broke to its successor.
 //
+// What an actor of a kind that hibernates leaves when it goes is kept (package sleep does that), and its next activation goes on from it,
+// if the node has not lost the actor since. So an actor is hot, warm (an idle one that has let go of what only makes a turn a little faster),
+// asleep, or not there; policy.go has the rules.
+//
 // It implements [cluster.PlacementActor]: the cluster decides that an actor lives here and under which lease, the silo
 // makes it so and reports each step to the lease's observer. An activation is a [cluster.Target] itself, so a request
 // on a cached identity goes from the PID cache straight to the mailbox and never through the silo's table.
@@ -124,7 +128,7 @@ type entry struct {
 	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
 
 	// Of whoever runs the activation.
-	taken    sleep.Sleeper // what it is woken from
+	taken    *sleep.Sleeper // what it is woken from
 	waking   time.Time     // since when; zero: it is not
 	refusals int           // times that its state could not be kept
 

@@ -228,8 +228,18 @@ func TestWithoutATimeOfItsOwnItSleepsAtPassivation(t *testing.T) {
 
 // However actors come and go under their callers, no turn is forgotten.
 func TestNothingIsForgotten(t *testing.T) {
-	for _, quick := range []bool{false, true} {
-		n := sleepyNode(t, func(c *Config, k *Kind) { k.Quick = quick; c.MaxActors = 3 })
+	for _, real := range []bool{false, true} {
+		n := sleepyNode(t, func(c *Config, k *Kind) {
+			k.Quick, c.MaxActors = real, 3
+			if real {
+				z, err := sleep.New(sleep.Config{Dir: t.TempDir()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { z.Close() })
+				c.Sleepers = z
+			}
+		})
 		const callers, each, actors = 4, 100, 5
 		over := make(chan struct{})
 		var operator, wg sync.WaitGroup

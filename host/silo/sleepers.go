@@ -239,11 +239,11 @@ func (e *entry) Take() ([]byte, error) {
 			why = string(z.State[1:])
 		}
 		unusable := abi.NewError(abi.ErrStateUnusable, why)
-		e.taken = z
+		e.taken = &z
 		e.Return(nil, unusable)
 		return nil, unusable
 	}
-	e.taken, e.waking = z, time.Now()
+	e.taken, e.waking = &z, time.Now()
 	return z.State[headLen:], nil
 }
 
@@ -251,8 +251,8 @@ func (e *entry) Take() ([]byte, error) {
 func (e *entry) Return(_ []byte, why error) {
 	s := e.silo
 	z := e.taken
-	e.taken, e.waking = sleep.Sleeper{}, time.Time{}
-	if err := s.states.store.Put(cluster.PartitionOf(z.Identity), &z); err != nil {
+	e.taken, e.waking = nil, time.Time{}
+	if err := s.states.store.Put(cluster.PartitionOf(z.Identity), z); err != nil {
 		s.states.count[dropDamaged].Add(1)
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
 		return
@@ -269,7 +269,7 @@ func (e *entry) woke() {
 		s.cfg.Woken(e.kind.Desc.Name, now.Sub(e.waking))
 	}
 	u := unpack(e.taken.Uses).after(now.Sub(e.taken.Slept), 0)
-	e.taken, e.waking = sleep.Sleeper{}, time.Time{}
+	e.taken, e.waking = nil, time.Time{}
 	sh := s.shard(e.lease.Identity)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
