@@ -129,8 +129,8 @@ type entry struct {
 
 	// Of whoever runs the activation.
 	taken    *sleep.Sleeper // what it is woken from
-	waking   time.Time     // since when; zero: it is not
-	refusals int           // times that its state could not be kept
+	waking   time.Time      // since when; zero: it is not
+	refusals int            // times that its state could not be kept
 
 	// Guarded by the shard's lock.
 	spoke   spoke
