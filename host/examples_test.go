@@ -130,8 +130,8 @@ func TestRatelimitUnderLoad(t *testing.T) {
 	}
 }
 
-// An actor that nobody calls goes, and comes back as it was.
-func TestIdleGuestsArePassivated(t *testing.T) {
+// An actor that nobody calls goes to sleep, and goes on where it was.
+func TestIdleGuestsSleep(t *testing.T) {
 	n := examples(t, func(c *Config) {
 		c.Kinds = map[string]KindLimits{"counter": {Idle: 50 * time.Millisecond}}
 	})
@@ -144,7 +144,7 @@ func TestIdleGuestsArePassivated(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	if v := field[int](t, mustCall(t, n, "counter/c", "get", ""), "value"); v != 5 {
-		t.Errorf("the counter remembers %d", v)
+		t.Errorf("the counter came back with %d", v)
 	}
 	if err := n.Passivate(t.Context()); err != nil {
 		t.Fatal(err)

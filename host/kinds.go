@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -129,16 +128,12 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	program, log := m.Program, n.log
 	_, _, memory := n.cfg.limits(m.Name)
 	k.Cost = program.Footprint()
-	// TODO: k.Quick is to be set where the module has a template; the engine does not tell yet.
+	k.Quick = program.Images()
 	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
 		i, err := program.Instantiate(h.Context(), h, engine.Options{Memory: memory, State: state, Epoch: h.Epoch(),
 			Log: log.With("actor", h.Identity().Key())})
 		if err != nil {
-			var unusable *engine.StateError
-			if errors.As(err, &unusable) {
-				err = abi.NewError(abi.ErrStateUnusable, unusable.Error())
-			}
-			return nil, err
+			return nil, err // and not a nil *engine.Instance
 		}
 		return i, nil
 	}
@@ -159,12 +154,12 @@ func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
 	}
 	for _, k := range m.Description().Kinds {
 		switch {
-		case k.State.Keep == abi.KeepTyped:
-			l.log.Warn("this version keeps images only: the kind is volatile, whatever it declares", "kind", k.Name,
-				"keep", k.State.Keep, "level", k.State.Level)
-		case k.State.Level == abi.LevelDurable:
-			l.log.Warn("this version keeps nothing beyond the end of the node: the kind hibernates only", "kind", k.Name,
-				"level", k.State.Level)
+		case k.State.Keep == abi.KeepTyped || k.State.Level == abi.LevelDurable:
+			l.log.Warn("this version keeps images of memory, and those while the node lives: the kind is kept less than it declares",
+				"kind", k.Name, "keep", k.State.Keep, "level", k.State.Level)
+		case k.State.Keep == abi.KeepImage && !m.Images():
+			_, why := m.Tier()
+			l.log.Warn("the kind declares to be kept as an image and cannot: its actors end when they are passivated", "kind", k.Name, "why", why)
 		}
 	}
 	return m, nil

@@ -32,19 +32,19 @@ type Node struct {
 	counters counters
 
 	// Set by Start, in this order; up is set once all that messages need is there.
-	listen  net.Listener
-	net     *network // nil: a cluster of one
-	engine  *engine.Engine
-	catalog *module.Catalog[*engine.Module] // nil: no directory
-	metrics *telemetry.Telemetry
-	sleep   *sleep.Store // of hibernated actors
-	silo    *silo.Silo
-	system  *cluster.System
-	runtime *cluster.Runtime
-	api     *cluster.API
-	gateway *gateway.Gateway
-	up      atomic.Bool
-	joined  bool // the others know of it; Start's own
+	listen   net.Listener
+	net      *network // nil: a cluster of one
+	engine   *engine.Engine
+	catalog  *module.Catalog[*engine.Module] // nil: no directory
+	metrics  *telemetry.Telemetry
+	silo     *silo.Silo
+	sleepers *sleep.Store
+	system   *cluster.System
+	runtime  *cluster.Runtime
+	api      *cluster.API
+	gateway  *gateway.Gateway
+	up       atomic.Bool
+	joined   bool // the others know of it; Start's own
 
 	kinds      atomic.Pointer[kinds]
 	loaded     atomic.Bool // the directory was read
@@ -199,7 +199,7 @@ func prepareDataDir(dir string) error {
 // installCluster makes the silo and the cluster around it, and opens the way to other nodes.
 func (n *Node) installCluster(ctx context.Context) (err error) {
 	n.metrics = telemetry.New()
-	if n.sleep, err = sleep.New(sleep.Config{Dir: n.sleepDir(), MaxBytes: n.cfg.Limits.MaxSleep, Log: n.log}); err != nil {
+	if err := n.openSleepers(); err != nil {
 		return err
 	}
 	n.silo = silo.New(silo.Config{
@@ -210,7 +210,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			}
 			return &k.Kind, nil
 		},
-		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleep, Woken: n.metrics.RecordWake, Log: n.log,
+		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleepers, Woken: n.metrics.RecordWake, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
 		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
@@ -242,12 +242,14 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 	return nil
 }
 
-// sleepDir is where the state of hibernated actors goes for which there is no room, "" if nowhere.
-func (n *Node) sleepDir() string {
-	if n.cfg.DataDir == "" {
-		return ""
+// openSleepers makes the place of the node's hibernated actors.
+func (n *Node) openSleepers() (err error) {
+	dir := ""
+	if n.cfg.DataDir != "" {
+		dir = filepath.Join(n.cfg.DataDir, "sleepers")
 	}
-	return filepath.Join(n.cfg.DataDir, "sleep")
+	n.sleepers, err = sleep.New(sleep.Config{Dir: dir, MaxBytes: n.cfg.Limits.MaxSleep, Log: n.log})
+	return err
 }
 
 // aloneAuthority is what PIDs of a node begin with that no other can reach.
@@ -387,9 +389,6 @@ func (n *Node) close() error {
 	if n.silo != nil {
 		n.silo.Close()
 	}
-	if n.sleep != nil {
-		errs = append(errs, n.sleep.Close())
-	}
 	if n.net != nil {
 		errs = append(errs, n.net.close())
 	}
@@ -398,6 +397,9 @@ func (n *Node) close() error {
 	}
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close())
+	}
+	if n.sleepers != nil {
+		errs = append(errs, n.sleepers.Close())
 	}
 	n.work.Wait()
 	return errors.Join(errs...)
@@ -477,4 +479,28 @@ func (n *Node) Passivate(ctx context.Context) error {
 		return nil
 	}
 	return n.silo.PassivateIdle(ctx)
+}
+
+// Population is how many actors a node has.
+type Population struct {
+	Active int // activations
+	Hot    int // of them, those in use, or lately
+	Asleep int // hibernated
+}
+
+// Population counts the node's actors; it looks at every activation.
+func (n *Node) Population() Population {
+	if !n.up.Load() {
+		return Population{}
+	}
+	st := n.silo.Stats()
+	return Population{Active: int(st.Activations), Hot: n.silo.Hot(), Asleep: st.Sleepers}
+}
+
+// ForgetSleepers gives up what the hibernated actors of a kind have kept, and returns how many there were.
+func (n *Node) ForgetSleepers(kind string) int {
+	if !n.up.Load() {
+		return 0
+	}
+	return n.sleepers.DropKind(kind, nil)
 }

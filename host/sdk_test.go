@@ -276,7 +276,7 @@ func TestGuestTimers(t *testing.T) {
 	if st := n.silo.Stats(); st.Activations != 1 {
 		t.Errorf("%+v", st)
 	}
-	page, _ := n.silo.List(silo.Filter{Kind: ""}, "", 1)
+	page, _ := n.silo.List(silo.Filter{}, "", 1)
 	if page[0].Status.Timers != 0 {
 		t.Errorf("%d timers left", page[0].Status.Timers)
 	}

@@ -65,7 +65,7 @@ func (h *Host) end() {
 // Identity names the actor.
 func (h *Host) Identity() abi.Identity { return h.a.cfg.Identity }
 
-// Epoch is that of the lease under which the actor runs.
+// Epoch is that of the actor's lease.
 func (h *Host) Epoch() abi.Epoch { return h.a.cfg.Epoch }
 
 // Context returns what bounds the start of an instance, and what a native one waits for in its turns beside their

@@ -173,8 +173,12 @@ var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
 
 // forgeOptions are those that every module is prepared with.
 func forgeOptions(memory uint64) forge.Options {
-	return forge.Options{Meter: true, Stack: DefaultStack, Limits: forge.Limits{MaxSize: MaxModule, Memory: memory, TableElems: maxTable}}
+	return forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dispatchFrom,
+		Limits: forge.Limits{MaxSize: MaxModule, Memory: memory, TableElems: maxTable}}
 }
+
+// dispatchFrom is how many entries a table must have for the forge to make a function of it: each entry is an object of every instance's.
+const dispatchFrom = 32
 
 // maxTable bounds the entries of a table: 8 bytes each, and a heap object each.
 const maxTable = 1 << 20

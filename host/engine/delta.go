@@ -164,8 +164,8 @@ func (e *StateError) Error() string {
 
 func (e *StateError) Unwrap() error { return e.Err }
 
-// WireCode is internal: sending again would not help.
-func (e *StateError) WireCode() abi.Code { return abi.ErrInternal }
+// WireCode says that sending again would not help.
+func (e *StateError) WireCode() abi.Code { return abi.ErrStateUnusable }
 
 // decodeDelta checks a delta to its last byte.
 func (m *Module) decodeDelta(b []byte) (*delta, error) {

@@ -159,7 +159,7 @@ func TestBadStatesAreRefused(t *testing.T) {
 		t.Helper()
 		j, err := m.Instantiate(context.Background(), noHost{}, opt)
 		var se *StateError
-		if !errors.Is(err, want) || !errors.As(err, &se) || abi.CodeOf(err) != abi.ErrInternal || j != nil {
+		if !errors.Is(err, want) || !errors.As(err, &se) || abi.CodeOf(err) != abi.ErrStateUnusable || j != nil {
 			t.Errorf("%s: got %v, want %v", name, err, want)
 		}
 	}

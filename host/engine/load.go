@@ -129,7 +129,7 @@ func (l *load) run() (*Module, error) {
 	m.refs.Store(1)
 	l.e.open.Add(1)
 	l.module, l.runtime, l.cache = m, nil, nil
-	if m.images() {
+	if forged.Tier == forge.Image {
 		if err := m.prepareTemplate(l.ctx); err != nil {
 			return nil, &LoadError{Stage: StageDescribe, Reason: "its start failed: " + abi.AsError(err).Message, Err: err}
 		}

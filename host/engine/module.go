@@ -73,6 +73,12 @@ func (m *Module) SHA256() string { return m.sha }
 // Size returns the length of the file in bytes.
 func (m *Module) Size() int { return m.size }
 
+// Images reports whether instances are copies of a template: they start in microseconds and can be captured.
+func (m *Module) Images() bool { return m.template != nil }
+
+// Tier returns the forge's tier, "image" or "plain", and the reason in words.
+func (m *Module) Tier() (tier, reason string) { return m.forged.Tier.String(), m.forged.TierReason }
+
 // Imports lists what the module asks its host for, in its own order.
 func (m *Module) Imports() []Import { return slices.Clone(m.imports) }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/engine/slot"
-	"github.com/wasilo/wasilo/host/forge"
 )
 
 // template is a module of the image tier as it is when it has started: instances are copies of it. It is made once, with a fixed clock
@@ -88,9 +87,6 @@ func (m *Module) photograph(t *template, b *body) (image []byte, err error) {
 	h.Sum(t.hash[:0])
 	return image, nil
 }
-
-// images reports whether instances of the module are copies of a template.
-func (m *Module) images() bool { return m.forged.Tier == forge.Image }
 
 // take returns a body that is as the template has it, with i for its user.
 func (m *Module) take(i *Instance) (*body, error) {

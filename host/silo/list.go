@@ -108,3 +108,13 @@ func (s *Silo) Stats() Stats {
 	}
 	return st
 }
+
+// Hot returns how many activations are not at rest. It looks at every one.
+func (s *Silo) Hot() (n int) {
+	s.each(func(e *entry) {
+		if st := e.act.Status(); !st.Warm {
+			n++
+		}
+	})
+	return n
+}

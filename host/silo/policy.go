@@ -40,11 +40,8 @@ func (k *Kind) stays() bool {
 
 // terms returns the times for an activation of the kind; sleeps says that its state can be kept.
 func (k *Kind) terms(sleeps bool) terms {
-	t := terms{end: k.Idle}
-	if !sleeps {
-		return t
-	}
-	if t.rest = restAfter; k.stays() {
+	t := terms{rest: restAfter, end: k.Idle}
+	if sleeps && k.stays() {
 		t.sleep, t.end = k.Idle, 0
 		if k.Hibernate > 0 {
 			t.sleep = min(k.Hibernate, k.Idle)

@@ -27,18 +27,20 @@ func TestTerms(t *testing.T) {
 		do     action
 		again  time.Duration
 	}{
-		{kind("", "", 30*s), false, 0, false, stay, 600 * s},
+		{kind("", "", 30*s), false, 0, false, stay, 5 * s},
+		{kind("", "", 30*s), false, 5 * s, false, rest, 0},
+		{kind("", "", 30*s), false, 5 * s, true, stay, 595 * s},
 		{kind("", "", 30*s), false, 600 * s, false, passivate, 0},
 		{volatile, true, 0, false, stay, 5 * s},
 		{volatile, true, 5 * s, false, rest, 0},
 		{volatile, true, 5 * s, true, stay, 595 * s},
 		{volatile, true, 600 * s, true, passivate, 0},
-		{volatile, false, 599 * s, false, stay, s},
+		{volatile, false, 599 * s, true, stay, s},
 		{stays, true, 4 * s, false, stay, s},
 		{stays, true, 29 * s, true, stay, s},
 		{stays, true, 30 * s, true, hibernate, 0},
 		{stays, true, 30 * s, false, hibernate, 0},
-		{stays, false, 30 * s, false, stay, 570 * s},
+		{stays, false, 30 * s, true, stay, 570 * s},
 		{stays, false, 600 * s, false, passivate, 0},
 		{never, true, 599 * s, true, stay, s},
 		{never, true, 600 * s, true, hibernate, 0},

@@ -84,7 +84,7 @@ func (s *Silo) start(kind *Kind, h *actor.Host, state []byte) (inst actor.Instan
 		k.started(s.cfg.Log, kind, try, time.Now())
 	case err == nil:
 		s.notStarted(k, kind, try, "there was neither an instance nor an error")
-	case s.ctx.Err() != nil, actor.Untried(err), abi.CodeOf(err) == abi.ErrStateUnusable: // the last says nothing of the kind
+	case s.ctx.Err() != nil, actor.Untried(err), abi.CodeOf(err) == abi.ErrStateUnusable: // which says nothing of the kind
 		k.passed(kind, try, time.Now())
 	default:
 		s.notStarted(k, kind, try, err.Error())

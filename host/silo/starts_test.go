@@ -159,12 +159,12 @@ func TestActorThatDoesNotStartBacksOffAlone(t *testing.T) {
 		n, log := newPatient(t)
 		start := n.kind.Start
 		tried := 0
-		n.kind.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) {
+		n.kind.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
 			if h.Identity().ID() == "bad" {
 				tried++
 				panic("what a name")
 			}
-			return start(h, nil)
+			return start(h, state)
 		}
 		for i := range 10_000 {
 			_, err := n.call("bad", "m", "")
@@ -202,11 +202,11 @@ func TestNewVersionStartsAfresh(t *testing.T) {
 		n.start = func() error { return errors.New("v1 is bad") }
 		old := *n.kind
 		start := old.Start
-		old.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) {
+		old.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
 			if h.Identity().ID() == "late" {
 				<-hold
 			}
-			return start(h, nil)
+			return start(h, state)
 		}
 		n.kind = &old
 		if err := n.api.Post(n.env("late", "m", ""), nil); err != nil {

@@ -100,6 +100,22 @@ func (c *served) start(s *spec) (told, error) {
 		go leaveOnSignal(n)
 		return told{Addr: n.LinkAddr(), Gossip: n.GossipAddr()}, nil
 	}
+	if s.Role == roleAlone {
+		n, err := openAlone(s)
+		if err != nil {
+			return told{}, err
+		}
+		if err := n.Start(context.Background()); err != nil {
+			return told{}, err
+		}
+		for _, f := range n.Files() {
+			if f.Error != "" {
+				return told{}, fmt.Errorf("%s: %s", f.Path, f.Error)
+			}
+		}
+		c.node = n
+		return told{}, nil
+	}
 	return told{}, fmt.Errorf("no role %q", s.Role)
 }
 
@@ -155,6 +171,20 @@ func (c *served) obey(o *order) (told, error) {
 		d := c.driver
 		c.driver = nil
 		return told{Met: d.end()}, nil
+	}
+	switch o.Do {
+	case doCall:
+		return told{}, c.call(o.Crowd)
+	case doRest:
+		return told{}, until(context.Background(), "every actor is warm", func() (bool, error) { return c.node.Population().Hot == 0, nil })
+	case doSleep:
+		return told{}, c.node.Passivate(context.Background())
+	case doForget:
+		c.node.ForgetSleepers(o.Crowd.Kind)
+		return told{}, nil
+	case doWeigh:
+		w, err := c.weigh()
+		return told{Weight: w}, err
 	}
 	return told{}, fmt.Errorf("no order %q", o.Do)
 }

@@ -34,6 +34,7 @@ const (
 	roleFloor = "floor" // echoes the floors' frames
 	roleLink  = "link"  // a link whose handler echoes
 	roleNode  = "node"  // a whole node
+	roleAlone = "alone" // a whole node without others, with the fixture
 )
 
 // order is what a process is told to do.
@@ -41,6 +42,8 @@ type order struct {
 	Do   string
 	File string `json:",omitempty"`
 	Load *load  `json:",omitempty"`
+	// Crowd is who is called.
+	Crowd *crowd `json:",omitempty"`
 }
 
 // The orders.
@@ -54,6 +57,11 @@ const (
 	doMark    = "mark"    // watch from now on
 	doMissing = "missing" // tell how many callers of actors that were lost have not been answered anew
 	doCollect = "collect" // end the load and tell what it met
+	doCall    = "call"    // call the Crowd, once
+	doRest    = "rest"    // wait until every actor is warm
+	doSleep   = "sleep"   // hibernate every actor, or passivate it
+	doForget  = "forget"  // drop the sleepers of the Crowd's kind
+	doWeigh   = "weigh"   // tell what the process weighs
 )
 
 // told is what a process answers.
@@ -65,6 +73,7 @@ type told struct {
 	Names  []string      `json:",omitempty"` // of nodes or actors
 	N      int           `json:",omitempty"`
 	Met    []met         `json:",omitempty"`
+	Weight *weight       `json:",omitempty"`
 }
 
 // process is another process, from the side of the one that started it. Its methods are called one at a time.

@@ -3,7 +3,7 @@ package slot
 import (
 	"bytes"
 	"fmt"
-	"math/bits"
+	"math"
 	"sync"
 )
 
@@ -118,7 +118,7 @@ func (p *Pool) Get(limit uint64) (*Slot, error) {
 	if limit < uint64(len(p.image)) {
 		return nil, fmt.Errorf("slot: a limit of %d bytes, an image of %d: %w", limit, len(p.image), ErrLimit)
 	}
-	s := &Slot{pool: p, limit: min(limit, maxMemory) / wasmPage * wasmPage}
+	s := &Slot{pool: p, limit: min(limit, maxMemory, math.MaxInt) / wasmPage * wasmPage}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -197,13 +197,6 @@ type bitmap []uint64
 
 func (b bitmap) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
 func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
-
-func (b bitmap) count() (n int) {
-	for _, w := range b {
-		n += bits.OnesCount64(w)
-	}
-	return n
-}
 
 var zeroPage [Page]byte
 

@@ -1,3 +1,5 @@
+//go:build !portable
+
 package slot
 
 import (
@@ -52,7 +54,10 @@ type scanArg struct {
 }
 
 // pageRegion is struct page_region.
-type pageRegion struct{ start, end, categories uint64 }
+type pageRegion struct {
+	start, end uint64
+	_          uint64 // categories
+}
 
 const (
 	pagemapScan = 0xC0606610 // _IOWR('f', 16, struct pm_scan_arg)

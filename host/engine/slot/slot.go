@@ -105,7 +105,9 @@ func (s *Slot) compare(first, end int, yield func(offset uint32, page []byte) bo
 }
 
 // DirtyBytes is the private memory of this slot, for budgets: never less than it has. Of a copy in the heap it is the
-// whole, with its room for growth. Of a mapped slot it is what the kernel counts now.
+// whole, with its room for growth. Of a mapped slot it is what the kernel counts now, which takes a system call: 1.2 µs,
+// and up to 15 µs when the guest has read 2 MiB of its image. It changes only while the guest runs: ask after a turn, or
+// when it becomes idle, rather than each second.
 func (s *Slot) DirtyBytes() int64 {
 	if s.pool == nil {
 		return 0

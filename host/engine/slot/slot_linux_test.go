@@ -1,3 +1,5 @@
+//go:build !portable
+
 package slot
 
 import (
@@ -60,8 +62,8 @@ func TestManySlotsTakeFewMappings(t *testing.T) {
 	slots := make([]*Slot, n)
 	for i := range slots {
 		slots[i] = get(t, p, maxMemory)
-		slots[i].Bytes()[5*Page] = byte(i)
-		slots[i].Bytes()[5*Page+1] = byte(i >> 8)
+		slots[i].Bytes()[5*Page] = byte(i + 1)
+		slots[i].Bytes()[5*Page+1] = byte((i + 1) >> 8)
 	}
 	st, now := p.Stats(), entries(t, "wasilo-image")-before
 	if most := n/maxReplicas + 10; st.Live != n || st.Mappings > most || now > st.Mappings {
@@ -72,7 +74,7 @@ func TestManySlotsTakeFewMappings(t *testing.T) {
 	}
 	model := bytes.Clone(tiny)
 	for i, s := range slots {
-		model[5*Page], model[5*Page+1] = byte(i), byte(i>>8)
+		model[5*Page], model[5*Page+1] = byte(i+1), byte((i+1)>>8)
 		if !bytes.Equal(s.Bytes(), model) {
 			t.Fatalf("slot %d has another's bytes", i)
 		}
@@ -105,7 +107,12 @@ func TestReplicasStayWithinTheirBytes(t *testing.T) {
 		}
 		return st.Blocks * 512
 	}
-	data := int64(len(image)) - int64(p.zero.count())*Page
+	data := int64(len(image))
+	for i := range len(image) / Page {
+		if p.zero.has(i) {
+			data -= Page
+		}
+	}
 	if used() != data {
 		t.Errorf("%d bytes for one replica, want %d: holes are to cost nothing", used(), data)
 	}
@@ -128,7 +135,7 @@ func TestReplicasStayWithinTheirBytes(t *testing.T) {
 // TestFileIsSealed: nothing can change the image, not even this process.
 func TestFileIsSealed(t *testing.T) {
 	p := newPool(t, tiny, Options{ReplicaBytes: 2 * wasmPage})
-	for i := range 2 {
+	for range 2 {
 		seals, err := unix.FcntlInt(uintptr(p.maps.fd), unix.F_GET_SEALS, 0)
 		if want := unix.F_SEAL_SHRINK | unix.F_SEAL_GROW; err != nil || seals&want != want {
 			t.Errorf("seals %x, %v", seals, err)
@@ -138,7 +145,6 @@ func TestFileIsSealed(t *testing.T) {
 		}
 		defer get(t, p, maxMemory).Release()
 		defer get(t, p, maxMemory).Release()
-		_ = i
 	}
 	if _, err := unix.Pwrite(p.maps.fd, []byte{1}, 0); err != unix.EPERM {
 		t.Error("the image was written to:", err)
@@ -415,4 +421,96 @@ func TestRefused(t *testing.T) {
 		s.Release()
 	}
 	s.Release()
+}
+
+// TestEntriesOfPagemap: what counts as private, swap included, which a test cannot bring about.
+func TestEntriesOfPagemap(t *testing.T) {
+	for entry, want := range map[uint64]bool{
+		0:                        false,
+		1 << 63:                  true,  // present
+		1 << 62:                  true,  // swapped out
+		1<<63 | 1<<61:            false, // a page of the file
+		1<<62 | 1<<61:            false, // the same, on its way to another place
+		1<<63 | 1<<55 | 1<<56:    true,  // other bits tell nothing
+		1<<61 | 1<<55:            false,
+		1<<62 | 1<<55 | 0x123456: true,
+	} {
+		if private(entry) != want {
+			t.Errorf("%x: %v", entry, !want)
+		}
+	}
+}
+
+// TestManyRuns: more runs of written pages than the kernel returns at once, and more pages than are read at once.
+func TestManyRuns(t *testing.T) {
+	for _, name := range []string{"default", "pagemap"} {
+		opt := modes[name]
+		opt.KeepDirty = 1 << 20
+		p := newPool(t, goLike, opt)
+		for range 2 {
+			s := get(t, p, maxMemory)
+			check(t, s, goLike, goLike)
+			model := append(bytes.Clone(goLike), make([]byte, 40*wasmPage)...)
+			for i := range len(goLike) / Page {
+				if i%2 == 0 || i > 900 {
+					s.Bytes()[i*Page+i]++
+					model[i*Page+i]++
+				}
+			}
+			check(t, s, goLike, model[:len(goLike)])
+			s.Release()
+			if st := p.Stats(); st.Idle != 1 {
+				t.Errorf("%+v", st)
+			}
+			s = get(t, p, maxMemory)
+			check(t, s, goLike, goLike)
+			copy(s.Bytes(), model)
+			s.Grow(uint64(len(model)))
+			for i := len(goLike); i < len(model); i += 3 * Page {
+				s.Bytes()[i]++
+				model[i]++
+			}
+			check(t, s, goLike, model)
+			s.Release()
+		}
+	}
+}
+
+// TestMappedAnew: where pages cannot be taken away, a new mapping takes their place, and becomes one with its neighbours.
+func TestMappedAnew(t *testing.T) {
+	before := entries(t, "wasilo-image")
+	p := newPool(t, tiny, modes["remap"])
+	var slots []*Slot
+	for range 100 {
+		s := get(t, p, maxMemory)
+		touch(s.Bytes(), 1)
+		slots = append(slots, s)
+	}
+	for i, s := range slots {
+		if i%2 == 0 {
+			s.Discard()
+		}
+	}
+	if now := entries(t, "wasilo-image") - before; now > p.Stats().Mappings {
+		t.Errorf("%d mappings, %+v", now, p.Stats())
+	}
+	for i, s := range slots {
+		if i%2 == 0 {
+			s = get(t, p, maxMemory)
+			check(t, s, tiny, tiny)
+		}
+		s.Release()
+	}
+}
+
+// TestUnseenPagesAreNotKept: without the kernel's help, pages of a large image that were written but not changed would
+// add up in idle slots.
+func TestUnseenPagesAreNotKept(t *testing.T) {
+	for _, name := range []string{"tiny", "big"} {
+		p := newPool(t, images[name], modes["compare"])
+		get(t, p, maxMemory).Release()
+		if st := p.Stats(); st.Idle == 1 != (name == "tiny") {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
 }

@@ -1,8 +1,8 @@
-//go:build !linux
+//go:build !linux || portable
 
 package slot
 
-// canMap: there is nothing but copies in the heap.
+// canMap: there is nothing but copies in the heap. The tag portable tries this on Linux.
 const canMap = false
 
 // maps is never made here; its methods let the rest compile.

@@ -24,7 +24,7 @@ var images = map[string][]byte{
 	"zero": make([]byte, wasmPage),
 	"tiny": picture(wasmPage, 0, 3*Page+17),
 	"two":  picture(2*wasmPage, Page, 2*Page, 70<<10, 71<<10),
-	"big":  picture(10*wasmPage, Page, 90<<10, 300<<10, 400<<10, 10*wasmPage-Page, 10*wasmPage),
+	"big":  picture(5*wasmPage, Page, 90<<10, 200<<10, 250<<10, 5*wasmPage-Page, 5*wasmPage),
 }
 
 // picture is an image of size bytes with data from each even one of the offsets to the next.
@@ -157,7 +157,7 @@ type pair struct {
 
 // storm gets slots, writes, grows and gives back in random order, and looks at every byte of each.
 func storm(t testing.TB, p *Pool, image []byte, rnd *rand.Rand, steps int) {
-	const limit = 16 * wasmPage
+	const limit = 9 * wasmPage
 	var live []pair
 	end := func(i int) {
 		check(t, live[i].s, image, live[i].model)
@@ -217,7 +217,7 @@ func scribble(l pair, rnd *rand.Rand) {
 	b := l.s.Bytes()
 	for range 1 + rnd.IntN(6) {
 		off := rnd.IntN(len(b))
-		n := min(1+rnd.IntN(1<<rnd.IntN(18)), len(b)-off)
+		n := min(1+rnd.IntN(1<<rnd.IntN(17)), len(b)-off)
 		switch rnd.IntN(4) {
 		case 0:
 			clear(b[off : off+n])
@@ -342,8 +342,10 @@ func TestMistakes(t *testing.T) {
 		if st := p.Stats(); st.Live != 0 {
 			t.Errorf("%+v", st)
 		}
-		if p.Close() != nil || p.Close() != nil {
-			t.Error("cannot close")
+		for range 2 {
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		if _, err := p.Get(maxMemory); !errors.Is(err, ErrClosed) {
 			t.Error(err)

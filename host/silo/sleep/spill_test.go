@@ -91,7 +91,7 @@ func TestCold(t *testing.T) {
 // TestFileGarbage: the file stays within a few times of what it holds while sleepers come and go.
 func TestFileGarbage(t *testing.T) {
 	s := spilling(t, Config{MaxBytes: 1 << 20}, systemMemory())
-	const alive = 5_000
+	const alive = 12_000
 	for i := range 10 * alive {
 		p, z := nth(t, i, 400)
 		put(t, s, p%4, z)
@@ -107,7 +107,7 @@ func TestFileGarbage(t *testing.T) {
 	if live := int64(st.Sleepers) * 460; st.SpilledBytes > 3*live {
 		t.Errorf("%+v, of which live %d", st, live)
 	}
-	t.Logf("%+v", st)
+	t.Logf("%+v, of which live %d", st, int64(st.Sleepers)*460)
 }
 
 // faulty is a disk with faults.

@@ -1,0 +1,5 @@
+//go:build race
+
+package sleep
+
+const million = 100_000
