@@ -41,6 +41,7 @@ type Limits struct {
 	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
 	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
 	MaxActors  int           // activations on the node: 100,000
+	MaxSleep   int64         // bytes of memory that hibernated actors may take; beyond it they move to DataDir, if there is one: a quarter of what the machine has
 	MaxBytes   int64         // bytes that activations may take together, estimated: half of what the machine or its cgroup has
 }
 
@@ -62,6 +63,9 @@ type NativeKind struct {
 	Desc abi.KindDescription
 	// New returns the instance of one activation. The host is for its turns alone.
 	New func(h *actor.Host) (actor.Instance, error)
+	// Wake returns one that goes on where an instance of New's or its own was captured, if Desc declares the state image and instances
+	// are an [actor.Sleeper]; else it is not needed.
+	Wake func(h *actor.Host, state []byte) (actor.Instance, error)
 }
 
 const (
@@ -93,7 +97,7 @@ func (c Config) withDefaults() (Config, error) {
 		name string
 		v    int64
 	}{{"max_message", int64(l.MaxMessage)}, {"mailbox", int64(l.Mailbox)}, {"turn", int64(l.Turn)},
-		{"request", int64(l.Request)}, {"idle", int64(l.Idle)}, {"max_actors", int64(l.MaxActors)}, {"max_bytes", l.MaxBytes}} {
+		{"request", int64(l.Request)}, {"idle", int64(l.Idle)}, {"max_actors", int64(l.MaxActors)}, {"max_bytes", l.MaxBytes}, {"max_sleep", l.MaxSleep}} {
 		if f.v < 0 {
 			bad("limits.%s must not be negative", f.name)
 		}
@@ -102,6 +106,7 @@ func (c Config) withDefaults() (Config, error) {
 	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
 	l.Hibernate = or(l.Hibernate, defaultHibernate)
 	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
+	l.MaxSleep = or(l.MaxSleep, int64(machineMemory()/4))
 	l.MaxBytes = or(l.MaxBytes, int64(machineMemory()/2))
 	if l.Hibernate < 0 && l.Hibernate != Never {
 		bad("limits.hibernate must not be negative")

@@ -138,7 +138,7 @@ func TestIdleGuestsSleep(t *testing.T) {
 	mustCall(t, n, "counter/c", "add", `{"by":5}`)
 	mustCall(t, n, "chat/stays", "join", `{"member":"m"}`)
 	eventually(t, "a passivated counter", func() bool {
-		return len(n.Actors(gateway.ActorQuery{Kind: "counter", Limit: 10}).Actors) == 0
+		return len(n.Actors(gateway.ActorQuery{Kind: "counter", State: gateway.ActorsActive, Limit: 10}).Actors) == 0
 	})
 	if st := n.silo.Stats(); st.Activations != 1 {
 		t.Errorf("%+v", st)

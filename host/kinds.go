@@ -72,7 +72,15 @@ func (n *Node) rebuildLocked() {
 	v := &kinds{byName: make(map[string]*kind), ready: n.loaded.Load()}
 	for _, native := range n.cfg.Native {
 		k := &kind{Kind: n.siloKind(&native.Desc, "native")}
-		k.Start = func(h *actor.Host, _ []byte) (actor.Instance, error) { return native.New(h) }
+		k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
+			switch {
+			case state == nil:
+				return native.New(h)
+			case native.Wake == nil:
+				return nil, abi.NewError(abi.ErrStateUnusable, "the native kind has no Wake")
+			}
+			return native.Wake(h, state)
+		}
 		v.byName[native.Desc.Name] = k
 	}
 	if n.catalog != nil {

@@ -12,7 +12,7 @@ import (
 func (n *Node) snapshot() telemetry.Snapshot {
 	st := n.silo.Stats()
 	s := telemetry.Snapshot{Version: n.cfg.Version, Bytes: st.Bytes, Evictions: st.Evictions, Waiting: st.Waiting,
-		Modules: make(map[string]int)}
+		Sleepers: st.Sleepers, Asleep: st.SleepBytes, Dropped: st.Dropped, Modules: make(map[string]int)}
 	for _, f := range n.Files() {
 		s.Modules[f.State]++
 	}
@@ -32,7 +32,8 @@ func (n *Node) snapshot() telemetry.Snapshot {
 		c := byKind[name]
 		s.Kinds = append(s.Kinds, telemetry.KindCounts{Kind: name, Turns: c.Turns.Load(), Inline: c.Inline.Load(), Traps: c.Traps.Load(),
 			Limits: c.Limits.Load(), Deadlocks: c.Deadlocks.Load(), MailboxFull: c.MailboxFull.Load(), Expired: c.Expired.Load(),
-			StartFailures: c.StartFailures.Load(), HeldBack: n.silo.HeldBack(name),
+			Hibernations: c.Hibernations.Load(), Wakes: c.Wakes.Load(), CaptureFailures: c.CaptureFailures.Load(),
+			WakeFailures: c.WakeFailures.Load(), StartFailures: c.StartFailures.Load(), HeldBack: n.silo.HeldBack(name),
 			Backoff: serving[name] != nil && n.backoff(serving[name]) != nil})
 	}
 	return s

@@ -212,7 +212,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			}
 			return &k.Kind, nil
 		},
-		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleepers, Log: n.log,
+		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleepers, Woken: n.metrics.RecordWake, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
 		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
@@ -250,7 +250,7 @@ func (n *Node) openSleepers() (err error) {
 	if n.cfg.DataDir != "" {
 		dir = filepath.Join(n.cfg.DataDir, "sleepers")
 	}
-	n.sleepers, err = sleep.New(sleep.Config{Dir: dir, MaxBytes: n.cfg.Limits.MaxBytes / 2, Log: n.log})
+	n.sleepers, err = sleep.New(sleep.Config{Dir: dir, MaxBytes: n.cfg.Limits.MaxSleep, Log: n.log})
 	return err
 }
 

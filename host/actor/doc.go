@@ -2,7 +2,7 @@
 // becomes of it when a turn fails.
 //
 // An [Activation] is a mailbox first and an instance second: it takes messages from the moment it exists, and its
-// instance starts before the first turn, on a goroutine of the activation's own. So nobody who sends is ever held by a
+// instance starts before the first turn, on a goroutine of the activation's own unless that is quick. So nobody who sends is ever held by a
 // start beyond its deadline, and messages keep their order across it.
 //
 // # Where a turn runs
@@ -11,6 +11,12 @@
 // caller's own goroutine: a hop to another goroutine costs more than a call into a guest. Everything else waits in the
 // bounded mailbox, which a runner goroutine drains; it lives only while there is something to drain. Cancelling a
 // request ends the wait for it, never the turn.
+//
+// # Rest and sleep
+//
+// An instance that is a [Sleeper] can be made lighter while its actor is idle, and captured when it is to go: the state goes to the
+// activation's [Keeper], and the next activation's instance goes on from it. For the guest nothing ends by that, so there is no last
+// turn. A state that cannot be kept leaves the activation as it was, and one that cannot be woken goes back to the keeper.
 //
 // # What a turn may do
 //

@@ -31,7 +31,7 @@ func (a *Activation) start() (err error) {
 			err = errVanished
 		}
 		if err != nil && kept != nil {
-			if !replaced(err) {
+			if !Untried(err) {
 				a.cfg.Counters.WakeFailures.Add(1)
 			}
 			a.cfg.Keeper.Return(kept, err)

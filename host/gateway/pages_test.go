@@ -95,7 +95,7 @@ func TestActorsArePaged(t *testing.T) {
 	all := []string{"a", "b/c", "d", "z", "é"}
 	node := &fakeNode{actors: func(q ActorQuery) (p ActorPage) {
 		for _, id := range all {
-			if q.Kind != "" && q.Kind != "chat" || "chat/"+id <= q.After.String() {
+			if q.Kind != "" && q.Kind != "chat" || q.State == ActorSleeping || "chat/"+id <= q.After.String() {
 				continue
 			}
 			if len(p.Actors) == q.Limit {
@@ -131,8 +131,11 @@ func TestActorsArePaged(t *testing.T) {
 	if a := exchange(t, "GET", s.URL+"/v1/actors?kind=other", nil); strings.TrimSpace(a.body) != `{"actors":[]}` {
 		t.Errorf("none: %s", a.body)
 	}
+	if a := exchange(t, "GET", s.URL+"/v1/actors?state=sleeping", nil); strings.TrimSpace(a.body) != `{"actors":[]}` {
+		t.Errorf("asleep: %s", a.body)
+	}
 	for query, says := range map[string]string{"limit=0": "1 to 1000", "limit=1001": "1 to 1000", "limit=x": "1 to 1000",
-		"after=%21": "cursor", "after=YWJj": "cursor", "kind=UPPER": "kind"} {
+		"after=%21": "cursor", "after=YWJj": "cursor", "kind=UPPER": "kind", "state=dead": "sleeping"} {
 		if p := exchange(t, "GET", s.URL+"/v1/actors?"+query, nil).problem(t); p.Status != 400 || !strings.Contains(p.Detail, says) {
 			t.Errorf("%s: %+v", query, p)
 		}

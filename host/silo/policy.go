@@ -63,8 +63,8 @@ type action uint8
 const (
 	stay action = iota
 	rest
-	sleep
-	end
+	hibernate
+	passivate
 )
 
 // next says what is to become of an activation that has been idle for some time, and when to look again if it stays as it is then.
@@ -81,7 +81,7 @@ func (t terms) next(idle time.Duration, warm bool) (do action, again time.Durati
 		}
 		return false
 	}
-	if at(t.end, end) || at(t.sleep, sleep) || warm {
+	if at(t.end, passivate) || at(t.sleep, hibernate) || warm {
 		return do, again
 	}
 	at(t.rest, rest)

@@ -1,6 +1,10 @@
 // Package silo keeps this node's activations: it admits them, finds them, passivates idle ones, makes room when there is
 // none, and hands the mailbox of one that broke to its successor.
 //
+// What an actor of a kind that hibernates leaves when it goes is kept (package sleep does that), and its next activation goes on from it,
+// if the node has not lost the actor since. So an actor is hot, warm (an idle one that has let go of what only makes a turn a little faster),
+// asleep, or not there; policy.go has the rules.
+//
 // It implements [cluster.PlacementActor]: the cluster decides that an actor lives here and under which lease, the silo
 // makes it so and reports each step to the lease's observer. An activation is a [cluster.Target] itself, so a request
 // on a cached identity goes from the PID cache straight to the mailbox and never through the silo's table.
@@ -18,6 +22,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/silo/sleep"
 )
 
 // Kind is what the silo needs to run actors of a kind. It is pinned for the life of an activation: a new version of a
@@ -118,13 +123,14 @@ type entry struct {
 	leaving  atomic.Bool   // it is counted as leaving
 	gone     chan struct{} // closed when nothing of it is left
 
+	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
 	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
 
 	// Of whoever runs the activation.
-	taken    Sleeper   // what it is woken from
-	waking   time.Time // since when; zero: it is not
-	refusals int       // times that its state could not be kept
+	taken    *sleep.Sleeper // what it is woken from
+	waking   time.Time      // since when; zero: it is not
+	refusals int            // times that its state could not be kept
 
 	// Guarded by the shard's lock.
 	spoke   spoke
@@ -387,14 +393,14 @@ func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
 }
 
 // send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all.
-func (s *Silo) send(e *entry, reason string, sleep bool) bool {
+func (s *Silo) send(e *entry, reason string, asleep bool) bool {
 	if !e.leaving.CompareAndSwap(false, true) {
 		return false
 	}
 	s.leaving.Add(1)
 	s.leavingBytes.Add(e.kind.Cost)
-	lost := !sleep && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
-	if sleep && e.act.Hibernate(reason) || !sleep && e.act.Passivate(reason) {
+	lost := !asleep && !e.plain.Load() && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
+	if asleep && e.act.Hibernate(reason) || !asleep && e.act.Passivate(reason) {
 		if lost {
 			s.states.count[dropReplaced].Add(1)
 		}

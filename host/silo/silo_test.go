@@ -236,6 +236,51 @@ func TestListPages(t *testing.T) {
 	}
 }
 
+// Those that are active and those that sleep are one list.
+func TestListMergesSleepers(t *testing.T) {
+	n := sleepyNode(t, nil)
+	for i := range 30 {
+		n.must(numbered("a", i), "m", "")
+	}
+	if err := n.silo.PassivateIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		if i%3 == 0 {
+			n.must(numbered("a", i), "m", "")
+		}
+	}
+	for _, tt := range []struct {
+		f             Filter
+		active, sleep int
+	}{{Filter{}, 10, 20}, {Filter{Active: true, Sleep: true}, 10, 20}, {Filter{Kind: "k", Active: true}, 10, 0}, {Filter{Sleep: true}, 0, 20},
+		{Filter{Kind: "other"}, 0, 0}} {
+		var all []string
+		active, sleep, after := 0, 0, ""
+		for {
+			page, more := n.silo.List(tt.f, after, 4)
+			for _, i := range page {
+				after = i.Identity.Key()
+				all = append(all, after)
+				if i.Sleeps {
+					sleep++
+				} else {
+					active++
+				}
+				if i.Sleeps != (i.Size > 0) || i.Sleeps != i.Since.IsZero() || i.LastUsed.IsZero() {
+					t.Errorf("%+v", i)
+				}
+			}
+			if !more {
+				break
+			}
+		}
+		if active != tt.active || sleep != tt.sleep || !slices.IsSorted(all) {
+			t.Errorf("%+v: %d active, %d asleep: %q", tt.f, active, sleep, all)
+		}
+	}
+}
+
 func TestPassivateIdle(t *testing.T) {
 	n := newNode(t, nil)
 	for i := range 20 {

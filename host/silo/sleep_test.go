@@ -15,22 +15,23 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/silo/sleep"
 )
 
 // store keeps sleepers in a map.
 type store struct {
 	mu      sync.Mutex
-	all     map[abi.Identity]Sleeper
+	all     map[abi.Identity]sleep.Sleeper
 	full    error
 	damaged map[abi.Identity]bool
-	putting func(z *Sleeper) // before each Put
+	putting func(z *sleep.Sleeper) // before each Put
 }
 
 func newStore() *store {
-	return &store{all: map[abi.Identity]Sleeper{}, damaged: map[abi.Identity]bool{}}
+	return &store{all: map[abi.Identity]sleep.Sleeper{}, damaged: map[abi.Identity]bool{}}
 }
 
-func (s *store) Put(p uint16, z *Sleeper) error {
+func (s *store) Put(p uint16, z *sleep.Sleeper) error {
 	if p != cluster.PartitionOf(z.Identity) {
 		return errors.New("the wrong partition")
 	}
@@ -48,14 +49,14 @@ func (s *store) Put(p uint16, z *Sleeper) error {
 	return nil
 }
 
-func (s *store) Take(p uint16, id abi.Identity) (Sleeper, bool, error) {
+func (s *store) Take(p uint16, id abi.Identity) (sleep.Sleeper, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	z, ok := s.all[id]
 	delete(s.all, id)
 	if ok && s.damaged[id] {
 		delete(s.damaged, id)
-		return Sleeper{}, false, errors.New("the checksum is wrong")
+		return sleep.Sleeper{}, false, errors.New("the checksum is wrong")
 	}
 	return z, ok, nil
 }
@@ -67,7 +68,7 @@ func (s *store) Has(p uint16, id abi.Identity) bool {
 	return ok
 }
 
-func (s *store) DropKind(kind string, which func(SleepInfo) bool) (n int) {
+func (s *store) DropKind(kind string, which func(sleep.Info) bool) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, z := range s.all {
@@ -79,11 +80,11 @@ func (s *store) DropKind(kind string, which func(SleepInfo) bool) (n int) {
 	return n
 }
 
-func infoOf(z *Sleeper) SleepInfo {
-	return SleepInfo{Identity: z.Identity, Epoch: z.Epoch, Uses: z.Uses, Slept: z.Slept, Size: len(z.State)}
+func infoOf(z *sleep.Sleeper) sleep.Info {
+	return sleep.Info{Identity: z.Identity, Epoch: z.Epoch, Uses: z.Uses, Slept: z.Slept, Size: len(z.State)}
 }
 
-func (s *store) List(kind, after string, limit int) (page []SleepInfo, more bool) {
+func (s *store) List(kind, after string, limit int) (page []sleep.Info, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, z := range s.all {
@@ -91,17 +92,17 @@ func (s *store) List(kind, after string, limit int) (page []SleepInfo, more bool
 			page = append(page, infoOf(&z))
 		}
 	}
-	slices.SortFunc(page, func(a, b SleepInfo) int { return strings.Compare(a.Identity.Key(), b.Identity.Key()) })
+	slices.SortFunc(page, func(a, b sleep.Info) int { return strings.Compare(a.Identity.Key(), b.Identity.Key()) })
 	if more = len(page) > limit; more {
 		page = page[:limit]
 	}
 	return page, more
 }
 
-func (s *store) Stats() SleepStats {
+func (s *store) Stats() sleep.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return SleepStats{Sleepers: len(s.all), Bytes: int64(100 * len(s.all))}
+	return sleep.Stats{Sleepers: len(s.all), Bytes: int64(100 * len(s.all))}
 }
 
 func (s *store) len() int { return s.Stats().Sleepers }
@@ -227,8 +228,18 @@ func TestWithoutATimeOfItsOwnItSleepsAtPassivation(t *testing.T) {
 
 // However actors come and go under their callers, no turn is forgotten.
 func TestNothingIsForgotten(t *testing.T) {
-	for _, quick := range []bool{false, true} {
-		n := sleepyNode(t, func(c *Config, k *Kind) { k.Quick = quick; c.MaxActors = 3 })
+	for _, real := range []bool{false, true} {
+		n := sleepyNode(t, func(c *Config, k *Kind) {
+			k.Quick, c.MaxActors = real, 3
+			if real {
+				z, err := sleep.New(sleep.Config{Dir: t.TempDir()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { z.Close() })
+				c.Sleepers = z
+			}
+		})
 		const callers, each, actors = 4, 100, 5
 		over := make(chan struct{})
 		var operator, wg sync.WaitGroup
@@ -303,6 +314,21 @@ func TestAFailedHibernationIsTriedAgainLater(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What can never be captured is passivated as if it had declared nothing.
+func TestWhatCannotBeCapturedEverIsPassivated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		n.capture = func(*dormouse) error { return abi.NewError(abi.ErrUnsupported, "its tables are mutable") }
+		n.want("a", "1 call")
+		time.Sleep(70 * time.Second)
+		synctest.Wait()
+		if got := n.passivated(); !slices.Equal(got, []string{"a idle"}) || n.kind.Counters.CaptureFailures.Load() != 1 {
+			t.Errorf("%q, %d failures", got, n.kind.Counters.CaptureFailures.Load())
+		}
+		n.want("a", "1 call")
+	})
 }
 
 // What is of no use is given up once a caller knows, and not before.
@@ -431,7 +457,7 @@ func TestALateStateCountsForNothing(t *testing.T) {
 		n := sleepyNode(t, nil)
 		n.want("a", "1 call")
 		lost := false
-		n.store.putting = func(z *Sleeper) {
+		n.store.putting = func(z *sleep.Sleeper) {
 			if !lost {
 				lost = true
 				n.silo.states.lose(cluster.Loss{Epoch: z.Epoch})

@@ -11,19 +11,20 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/silo/sleep"
 )
 
 // Sleepers keeps what hibernated actors have left, by partition: package sleep does. Its methods may be called from any goroutine.
 type Sleepers interface {
 	// Put keeps a sleeper in place of an earlier one of its identity. The state is copied.
-	Put(p uint16, z *Sleeper) error
+	Put(p uint16, z *sleep.Sleeper) error
 	// Take removes a sleeper and returns it. An error says that there was one and that it is lost, or that the store is closed.
-	Take(p uint16, id abi.Identity) (z Sleeper, ok bool, err error)
+	Take(p uint16, id abi.Identity) (z sleep.Sleeper, ok bool, err error)
 	Has(p uint16, id abi.Identity) bool
 	// DropKind forgets those of a kind for which which says so, all with nil, and returns how many.
-	DropKind(kind string, which func(SleepInfo) bool) int
-	List(kind, after string, limit int) (page []SleepInfo, more bool)
-	Stats() SleepStats
+	DropKind(kind string, which func(sleep.Info) bool) int
+	List(kind, after string, limit int) (page []sleep.Info, more bool)
+	Stats() sleep.Stats
 }
 
 // states is what the silo knows of the actors that sleep, beside the store.
@@ -154,6 +155,7 @@ func (s *states) release(b *[]byte) {
 var (
 	_ cluster.Keeper = (*Silo)(nil)
 	_ actor.Keeper   = (*entry)(nil)
+	_ Sleepers       = (*sleep.Store)(nil)
 )
 
 // Keeps implements [cluster.Keeper].
@@ -171,7 +173,7 @@ func (s *Silo) Forget(loss cluster.Loss) {
 	if loss.Kind == "" {
 		kinds = s.states.keptKinds()
 	}
-	s.drop("this node lost sleeping actors", dropLost, kinds, func(i SleepInfo) bool {
+	s.drop("this node lost sleeping actors", dropLost, kinds, func(i sleep.Info) bool {
 		return s.states.outdated(i.Identity, cluster.PartitionOf(i.Identity), i.Epoch)
 	})
 }
@@ -184,11 +186,11 @@ func (s *Silo) Replaced(kind string) {
 	// What the new version keeps was used later. Times are kept to the second; what is left of this one shows when it is to wake.
 	now := time.Now().Truncate(time.Second)
 	s.drop("sleeping actors were of the module's version before, which the new one cannot read: their state is given up", dropReplaced, []string{kind},
-		func(i SleepInfo) bool { return i.Slept.Before(now) })
+		func(i sleep.Info) bool { return i.Slept.Before(now) })
 }
 
 // drop gives up sleepers of some kinds, on a goroutine of its own.
-func (s *Silo) drop(what string, why dropReason, kinds []string, which func(SleepInfo) bool) {
+func (s *Silo) drop(what string, why dropReason, kinds []string, which func(sleep.Info) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shutting {
@@ -213,7 +215,7 @@ func (e *entry) Take() ([]byte, error) {
 	case err != nil:
 		// It is gone, and whoever asks has to hear of it: a note of it lies in its place until somebody did.
 		s.cfg.Log.Error("the state of a sleeping actor is lost", "actor", id, "err", err)
-		z = Sleeper{Identity: id, Epoch: e.lease.Epoch, Slept: time.Now(), State: append([]byte{headGone}, err.Error()...)}
+		z = sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Slept: time.Now(), State: append([]byte{headGone}, err.Error()...)}
 	case !ok:
 	case s.states.outdated(id, p, z.Epoch):
 		s.states.count[dropLost].Add(1)
@@ -237,11 +239,11 @@ func (e *entry) Take() ([]byte, error) {
 			why = string(z.State[1:])
 		}
 		unusable := abi.NewError(abi.ErrStateUnusable, why)
-		e.taken = z
+		e.taken = &z
 		e.Return(nil, unusable)
 		return nil, unusable
 	}
-	e.taken, e.waking = z, time.Now()
+	e.taken, e.waking = &z, time.Now()
 	return z.State[headLen:], nil
 }
 
@@ -249,8 +251,8 @@ func (e *entry) Take() ([]byte, error) {
 func (e *entry) Return(_ []byte, why error) {
 	s := e.silo
 	z := e.taken
-	e.taken, e.waking = Sleeper{}, time.Time{}
-	if err := s.states.store.Put(cluster.PartitionOf(z.Identity), &z); err != nil {
+	e.taken, e.waking = nil, time.Time{}
+	if err := s.states.store.Put(cluster.PartitionOf(z.Identity), z); err != nil {
 		s.states.count[dropDamaged].Add(1)
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
 		return
@@ -267,7 +269,7 @@ func (e *entry) woke() {
 		s.cfg.Woken(e.kind.Desc.Name, now.Sub(e.waking))
 	}
 	u := unpack(e.taken.Uses).after(now.Sub(e.taken.Slept), 0)
-	e.taken, e.waking = Sleeper{}, time.Time{}
+	e.taken, e.waking = nil, time.Time{}
 	sh := s.shard(e.lease.Identity)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -304,8 +306,11 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 	if err == nil {
 		*b = state[:0]
 		// The time is that of the last use: idleness goes on in sleep.
-		err = s.states.store.Put(cluster.PartitionOf(id), &Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
+		err = s.states.store.Put(cluster.PartitionOf(id), &sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
 			Slept: e.act.LastUsed(), State: state})
+	}
+	if abi.CodeOf(err) == abi.ErrUnsupported { // it can never be captured
+		e.plain.Store(true)
 	}
 	if err != nil {
 		e.keptAwake(err)
@@ -322,12 +327,13 @@ const (
 // keptAwake notes that the activation goes on since its state could not be kept.
 func (e *entry) keptAwake(err error) {
 	s := e.silo
-	pause := firstAwake << min(e.refusals, 6)
-	pause = min(pause, longestAwake)
+	pause := min(firstAwake<<min(e.refusals, 6), longestAwake)
 	if e.refusals++; e.refusals == 1 {
-		s.cfg.Log.Warn("an actor cannot be hibernated, and stays active", "actor", e.lease.Identity, "err", err)
+		s.cfg.Log.Warn("an actor cannot be hibernated", "actor", e.lease.Identity, "err", err)
 	}
-	e.awake.Store(time.Now().Add(pause).UnixNano())
+	if !e.plain.Load() {
+		e.awake.Store(time.Now().Add(pause).UnixNano())
+	}
 	s.left(e)
 	if ch := e.attempt.Swap(nil); ch != nil {
 		close(*ch)
@@ -347,7 +353,7 @@ func (e *entry) failing() <-chan struct{} {
 
 // canSleep reports whether the activation may be hibernated now, as far as the silo knows.
 func (e *entry) canSleep(now time.Time) bool {
-	if e.silo.states.store == nil || !e.kind.keeps() || e.awake.Load() > now.UnixNano() {
+	if e.silo.states.store == nil || !e.kind.keeps() || e.plain.Load() || e.awake.Load() > now.UnixNano() {
 		return false
 	}
 	k, err := e.silo.cfg.Kind(e.kind.Desc.Name)
@@ -361,6 +367,6 @@ func (s *Silo) expire(now time.Time) {
 		if err != nil || k.stays() {
 			continue
 		}
-		s.states.store.DropKind(name, func(i SleepInfo) bool { return now.Sub(i.Slept) >= k.Idle })
+		s.states.store.DropKind(name, func(i sleep.Info) bool { return now.Sub(i.Slept) >= k.Idle })
 	}
 }

@@ -83,11 +83,11 @@ func (s *Silo) look(e *entry, now time.Time) (again time.Duration) {
 	case rest:
 		e.act.Rest()
 		_, again = t.next(idle, true)
-	case sleep, end:
+	case hibernate, passivate:
 		if s.leaving.Load() >= maxLeaving {
 			return s.cfg.Sweep
 		}
-		s.send(e, "idle", do == sleep)
+		s.send(e, "idle", do == hibernate)
 		again = busyAgain
 	}
 	return again

@@ -27,7 +27,8 @@ type node struct {
 
 	kindErr error // guarded by mu
 
-	store   *store // nil: nothing is kept
+	sleepy  bool
+	store   *store // the one of tests; nil: none, or another
 	capture func(d *dormouse) error
 	wake    func(state []byte) error
 
@@ -69,15 +70,14 @@ func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 			t.Errorf("%d instances of %s at once", n.live[id], id)
 		}
 		i := &instance{n: n, h: h}
-		if n.store == nil {
+		if !n.sleepy {
 			return i, nil
 		}
 		return n.dormouse(i, state)
 	}
 	n.silo = New(cfg)
-	if cfg.Sleepers != nil {
-		n.store = cfg.Sleepers.(*store)
-	}
+	n.store, _ = cfg.Sleepers.(*store)
+	n.sleepy = cfg.Sleepers != nil
 	self := cluster.Node{ID: "one", Authority: "127.0.0.1:7701"}
 	n.sys = cluster.NewSystem(cluster.SystemConfig{})
 	var err error

@@ -12,12 +12,15 @@ import (
 type Snapshot struct {
 	Version   string // of the binary
 	Kinds     []KindCounts
-	Bytes     int64          // that the activations are expected to take
-	Evictions uint64         // activations passivated to make room
-	Waiting   int            // actors that wait for others
-	Modules   map[string]int // module files by state
-	Members   map[string]int // nodes of the cluster by state, as this one sees them; nil: no cluster
-	Link      *LinkCounts    // nil: the node has no link
+	Bytes     int64             // that the activations are expected to take
+	Evictions uint64            // activations hibernated or passivated to make room
+	Sleepers  int               // hibernated actors
+	Asleep    int64             // bytes of memory that they take
+	Dropped   map[string]uint64 // states of hibernated actors given up, by why
+	Waiting   int               // actors that wait for others
+	Modules   map[string]int    // module files by state
+	Members   map[string]int    // nodes of the cluster by state, as this one sees them; nil: no cluster
+	Link      *LinkCounts       // nil: the node has no link
 }
 
 // KindCounts is what activations of one kind did since the node started.
@@ -31,8 +34,13 @@ type KindCounts struct {
 	MailboxFull   uint64 // messages refused since too many waited
 	Expired       uint64 // messages whose deadline passed while they waited
 	StartFailures uint64 // instances that could not be started
-	HeldBack      uint64 // starts refused since earlier ones failed
-	Backoff       bool   // starts are being held back
+
+	Hibernations    uint64 // states kept
+	Wakes           uint64 // instances made of those
+	CaptureFailures uint64 // states that could not be kept; the actors stayed active
+	WakeFailures    uint64 // instances that could not be made of a state
+	HeldBack        uint64 // starts refused since earlier ones failed
+	Backoff         bool   // starts are being held back
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -53,6 +61,12 @@ var (
 	descBackoff   = desc("kind_backoff", "1 while starts of the kind, or of one of its actors, are held back since earlier ones failed.", "kind")
 	descBytes     = desc("activation_bytes", "Bytes that the activations are expected to take.")
 	descEvictions = desc("evictions_total", "Activations passivated to make room.")
+	descSleepers  = desc("sleeping_actors", "Hibernated actors on this node.")
+	descAsleep    = desc("sleeping_bytes", "Bytes of memory that hibernated actors take.")
+	descDropped   = desc("sleeping_dropped_total", "States of hibernated actors given up, by why.", "reason")
+	descSlept     = desc("hibernations_total", "Actors hibernated, by how it went: ok, or failed, then they stayed active.", "kind", "outcome")
+	descWakes     = desc("wakes_total", "Hibernated actors woken, by how it went: ok or failed.", "kind", "outcome")
+	descWakeTime  = desc("wake_duration_seconds", "Time from finding the state of a hibernated actor to its instance.", "kind")
 	descWaiting   = desc("waiting_actors", "Actors that wait for other actors.")
 	descModules   = desc("module_files", "Module files in the directory of actors, by state.", "state")
 	descMembers   = desc("cluster_members", "Nodes of the cluster by state, as this node sees them, itself included.", "state")
@@ -62,7 +76,8 @@ var (
 // Describe implements [prometheus.Collector].
 func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{descRequests, descResolves, descRetried, descAttempts, descBlocked, descActors, descLeases,
-		descTurns, descInline, descErrors, descBackoff, descBytes, descEvictions, descWaiting, descModules, descMembers, descBuild} {
+		descTurns, descInline, descErrors, descBackoff, descBytes, descEvictions, descSleepers, descAsleep, descDropped, descSlept, descWakes,
+		descWakeTime, descWaiting, descModules, descMembers, descBuild} {
 		ch <- d
 	}
 	describeLink(ch)
@@ -87,6 +102,9 @@ func (k *kind) collect(ch chan<- prometheus.Metric, name string) {
 	if m := k.requests.metric(descRequests, name); m != nil {
 		ch <- m
 	}
+	if m := k.wakes.metric(descWakeTime, name); m != nil {
+		ch <- m
+	}
 	if m := k.resolves.metric(descResolves, name); m != nil {
 		ch <- m
 	}
@@ -105,6 +123,11 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 	ch <- gauge(descBytes, float64(s.Bytes))
 	ch <- gauge(descWaiting, float64(s.Waiting))
 	ch <- counter(descEvictions, s.Evictions)
+	ch <- gauge(descSleepers, float64(s.Sleepers))
+	ch <- gauge(descAsleep, float64(s.Asleep))
+	for why, n := range s.Dropped {
+		ch <- counter(descDropped, n, why)
+	}
 	for state, n := range s.Modules {
 		ch <- gauge(descModules, float64(n), state)
 	}
@@ -122,6 +145,12 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 		k := &kinds[i]
 		ch <- counter(descTurns, k.Turns, k.Kind)
 		ch <- counter(descInline, k.Inline, k.Kind)
+		if k.Hibernations+k.CaptureFailures+k.WakeFailures > 0 {
+			ch <- counter(descSlept, k.Hibernations, k.Kind, "ok")
+			ch <- counter(descSlept, k.CaptureFailures, k.Kind, "failed")
+			ch <- counter(descWakes, k.Wakes, k.Kind, "ok")
+			ch <- counter(descWakes, k.WakeFailures, k.Kind, "failed")
+		}
 		held := 0.0
 		if k.Backoff {
 			held = 1
@@ -149,6 +178,10 @@ func sum(kinds []KindCounts) KindCounts {
 		out.MailboxFull += k.MailboxFull
 		out.Expired += k.Expired
 		out.StartFailures += k.StartFailures
+		out.Hibernations += k.Hibernations
+		out.Wakes += k.Wakes
+		out.CaptureFailures += k.CaptureFailures
+		out.WakeFailures += k.WakeFailures
 		out.HeldBack += k.HeldBack
 		out.Backoff = out.Backoff || k.Backoff
 	}

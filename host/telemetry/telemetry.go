@@ -36,6 +36,7 @@ type Telemetry struct {
 // kind holds the pushed figures of one kind.
 type kind struct {
 	requests, resolves histogram
+	wakes              histogram
 	attempts           atomic.Uint64 // beyond the first
 	retried            [len(outcomes)]atomic.Uint64
 }
@@ -95,6 +96,9 @@ func (t *Telemetry) RecordRequestLatency(id cluster.Identity, d time.Duration) {
 func (t *Telemetry) RecordResolveLatency(id cluster.Identity, d time.Duration) {
 	t.kind(id.Kind()).resolves.observe(d)
 }
+
+// RecordWake counts one hibernated actor that was woken, and how long that took.
+func (t *Telemetry) RecordWake(kind string, d time.Duration) { t.kind(kind).wakes.observe(d) }
 
 // RecordRetry counts one request that took more than one attempt.
 func (t *Telemetry) RecordRetry(id cluster.Identity, attempts int, outcome cluster.RetryOutcome) {

@@ -59,7 +59,7 @@ func TestEverySetting(t *testing.T) {
 		"link": "127.0.0.1:1", "gossip": "127.0.0.1:2", "join": "127.0.0.1:3,[::1]:4", "advertise": "localhost", "profile": "wan",
 		"mode": "client", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
-		"limits.memory": "128MiB", "limits.max_actors": "9", "limits.max_bytes": "1GiB",
+		"limits.hibernate": "never", "limits.max_sleep": "64MiB", "limits.memory": "128MiB", "limits.max_actors": "9", "limits.max_bytes": "1GiB",
 	}
 	want := defaultSettings()
 	want.logLevel, want.logFormat = slog.LevelDebug, "json"
@@ -68,7 +68,7 @@ func TestEverySetting(t *testing.T) {
 	want.host.Net = host.Net{Link: "127.0.0.1:1", Gossip: "127.0.0.1:2", Join: []string{"127.0.0.1:3", "[::1]:4"}, Advertise: "localhost",
 		Profile: serfwatch.WAN, Mode: cluster.Client, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
 	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
-		Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30}
+		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30}
 	var file strings.Builder
 	var env, args []string
 	for _, s := range nodeSettings() {
@@ -128,8 +128,8 @@ func TestLists(t *testing.T) {
 }
 
 func TestKindTables(t *testing.T) {
-	c, err := load(t, "[kinds.chat]\nmailbox = 5\nidle = '1h'\n[kinds]\nbank = { turn = '1s', memory = 1048576 }\n", nil)
-	want := map[string]host.KindLimits{"chat": {Mailbox: 5, Idle: time.Hour}, "bank": {Turn: time.Second, Memory: 1 << 20}}
+	c, err := load(t, "[kinds.chat]\nmailbox = 5\nidle = '1h'\nhibernate = '5s'\n[kinds]\nbank = { turn = '1s', hibernate = 0, memory = 1048576 }\n", nil)
+	want := map[string]host.KindLimits{"chat": {Mailbox: 5, Idle: time.Hour, Hibernate: 5 * time.Second}, "bank": {Turn: time.Second, Hibernate: host.Never, Memory: 1 << 20}}
 	if err != nil || !reflect.DeepEqual(c.host.Kinds, want) {
 		t.Errorf("%+v, %v", c.host.Kinds, err)
 	}
@@ -200,7 +200,7 @@ func TestWhatAFileMayNotHold(t *testing.T) {
 		"[[limits]]\nturn = '1s'":           "wasilo.toml:1: ",
 		"[kinds.Chat]\nturn = '1s'":         "wasilo.toml:1: kinds.Chat: ",
 		"[kinds]\nchat = 5":                 "wasilo.toml:2: kinds.chat: a table is expected: [kinds.NAME]",
-		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown key kinds.chat.more; known are mailbox, turn, idle, memory",
+		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown key kinds.chat.more; known are mailbox, turn, idle, hibernate, memory",
 		"http = ''":                         "wasilo.toml:1: http: it is empty",
 		"[limits]\nturn = 1.5":              "wasilo.toml:2: limits.turn: a text or a whole number is expected",
 		"[limits]\nturn = '-5s'":            "wasilo.toml:2: limits.turn: -5s is too short",

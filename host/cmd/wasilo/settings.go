@@ -158,6 +158,12 @@ func nodeSettings() []setting {
 				c.host.Limits.MaxActors, err = parseCount(v, 1, mostCount)
 				return err
 			}},
+		{key: "limits.max_sleep", name: "max-sleep",
+			usage: "`SIZE` of memory that hibernated actors may take, more goes to the directory of data (default a quarter of the memory)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.MaxSleep, err = parseSize(v, 1<<20, mostBytes)
+				return err
+			}},
 		{key: "limits.max_bytes", name: "max-bytes",
 			usage: "`SIZE` that active actors may take together (default half of the memory)",
 			set: func(c *settings, v string) (err error) {
