@@ -79,12 +79,28 @@ func BenchmarkInstantiate(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				i.Rest()
 				all = append(all, i)
 			}
 			b.StopTimer()
 			for _, i := range all {
 				i.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkRest is a turn of an actor at rest, and its going to rest again.
+func BenchmarkRest(b *testing.B) {
+	for kind, file := range counters {
+		i := instantiate(b, mustLoad(b, newEngine(b, Config{}), file), noHost{}, Options{})
+		ev, out := first(kind, "add", addOne), &abi.Output{}
+		b.Run(kind, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := i.Turn(ev, time.Now().Add(abi.DefaultTurn), out); err != nil {
+					b.Fatal(err)
+				}
+				i.Rest()
 			}
 		})
 	}

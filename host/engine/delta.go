@@ -65,6 +65,18 @@ func (i *Instance) Capture(dst []byte) ([]byte, error) {
 		return nil, i.refused("to be captured")
 	}
 	defer i.state.Store(stateIdle)
+	if i.body == nil {
+		return append(dst, i.folded...), nil
+	}
+	return i.capture(dst, -1)
+}
+
+// errLarge is the error of a capture that would hold more pages than were asked for.
+var errLarge = errors.New("the state is too large")
+
+// capture is Capture of an instance that has its memory, and runs nothing. A state of more than most pages is given up, unless that is
+// negative.
+func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 	i.cleanInbox()
 	t := i.module.template
 	body := binary.AppendUvarint(nil, uint64(i.epoch.Generation))
@@ -84,8 +96,12 @@ func (i *Instance) Capture(dst []byte) ([]byte, error) {
 	}
 	pages := len(body)
 	image := t.pool.Image()
-	next := uint64(0)
+	next, over := uint64(0), false
 	err = i.memory.slot.Dirty(func(at uint32, page []byte) bool {
+		if over = most == 0; over {
+			return false
+		}
+		most--
 		offset := uint64(at)
 		var mixed [slot.Page]byte
 		n := copy(mixed[:], page)
@@ -97,6 +113,9 @@ func (i *Instance) Capture(dst []byte) ([]byte, error) {
 		body = appendRuns(body, mixed[:n])
 		return true
 	})
+	if over && err == nil {
+		err = errLarge
+	}
 	if err != nil {
 		return nil, abi.NewError(abi.ErrInternal, "capturing: "+err.Error())
 	}

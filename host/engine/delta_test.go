@@ -189,6 +189,42 @@ func TestBadStatesAreRefused(t *testing.T) {
 	}
 }
 
+// TestRestFolds: an instance at rest holds no memory of its own, and goes on as if nothing had been; so does what is captured of it.
+func TestRestFolds(t *testing.T) {
+	bothSlots(t, func(t *testing.T, cfg Config) {
+		for kind, file := range counters {
+			m := mustLoad(t, newEngine(t, cfg), file)
+			i := instantiate(t, m, noHost{}, Options{})
+			for n := range int64(5) {
+				if got := count(t, i, first(kind, "add", addOne)); got != n+1 {
+					t.Fatalf("%s: %d, want %d", kind, got, n+1)
+				}
+				heavy := i.Weight()
+				i.Rest()
+				i.Rest()
+				if i.body != nil || i.Weight() >= heavy {
+					t.Errorf("%s: at rest it weighs %d, before %d", kind, i.Weight(), heavy)
+				}
+			}
+			state, err := i.Capture(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j := instantiate(t, m, noHost{}, Options{State: state})
+			if a, b := count(t, i, call("get", []byte{0xa0})), count(t, j, call("get", []byte{0xa0})); a != 5 || b != 5 {
+				t.Errorf("%s: %d and %d, want 5", kind, a, b)
+			}
+			i.Rest()
+			if err := i.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := i.Capture(nil); err == nil {
+				t.Error("a closed instance was captured")
+			}
+		}
+	})
+}
+
 // TestPlainModulesAreNotCaptured: a module that changes its table says why it cannot be.
 func TestPlainModulesAreNotCaptured(t *testing.T) {
 	m := mustLoad(t, newEngine(t, Config{}), "hostile/table_grow.wasm")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/engine/slot"
 )
 
 // phase is what an instance is doing, for host functions to know.
@@ -44,7 +45,8 @@ type Instance struct {
 	module *Module
 	host   Host
 	log    *slog.Logger
-	*body  // nil once it is closed
+	*body         // nil while the instance is folded, and once it is closed
+	folded []byte // its state, at rest
 
 	memoryLimit uint64
 	stackBytes  int64
@@ -223,6 +225,11 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 		tooLarge(out, "an event of "+strconv.Itoa(bound)+" bytes", i.maxMessage)
 		return nil
 	}
+	if i.body == nil {
+		if fail := i.unfold(); fail != nil {
+			return fail
+		}
+	}
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false
@@ -338,26 +345,65 @@ func (i *Instance) Fuel() int64 {
 	return i.guard.spent()
 }
 
-// Rest makes an idle instance lighter; its next turn costs some microseconds more. While a turn runs it does nothing.
+// Rest makes an idle instance lighter: one whose state can be captured, and is small, gives its memory back and keeps what it has become
+// since its template, some tens to hundreds of bytes. Its next turn costs some ten microseconds more. While a turn runs it does nothing.
 func (i *Instance) Rest() {
 	if !i.state.CompareAndSwap(stateIdle, stateRunning) {
 		return
 	}
-	i.cleanInbox()
-	i.turn, i.handles, i.kept = nil, nil, nil
-	i.state.Store(stateIdle)
+	defer i.state.Store(stateIdle)
+	if i.body == nil {
+		return
+	}
+	i.handles, i.kept, i.console.limiter, i.console.volume = nil, nil, nil, nil
+	if i.module.template != nil {
+		state, err := i.capture(nil, foldFrom/slot.Page)
+		if err == nil && len(state) <= foldMax {
+			i.folded = append(make([]byte, 0, len(state)), state...)
+			b := i.body
+			i.module.give(b)
+			i.body = nil
+			return
+		}
+	}
+	i.turn = nil
+}
+
+// Bounds of what is folded: packing the pages of more memory takes milliseconds, and so does unfolding a larger state.
+const (
+	foldFrom = 512 << 10 // bytes of pages that differ from the template
+	foldMax  = 32 << 10  // bytes of state
+)
+
+// unfold makes the instance again of what it kept.
+func (i *Instance) unfold() *abi.Error {
+	b, err := i.module.take(i)
+	if err != nil {
+		return abi.NewError(abi.ErrLimitExceeded, "the actor's memory cannot be had again: "+err.Error())
+	}
+	i.takeStack()
+	if err := i.restore(i.folded); err != nil {
+		b.discard()
+		i.body = nil
+		return abi.NewError(abi.ErrInternal, err.Error())
+	}
+	i.folded = nil
+	return nil
 }
 
 // Weight is how many bytes the instance takes of this process's memory, estimated.
 func (i *Instance) Weight() int64 {
-	if i.body == nil {
-		return 0
-	}
-	if s := i.memory.slot; s != nil {
-		return s.DirtyBytes() + bodyBytes
+	switch {
+	case i.body == nil:
+		return int64(len(i.folded)) + foldedBytes
+	case i.memory.slot != nil:
+		return i.memory.slot.DirtyBytes() + bodyBytes
 	}
 	return int64(len(i.memory.buf)) + i.module.heapBytes()
 }
+
+// foldedBytes is about what a folded instance takes beside its state, its activation included.
+const foldedBytes = 3 << 10
 
 // bodyBytes is about what an instance of the image tier takes of the Go heap, its activation included.
 const bodyBytes = 6 << 10
@@ -382,11 +428,13 @@ func (i *Instance) Close() error {
 // discard lets go of what the instance held, in case somebody keeps it.
 func (i *Instance) discard(whole bool) {
 	i.console.end()
+	i.kept, i.folded = nil, nil
 	b := i.body
-	i.kept = nil
-	if whole && i.module.template != nil {
+	switch {
+	case b == nil:
+	case whole && i.module.template != nil:
 		i.module.give(b)
-	} else {
+	default:
 		b.discard()
 	}
 	i.body = nil

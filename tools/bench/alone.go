@@ -106,19 +106,23 @@ func (c *served) callOne(o *crowd, n int) error {
 	return nil
 }
 
+// gcTime is the CPU time that garbage collection has taken from the program: what it did while there was nothing else to do apart.
+func gcTime() time.Duration {
+	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
+	metrics.Read(s)
+	return time.Duration((s[0].Value.Float64() - s[1].Value.Float64()) * 1e9)
+}
+
 // weigh tells what this process weighs now, freed memory given back first.
 func (c *served) weigh() (*weight, error) {
 	debug.FreeOSMemory()
 	w := &weight{}
-	gc := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	const collections = 5
-	metrics.Read(gc)
-	before := gc[0].Value.Float64()
+	before := gcTime()
 	for range collections {
 		runtime.GC()
 	}
-	metrics.Read(gc)
-	w.GC = time.Duration((gc[0].Value.Float64() - before) / collections * 1e9)
+	w.GC = (gcTime() - before) / collections
 	debug.FreeOSMemory()
 	var ms runtime.MemStats
 	runtime.ReadMemStats(&ms)
