@@ -171,11 +171,10 @@ func (b *body) discard() {
 // moduleConfig is what all instances share: no files, arguments or environment.
 var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
 
-// forgeOptions are those that every module is prepared with.
-func forgeOptions(memory uint64) forge.Options {
-	return forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dispatchFrom,
-		Limits: forge.Limits{MaxSize: MaxModule, Memory: memory, TableElems: maxTable}}
-}
+// forgeOptions are those that every module is prepared with, on every node: a template is the same wherever it is made. So memory is bounded
+// by the engine, for each instance, and not here.
+var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dispatchFrom,
+	Limits: forge.Limits{MaxSize: MaxModule, Memory: maxMemory, TableElems: maxTable}}
 
 // dispatchFrom is how many entries a table must have for the forge to make a function of it: each entry is an object of every instance's.
 const dispatchFrom = 32

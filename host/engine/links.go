@@ -202,7 +202,7 @@ func (m *Module) checkExports() error {
 	for name, def := range memories {
 		typ := "from " + byteSize(uint64(def.Min())*pageSize)
 		if most, ok := def.Max(); ok {
-			typ += " to " + byteSize(uint64(most)*pageSize)
+			typ += " to " + byteSize(min(uint64(most)*pageSize, m.eng.cfg.MaxMemory))
 		}
 		m.exports = append(m.exports, Export{Name: name, Kind: "memory", Type: typ})
 	}

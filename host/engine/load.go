@@ -95,9 +95,13 @@ func (l *load) run() (*Module, error) {
 		return nil, fmt.Errorf("%d bytes; a module may have at most %d MiB", len(l.wasm), MaxModule>>20)
 	}
 	l.stage = StageCompile
-	forged, err := forge.Prepare(l.wasm, forgeOptions(l.e.cfg.MaxMemory))
+	forged, err := forge.Prepare(l.wasm, forgeOptions)
 	if err != nil {
 		return nil, err
+	}
+	if least := uint64(forged.MemoryMin) * pageSize; least > l.e.cfg.MaxMemory {
+		return nil, fmt.Errorf("it starts with %s of memory; the limit is %s (limits.memory, or that of the kind)", byteSize(least),
+			byteSize(l.e.cfg.MaxMemory))
 	}
 	l.stage = StageImports
 	if err := l.e.checkImportNames(forged.Imports); err != nil {

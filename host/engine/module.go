@@ -97,8 +97,11 @@ func (m *Module) Features() []string {
 // WeightsVersion numbers the table by which its code pays fuel.
 func (m *Module) WeightsVersion() uint32 { return m.forged.WeightsVersion }
 
-// MemoryPages returns how many pages of 64 KiB its memory has before its start, and at most; a module without memory has none.
-func (m *Module) MemoryPages() (min, max uint32) { return m.forged.MemoryMin, m.forged.MemoryMax }
+// MemoryPages returns how many pages of 64 KiB its memory has before its start, and at most on this engine; a module without memory has
+// none.
+func (m *Module) MemoryPages() (least, most uint32) {
+	return m.forged.MemoryMin, min(m.forged.MemoryMax, uint32(m.eng.cfg.MaxMemory/pageSize))
+}
 
 // TemplateSHA256 returns the hash, in hex, of what instances are copies of; "" in the plain tier.
 func (m *Module) TemplateSHA256() string {
