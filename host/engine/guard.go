@@ -13,9 +13,20 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
-// slice is how many units of fuel a guest runs on before it looks at its host again: some 50 to 100 microseconds. That bounds how long
-// a guest goes on after its end, and how long the garbage collector and other goroutines wait for it.
-const slice = 100_000
+// How many units of fuel a guest runs on before it looks at its host again. That bounds how long it goes on after its end, and how long
+// the garbage collector waits for it, for it cannot be interrupted in between.
+//
+// A unit takes about a nanosecond, but the first touch of a page of memory takes the kernel a microsecond, and seven of them on some
+// virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length: an instance
+// with little memory gets a long one, of some 50 to 100 microseconds; others get a short one, and the less the nearer their end.
+const (
+	slice      = 100_000
+	shortSlice = 8_192
+	leastSlice = 1_024
+	fewPages   = 4 << 20 // bytes of memory up to which slices are long: all of them touched anew take up to 7 ms
+	worstUnit  = 8 * time.Microsecond
+	yieldEvery = 50 * time.Microsecond // between looks for other goroutines
+)
 
 // Why a guest is ended at a refill or in a host function.
 var (
@@ -32,25 +43,41 @@ type guard struct {
 	deadline time.Time
 	limit    time.Duration // from arming to the deadline, for messages
 	killed   atomic.Pointer[error]
-	used     int64 // units of fuel in this turn, up to the last refill
-	calls    int   // of host functions in this turn
+	slice    int64     // units that the guest was given last
+	yielded  time.Time // when other goroutines last had their way
+	used     int64     // units of fuel in this turn, up to the last refill
+	calls    int       // of host functions in this turn
 }
 
 var _ context.Context = (*guard)(nil)
 
 // arm sets the bounds of the calls that follow.
 func (g *guard) arm(deadline time.Time) {
-	g.deadline, g.limit = deadline, time.Until(deadline)
-	g.used, g.calls = 0, 0
+	now := time.Now()
+	g.deadline, g.limit, g.yielded = deadline, deadline.Sub(now), now
+	g.used, g.calls, g.slice = 0, 0, 0
 	if f := g.inst.body.fuel; f != nil {
-		f.Set(slice)
+		f.Set(0)
+		g.give(now)
 	}
+}
+
+// give lets the guest run on for a slice.
+func (g *guard) give(now time.Time) {
+	b := g.inst.body
+	n := int64(slice)
+	// A guest that is about to get much memory owes for it already.
+	if debt := -int64(b.fuel.Get()); debt > slice || b.mem != nil && b.mem.Size() > fewPages {
+		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), shortSlice)
+	}
+	g.slice = n
+	b.fuel.Set(uint64(n))
 }
 
 // spent returns the units of fuel that were used since arming.
 func (g *guard) spent() int64 {
 	if f := g.inst.body.fuel; f != nil {
-		return g.used + slice - int64(f.Get())
+		return g.used + g.slice - int64(f.Get())
 	}
 	return 0
 }
@@ -84,12 +111,28 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 		panic(errStack)
 	}
 	g.used = g.spent()
-	b.fuel.Set(slice)
 	if i.fuel > 0 && g.used >= i.fuel {
 		panic(errFuel)
 	}
-	g.must()
+	if e := g.killed.Load(); e != nil {
+		panic(*e)
+	}
+	now := time.Now()
+	if now.Sub(g.yielded) >= yieldEvery {
+		runtime.Gosched()
+		now = time.Now()
+		g.yielded = now
+	}
+	if !now.Before(g.deadline) {
+		panic(errDeadline)
+	}
+	g.give(now)
+}
+
+// yield lets other goroutines have their way, from within a host function.
+func (g *guard) yield() {
 	runtime.Gosched()
+	g.must()
 }
 
 // charge takes the cost of a host function off the guest's fuel.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -51,6 +52,7 @@ func (m *Module) prepareTemplate(ctx context.Context) error {
 	// where its caller hears of it.
 	i.phase = phaseInbox
 	i.guard.arm(i.guard.deadline)
+	image = bytes.Clone(image) // what a failing guest leaves behind depends on when its time was up
 	if i.provideInbox(inboxStep) == nil {
 		if image, err = m.photograph(t, b); err != nil {
 			return err
