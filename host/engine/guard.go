@@ -21,7 +21,7 @@ import (
 // with little memory gets a long one, of some 50 to 100 microseconds; others get a short one, and the less the nearer their end.
 const (
 	slice      = 100_000
-	shortSlice = 8_192
+	shortSlice = 4_096
 	leastSlice = 1_024
 	fewPages   = 4 << 20 // bytes of memory up to which slices are long: all of them touched anew take up to 7 ms
 	worstUnit  = 8 * time.Microsecond
@@ -85,15 +85,27 @@ func (g *guard) spent() int64 {
 // kill ends the guest at its next look, for the reason given.
 func (g *guard) kill(err error) { g.killed.CompareAndSwap(nil, &err) }
 
-// check returns why the guest may not go on, or nil.
+// check returns why the guest may not go on, or nil. It lets other goroutines have their way in between: a host function is interrupted
+// after ten milliseconds only, and where many guests do that each would come back long after its end.
 func (g *guard) check() error {
+	_, err := g.look()
+	return err
+}
+
+// look is check, and returns the time.
+func (g *guard) look() (now time.Time, err error) {
 	if e := g.killed.Load(); e != nil {
-		return *e
+		return now, *e
 	}
-	if !time.Now().Before(g.deadline) {
-		return errDeadline
+	if now = time.Now(); now.Sub(g.yielded) >= yieldEvery {
+		runtime.Gosched()
+		now = time.Now()
+		g.yielded = now
 	}
-	return nil
+	if !now.Before(g.deadline) {
+		return now, errDeadline
+	}
+	return now, nil
 }
 
 // must ends the turn from within a host function if its time is over.
@@ -114,17 +126,9 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 	if i.fuel > 0 && g.used >= i.fuel {
 		panic(errFuel)
 	}
-	if e := g.killed.Load(); e != nil {
-		panic(*e)
-	}
-	now := time.Now()
-	if now.Sub(g.yielded) >= yieldEvery {
-		runtime.Gosched()
-		now = time.Now()
-		g.yielded = now
-	}
-	if !now.Before(g.deadline) {
-		panic(errDeadline)
+	now, err := g.look()
+	if err != nil {
+		panic(err)
 	}
 	g.give(now)
 }

@@ -351,7 +351,7 @@ func (i *Instance) Weight() int64 {
 		return 0
 	}
 	if s := i.memory.slot; s != nil {
-		return s.DirtyBytes() + bodyBytes
+		return s.DirtyBytes() + bodyBytes + i.module.held()
 	}
 	return int64(len(i.memory.buf)) + i.module.heapBytes()
 }

@@ -136,7 +136,7 @@ func (m *Module) give(b *body) {
 	b.env = environment{}
 	b.memory.refused = false
 	m.mu.Lock()
-	if len(m.idle) < keepBodies && !m.closed.Load() {
+	if len(m.idle) < m.keepBodies() && !m.closed.Load() {
 		m.idle = append(m.idle, b)
 		b = nil
 	}
@@ -145,9 +145,6 @@ func (m *Module) give(b *body) {
 		b.discard()
 	}
 }
-
-// keepBodies is how many bodies a module keeps for instances to come.
-const keepBodies = 128
 
 // dropIdle discards the bodies that nobody uses.
 func (m *Module) dropIdle() {

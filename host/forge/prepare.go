@@ -51,6 +51,8 @@ type Module struct {
 	HasMemory            bool
 	MemoryMin, MemoryMax uint32
 
+	TableEntries int // that an instance starts with, in all its tables together: eight bytes each
+
 	Imports []Import // of the original: without the forge's own
 	Exports []Export // of the original
 }
@@ -113,9 +115,15 @@ func fits(m *module, l Limits) error {
 		return refuse("memory", "a memory of at least %d pages (%d bytes), the limit is %d bytes", m.memories[0].min,
 			uint64(m.memories[0].min)*pageSize, l.Memory)
 	}
+	total := uint64(0)
 	for i, t := range m.tables[m.importedTables:] {
+		total += uint64(t.min)
 		if t.min > l.TableElems {
 			return refuse("table", "table %d has at least %d entries, the limit is %d", m.importedTables+i, t.min, l.TableElems)
+		}
+		if total > uint64(l.TableElems) {
+			return refuse("table", "the tables up to table %d have at least %d entries together, the limit is %d", m.importedTables+i, total,
+				l.TableElems)
 		}
 	}
 	return nil
@@ -147,6 +155,9 @@ func (w *rewriter) prepare() {
 			l = w.memory()
 		}
 		out.HasMemory, out.MemoryMin, out.MemoryMax = true, l.min, l.max
+	}
+	for _, t := range m.tables[m.importedTables:] {
+		out.TableEntries += int(t.min)
 	}
 	w.interfaces()
 	out.Wasm = w.write()

@@ -73,6 +73,7 @@ func parts() []part {
 		{name: "activate", title: "First request to a fresh identity: activation, one turn, nothing else", note: activateNote, cases: activateCases},
 		{name: "http", title: "Through the HTTP gateway, JSON", note: httpNote, cases: httpCases},
 		{name: "start", title: "From exec to ready", note: startNote, cases: startCases},
+		{name: "hostile", title: "Under attack", note: hostileNote, run: hostile},
 		{name: "failover", title: "A node comes, goes, and is killed", note: failoverNote, run: failover},
 	}
 }
