@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -34,19 +35,6 @@ type global struct {
 	get, set string            // of v128, whose upper half wazero's own access loses
 }
 
-// stream is where a guest's stdout or stderr goes.
-type stream struct {
-	b   *body
-	err bool
-}
-
-func (s stream) Write(p []byte) (int, error) {
-	if s.err {
-		return s.b.user.console.stderr.Write(p)
-	}
-	return s.b.user.console.stdout.Write(p)
-}
-
 // attach makes i the user.
 func (b *body) attach(i *Instance) {
 	b.user, i.body = i, b
@@ -64,10 +52,8 @@ func (b *body) instantiate() (err error) {
 		}
 	}()
 	m := b.module
-	cfg := moduleConfig.WithStdout(stream{b, false}).WithStderr(stream{b, true}).WithRandSource(&b.env).
-		WithWalltime(b.env.walltime, 1000).WithNanotime(b.env.nanotime, 1000).WithNanosleep(b.env.nanosleep)
 	ctx := experimental.WithMemoryAllocator(context.Background(), &b.memory)
-	if b.mod, err = m.runtime.InstantiateModule(ctx, m.code, cfg); err != nil {
+	if b.mod, err = m.runtime.InstantiateModule(ctx, m.code, moduleConfig); err != nil {
 		return err
 	}
 	b.mem = b.mod.ExportedMemory(abi.ExportMemory)
@@ -168,8 +154,9 @@ func (b *body) discard() {
 	b.mod, b.mem, b.turn, b.fuel, b.stack, b.globals, b.memory = nil, nil, nil, nil, nil, nil, memory{}
 }
 
-// moduleConfig is what all instances share: no files, arguments or environment.
-var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+// moduleConfig is what all instances share: none of it is used, since WASI is served here. Without a source of randomness wazero makes one
+// for each instance.
+var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(strings.NewReader(""))
 
 // forgeOptions are those that every module is prepared with, on every node: a template is the same wherever it is made. So memory is bounded
 // by the engine, for each instance, and not here.

@@ -13,9 +13,20 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
-// slice is how many units of fuel a guest runs on before it looks at its host again: some 50 to 100 microseconds. That bounds how long
-// a guest goes on after its end, and how long the garbage collector and other goroutines wait for it.
-const slice = 100_000
+// How many units of fuel a guest runs on before it looks at its host again. That bounds how long it goes on after its end, and how long
+// the garbage collector waits for it, for it cannot be interrupted in between.
+//
+// A unit takes about a nanosecond, but the first touch of a page of memory takes the kernel a microsecond, and seven of them on some
+// virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length: an instance
+// with little memory gets a long one, of some 50 to 100 microseconds; others get a short one, and the less the nearer their end.
+const (
+	slice      = 100_000
+	shortSlice = 4_096
+	leastSlice = 1_024
+	fewPages   = 4 << 20 // bytes of memory up to which slices are long: all of them touched anew take up to 7 ms
+	worstUnit  = 8 * time.Microsecond
+	yieldEvery = 50 * time.Microsecond // between looks for other goroutines
+)
 
 // Why a guest is ended at a refill or in a host function.
 var (
@@ -32,25 +43,41 @@ type guard struct {
 	deadline time.Time
 	limit    time.Duration // from arming to the deadline, for messages
 	killed   atomic.Pointer[error]
-	used     int64 // units of fuel in this turn, up to the last refill
-	calls    int   // of host functions in this turn
+	slice    int64     // units that the guest was given last
+	yielded  time.Time // when other goroutines last had their way
+	used     int64     // units of fuel in this turn, up to the last refill
+	calls    int       // of host functions in this turn
 }
 
 var _ context.Context = (*guard)(nil)
 
 // arm sets the bounds of the calls that follow.
 func (g *guard) arm(deadline time.Time) {
-	g.deadline, g.limit = deadline, time.Until(deadline)
-	g.used, g.calls = 0, 0
+	now := time.Now()
+	g.deadline, g.limit, g.yielded = deadline, deadline.Sub(now), now
+	g.used, g.calls, g.slice = 0, 0, 0
 	if f := g.inst.body.fuel; f != nil {
-		f.Set(slice)
+		f.Set(0)
+		g.give(now)
 	}
+}
+
+// give lets the guest run on for a slice.
+func (g *guard) give(now time.Time) {
+	b := g.inst.body
+	n := int64(slice)
+	// A guest that is about to get much memory owes for it already.
+	if debt := -int64(b.fuel.Get()); debt > slice || b.mem != nil && b.mem.Size() > fewPages {
+		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), shortSlice)
+	}
+	g.slice = n
+	b.fuel.Set(uint64(n))
 }
 
 // spent returns the units of fuel that were used since arming.
 func (g *guard) spent() int64 {
 	if f := g.inst.body.fuel; f != nil {
-		return g.used + slice - int64(f.Get())
+		return g.used + g.slice - int64(f.Get())
 	}
 	return 0
 }
@@ -58,15 +85,27 @@ func (g *guard) spent() int64 {
 // kill ends the guest at its next look, for the reason given.
 func (g *guard) kill(err error) { g.killed.CompareAndSwap(nil, &err) }
 
-// check returns why the guest may not go on, or nil.
+// check returns why the guest may not go on, or nil. It lets other goroutines have their way in between: a host function is interrupted
+// after ten milliseconds only, and where many guests do that each would come back long after its end.
 func (g *guard) check() error {
+	_, err := g.look()
+	return err
+}
+
+// look is check, and returns the time.
+func (g *guard) look() (now time.Time, err error) {
 	if e := g.killed.Load(); e != nil {
-		return *e
+		return now, *e
 	}
-	if !time.Now().Before(g.deadline) {
-		return errDeadline
+	if now = time.Now(); now.Sub(g.yielded) >= yieldEvery {
+		runtime.Gosched()
+		now = time.Now()
+		g.yielded = now
 	}
-	return nil
+	if !now.Before(g.deadline) {
+		return now, errDeadline
+	}
+	return now, nil
 }
 
 // must ends the turn from within a host function if its time is over.
@@ -84,12 +123,20 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 		panic(errStack)
 	}
 	g.used = g.spent()
-	b.fuel.Set(slice)
 	if i.fuel > 0 && g.used >= i.fuel {
 		panic(errFuel)
 	}
-	g.must()
+	now, err := g.look()
+	if err != nil {
+		panic(err)
+	}
+	g.give(now)
+}
+
+// yield lets other goroutines have their way, from within a host function.
+func (g *guard) yield() {
 	runtime.Gosched()
+	g.must()
 }
 
 // charge takes the cost of a host function off the guest's fuel.

@@ -32,6 +32,7 @@ type Host interface {
 
 const (
 	maxWait    = 64 << 10 // handles of one `wait`
+	handleCost = 50       // units of fuel for each of them, here and at the host
 	randomStep = 64 << 10 // bytes of `random` between looks at the clock
 )
 
@@ -141,10 +142,14 @@ func (i *Instance) importRequest(stack []uint64) {
 // start(ptr, len) -> handle, or a negative code
 func (i *Instance) importStart(stack []uint64) {
 	q, code := i.request("start", uint32(stack[0]), uint32(stack[1]))
+	if code == abi.ErrNone && uint64(i.sent)+uint64(len(q.Payload)) > i.memoryLimit {
+		code = abi.ErrLimitExceeded // what it sends beside its turn lies in the host's memory, not in its own
+	}
 	if code != abi.ErrNone {
 		stack[0] = refuse(code)
 		return
 	}
+	i.sent += len(q.Payload)
 	handle, code := i.host.Start(q)
 	if code != abi.ErrNone {
 		stack[0] = refuse(code)
@@ -160,6 +165,7 @@ func (i *Instance) importWait(stack []uint64) {
 		stack[0] = refuse(abi.ErrInvalidArgument)
 		return
 	}
+	i.guard.charge(int(n) * handleCost)
 	b := i.view("wait", uint32(stack[0]), 4*n)
 	i.handles = i.handles[:0]
 	kept := 0

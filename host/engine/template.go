@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -50,6 +51,7 @@ func (m *Module) prepareTemplate(ctx context.Context) error {
 	// where its caller hears of it.
 	i.phase = phaseInbox
 	i.guard.arm(i.guard.deadline)
+	image = bytes.Clone(image) // what a failing guest leaves behind depends on when its time was up
 	if i.provideInbox(inboxStep) == nil {
 		if image, err = m.photograph(t, b); err != nil {
 			return err
@@ -130,7 +132,7 @@ func (m *Module) give(b *body) {
 	b.env = environment{}
 	b.memory.refused = false
 	m.mu.Lock()
-	if len(m.idle) < keepBodies && !m.closed.Load() {
+	if len(m.idle) < m.keepBodies() && !m.closed.Load() {
 		m.idle = append(m.idle, b)
 		b = nil
 	}
@@ -139,9 +141,6 @@ func (m *Module) give(b *body) {
 		b.discard()
 	}
 }
-
-// keepBodies is how many bodies a module keeps for instances to come.
-const keepBodies = 128
 
 // dropIdle discards the bodies that nobody uses.
 func (m *Module) dropIdle() {

@@ -112,7 +112,7 @@ func TestNoByteOfOneActorReachesAnother(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := m.template.pool.Stats().Live; n > keepBodies+1 {
+		if n := m.template.pool.Stats().Live; n > maxBodies+1 {
 			t.Errorf("%d slots are held", n)
 		}
 	})

@@ -56,7 +56,8 @@ type Module struct {
 	MemoryMin, MemoryMax uint32
 
 	// Dispatched is how many tables became functions: code outside that knows a table by its index must not look at it.
-	Dispatched int
+	Dispatched   int
+	TableEntries int // that an instance starts with, in all its tables together: eight bytes each
 
 	Imports []Import // of the original: without the forge's own
 	Exports []Export // of the original
@@ -120,9 +121,15 @@ func fits(m *module, l Limits) error {
 		return refuse("memory", "a memory of at least %d pages (%d bytes), the limit is %d bytes", m.memories[0].min,
 			uint64(m.memories[0].min)*pageSize, l.Memory)
 	}
+	total := uint64(0)
 	for i, t := range m.tables[m.importedTables:] {
+		total += uint64(t.min)
 		if t.min > l.TableElems {
 			return refuse("table", "table %d has at least %d entries, the limit is %d", m.importedTables+i, t.min, l.TableElems)
+		}
+		if total > uint64(l.TableElems) {
+			return refuse("table", "the tables up to table %d have at least %d entries together, the limit is %d", m.importedTables+i, total,
+				l.TableElems)
 		}
 	}
 	return nil
@@ -155,6 +162,12 @@ func (w *rewriter) prepare() {
 			l = w.memory()
 		}
 		out.HasMemory, out.MemoryMin, out.MemoryMax = true, l.min, l.max
+	}
+	for i, t := range m.tables[m.importedTables:] {
+		if w.dispatched != nil && w.dispatched[m.importedTables+i] != nil {
+			continue
+		}
+		out.TableEntries += int(t.min)
 	}
 	w.interfaces()
 	out.Wasm = w.write()

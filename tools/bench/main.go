@@ -79,6 +79,7 @@ func parts() []part {
 		{name: "start", title: "From exec to ready", note: startNote, cases: startCases},
 		{name: "metering", title: "Metering: what fuel and stack cost", note: meteringNote, run: metering},
 		{name: "weights", title: "Weights: what single instructions cost", note: weightsNote, run: weights, asked: true},
+		{name: "hostile", title: "Under attack", note: hostileNote, run: hostile},
 		{name: "failover", title: "A node comes, goes, and is killed", note: failoverNote, run: failover},
 	}
 }
