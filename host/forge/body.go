@@ -48,6 +48,7 @@ type label struct {
 	before   int64  // bodyWriter.since at the head of an if, for its else
 	after    int64  // the most of since where something branches to its end
 	double   bool   // a loop of two labels: see openLoop
+	ways     int32  // what branches to its end: see plan.later
 	start    int32  // the block that is the head of a loop, or ends with an if
 	doubles  uint32 // how many of those are open up to here, this one included
 }
@@ -265,7 +266,7 @@ func (b *bodyWriter) target(depth uint32) {
 		case b.labels[at].op == opLoop:
 			b.plan.way(b.plan.here(), b.labels[at].start)
 		default:
-			b.plan.open = append(b.plan.open, way{b.plan.here(), at})
+			b.plan.later(b.plan.here(), &b.labels[at].ways)
 		}
 	}
 	if at := len(b.labels) - 1 - int(depth); at >= 0 && !b.dead && b.labels[at].op != opLoop {
@@ -275,7 +276,7 @@ func (b *bodyWriter) target(depth uint32) {
 }
 
 func (b *bodyWriter) open(raw []byte) {
-	l := label{op: b.in.op, deadIn: b.dead, start: b.plan.here()}
+	l := label{op: b.in.op, deadIn: b.dead, start: b.plan.here(), ways: -1}
 	switch {
 	case l.op == opLoop:
 		l.double = b.openLoop(raw)
@@ -330,7 +331,7 @@ func (b *bodyWriter) openLoop(raw []byte) (double bool) {
 func (b *bodyWriter) alternative(raw []byte) {
 	l := &b.labels[len(b.labels)-1]
 	if b.planning && !b.dead {
-		b.plan.open = append(b.plan.open, way{b.plan.here(), int32(len(b.labels)) - 1})
+		b.plan.later(b.plan.here(), &l.ways)
 	}
 	b.settle()
 	b.flush(false)
@@ -360,7 +361,7 @@ func (b *bodyWriter) end(raw []byte) {
 		b.settle()
 		b.flush(!b.dead)
 		if b.planning {
-			b.plan.shut(int32(len(b.labels)))
+			b.plan.shut(l.ways)
 			if l.op == opIf && !l.deadIn {
 				b.plan.way(l.start, b.plan.here())
 			}

@@ -7,9 +7,9 @@ import "slices"
 //
 //	its own cost + the greatest credit of those that can follow - its own credit
 //
-// which is 0 for most if credits are well chosen, and below 0 for a few behind loops: those give back. Whatever the credits
-// are, no path pays less than what it runs through. It pays more where a way leads to a block of less credit than another way
-// of the same block does, which agree allows for up to slack units; none at present: what slack saved was not to be measured.
+// which is 0 for most if credits are well chosen, and below 0 for a few behind loops: those give back. That is exact where all
+// that can follow a block has the same credit, which exact holds; slack would allow for a difference, and so for paths that
+// pay up to that much too much at each branch. It is 0: what more of it saved was not to be measured.
 //
 // The function's entry has no credit, nor what stands behind its end. Heads of loops have none either, but for those that
 // choose by a large br_table, as the loop around all of a Go function does: there it is the many ways back that pay.
@@ -18,7 +18,7 @@ const (
 	slack     = 0   // units that a branch may cost more than what it leads to
 	creditMax = 256 // units
 	trapMax   = 64  // what leads to an unreachable and costs at most so much is not charged
-	maxSweeps = 8
+	maxSweeps = 16
 
 	dispatchWays = 8 // of a br_table at the head of a loop, for the loop to be one that interprets
 )
@@ -35,7 +35,7 @@ type planned struct {
 	trap   bool  // it ends with an unreachable
 	bound  int64 // of its credit
 	raised bool  // its credit is more than it needs, for the sake of a loop that leads to it
-	once   bool  // it was raised before
+	once   bool  // it was raised at some time, and is not again
 	calls  bool
 	fuel   holder // when it begins
 	// through: it pays into the global at once. In a function without loops the next call, or the end, is near.
@@ -50,7 +50,7 @@ type way struct{ from, to int32 }
 type plan struct {
 	blocks []planned
 	ways   []way
-	open   []way   // to the ends of labels that are open: to is the number of the label
+	open   []way   // to the ends of labels: to is the next one to the same label, -1 behind the last
 	to     []int32 // all blocks' ways
 	left   holder  // where the fuel is when the function is left
 }
@@ -64,17 +64,17 @@ func (p *plan) here() int32 { return int32(len(p.blocks)) }
 
 func (p *plan) way(from, to int32) { p.ways = append(p.ways, way{from, to}) }
 
+// later notes a way to the end of a label, which has such ways already from *first on; -1 is none.
+func (p *plan) later(from int32, first *int32) {
+	p.open = append(p.open, way{from, *first})
+	*first = int32(len(p.open)) - 1
+}
+
 // shut leads what branched to a label to the block that comes next.
-func (p *plan) shut(label int32) {
-	kept := p.open[:0]
-	for _, w := range p.open {
-		if w.to == label {
-			p.way(w.from, p.here())
-		} else {
-			kept = append(kept, w)
-		}
+func (p *plan) shut(first int32) {
+	for ; first >= 0; first = p.open[first].to {
+		p.way(p.open[first].from, p.here())
 	}
-	p.open = kept
 }
 
 // finish chooses credits, and from them debits.
@@ -95,12 +95,7 @@ func (p *plan) finish() {
 		p.to[next[w.from]] = w.to
 		next[w.from]++
 	}
-	p.bounds()
-	settled := false
-	for sweep := 0; sweep < maxSweeps && !settled; sweep++ {
-		settled = p.sweep()
-	}
-	if !settled {
+	if !p.choose(true) && !p.choose(false) { // as charging each block by itself does
 		for i := range p.blocks {
 			p.blocks[i].credit = 0
 		}
@@ -145,11 +140,39 @@ func (p *plan) need(i int32) int64 {
 	return p.blocks[i].cost + most
 }
 
+// choose chooses credits and reports whether they are right.
+func (p *plan) choose(heads bool) bool {
+	p.bounds(heads)
+	for range maxSweeps {
+		if p.sweep() {
+			return p.exact()
+		}
+	}
+	return false
+}
+
+// exact reports whether no block has ways of different credit.
+func (p *plan) exact() bool {
+	for i := range p.blocks {
+		least, most := int64(creditMax), int64(0)
+		for _, s := range p.follow(int32(i)) {
+			if !p.free(s) {
+				least, most = min(least, p.credit(s)), max(most, p.credit(s))
+			}
+		}
+		if most-least > slack {
+			return false
+		}
+	}
+	return true
+}
+
 // bounds gives credit to the heads that have some, and takes it from what a large br_table there leads to: among many there is
 // one that needs next to nothing.
-func (p *plan) bounds() {
+func (p *plan) bounds(heads bool) {
 	for i := range p.blocks {
-		p.blocks[i].bound = creditMax
+		b := &p.blocks[i]
+		b.bound, b.credit, b.raised, b.once = creditMax, 0, false, false
 	}
 	p.blocks[0].bound = 0
 	for i := range p.blocks {
@@ -159,7 +182,7 @@ func (p *plan) bounds() {
 		}
 		b.bound = 0
 		ways := p.follow(int32(i))
-		if !b.table || len(ways) < dispatchWays || i == 0 {
+		if !heads || !b.table || len(ways) < dispatchWays || i == 0 {
 			continue
 		}
 		b.bound = min(b.cost, creditMax)
@@ -208,7 +231,7 @@ func (p *plan) agree(i int32) (changed bool) {
 			continue
 		}
 		c := p.credit(s)
-		if s < 0 || s <= i || p.blocks[s].bound <= c { // cannot be raised
+		if s < 0 || s <= i || p.blocks[s].bound <= c || p.blocks[s].once { // cannot be raised
 			most = min(most, c)
 		}
 		if s >= 0 && (p.blocks[s].depth > depth || p.blocks[s].depth == depth && c < want) {
