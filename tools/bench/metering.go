@@ -39,7 +39,8 @@ type kernel struct {
 
 	ratio, guard []float64
 	ns           []float64 // of the original, a round
-	fuel         float64   // a round
+	fuels        []float64 // a round
+	fuel         float64   // their median: where a guest collects garbage they differ
 }
 
 // variant is an instance, of the original or of what was made of it.
@@ -198,7 +199,7 @@ func (k *kernel) pair(ctx context.Context, n int) error {
 			return err
 		}
 		if which == 1 {
-			k.fuel = fuel / float64(k.rounds)
+			k.fuels = append(k.fuels, fuel/float64(k.rounds))
 		}
 	}
 	if result[0] != result[1] {
@@ -206,6 +207,7 @@ func (k *kernel) pair(ctx context.Context, n int) error {
 	}
 	k.ratio = append(k.ratio, float64(took[1])/float64(took[0]))
 	k.ns = append(k.ns, float64(took[0])/float64(k.rounds))
+	k.fuel = median(k.fuels)
 	return nil
 }
 
