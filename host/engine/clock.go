@@ -29,9 +29,6 @@ var started = time.Now()
 // fix makes the environment the same everywhere.
 func (e *environment) fix() { e.fixed, e.ticks, e.seed = true, 0, mathrand.NewChaCha8(templateSeed) }
 
-// free makes it real.
-func (e *environment) free() { e.fixed, e.seed = false, nil }
-
 func (e *environment) tick() int64 {
 	e.ticks++ // so that a guest that waits for time to pass sees it pass
 	return e.ticks * int64(time.Microsecond)
