@@ -27,6 +27,9 @@ type body struct {
 	stack   api.MutableGlobal
 	globals []global
 	turn    api.Function // kept while the actor is hot: 12 KB
+
+	captured []uint32 // where the pages lie that differed from the template when the body was captured last
+	known    bool     // and nothing has run in it since, so these are all
 }
 
 // global is a mutable global of the image tier.

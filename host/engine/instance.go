@@ -232,6 +232,7 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 			return fail
 		}
 	}
+	i.known = false
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false

@@ -124,11 +124,11 @@ func (m *Module) take(i *Instance) (*body, error) {
 func (m *Module) give(b *body) {
 	i := b.user
 	i.guard.arm(i.guard.deadline)
-	if m.closed.Load() || b.memory.slot == nil || b.mod.IsClosed() || b.write(m.template.globals) != nil || !b.memory.slot.Reset() {
+	if m.closed.Load() || b.memory.slot == nil || b.mod.IsClosed() || b.write(m.template.globals) != nil || !b.reset() {
 		b.discard()
 		return
 	}
-	b.user = nil
+	b.user, b.known = nil, false
 	b.env = environment{}
 	b.memory.refused = false
 	m.mu.Lock()
@@ -140,6 +140,14 @@ func (m *Module) give(b *body) {
 	if b != nil {
 		b.discard()
 	}
+}
+
+// reset makes the memory the template's again, and reports whether it is.
+func (b *body) reset() bool {
+	if b.known {
+		return b.memory.slot.ResetPages(b.captured)
+	}
+	return b.memory.slot.Reset()
 }
 
 // dropIdle discards the bodies that nobody uses.
