@@ -14,8 +14,8 @@ var floorMost = map[string]int{"small": 5000, "Go": 300}
 const activateNote = "Each operation is the first request to an identity that nobody has used: placement, lease, instance, turn. The floor\n" +
 	"instantiates the same guest by wazero, unmetered, runs its `_initialize`, makes one call and closes it. `node` keeps its actors, up to\n" +
 	"5,000 a round (1,000 of Go), and passivates them between rounds, outside of the figures: each instance is made anew, from the template.\n" +
-	"`node in lots` passivates all of them after each hundredth operation, within the figures, so that instances are used again: activation,\n" +
-	"turn and end. `small` is testdata/wasm/echo.wasm, `Go` the counter of testdata/wasm/examples.wasm (stock Go, which hibernates when it is\n" +
+	"`used again` passivates all of them after each hundredth operation, outside of the figures, so that each instance is one that an\n" +
+	"earlier actor had; `with their end` is the same with the passivations within the figures. `small` is testdata/wasm/echo.wasm, `Go` the counter of testdata/wasm/examples.wasm (stock Go, which hibernates when it is\n" +
 	"passivated: packing and keeping its state is in the figures too)."
 
 // lot is how many actors live at once where they are passivated in lots.
@@ -57,7 +57,14 @@ func activateCases(ctx context.Context, b *bench) ([]*measure, error) {
 			reset: func() error { return n.Passivate(ctx) },
 			op: func(ctx context.Context, _, _ int) error {
 				return request(ctx, n, identity(kind, int(fresh.Add(1))), method, payload)
-			}}, &measure{name: "node in lots, " + label, callers: callers, floor: floor,
+			}})
+		if callers == 1 {
+			rows = append(rows, &measure{name: "used again, " + label, callers: 1, floor: floor, lot: lot, between: func() error { return n.Passivate(ctx) },
+				op: func(ctx context.Context, _, _ int) error {
+					return request(ctx, n, identity(kind, int(fresh.Add(1))), method, payload)
+				}})
+		}
+		rows = append(rows, &measure{name: "with their end, " + label, callers: callers, floor: floor,
 			op: func(ctx context.Context, _, _ int) error {
 				k := fresh.Add(1)
 				err := request(ctx, n, identity(kind, int(k)), method, payload)

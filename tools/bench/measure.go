@@ -27,6 +27,9 @@ type measure struct {
 	// most bounds the operations of a round, where each leaves something behind; 0 is no bound. reset undoes it.
 	most  int
 	reset func() error
+	// between comes after each lot of operations of the one caller, outside of the figures.
+	lot     int
+	between func() error
 	// floor is the row that this one is compared with, nil for floors; waitFloor, where it is another, the one for its p50.
 	floor, waitFloor *measure
 	// others are the processes that serve it: their CPU counts.
@@ -168,6 +171,9 @@ func (m *measure) round(ctx context.Context, d time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if m.lot > 0 {
+		return m.lots(ctx, d)
+	}
 	began := time.Now()
 	timer := time.AfterFunc(d, func() { stop.Store(true) })
 	defer timer.Stop()
@@ -207,6 +213,43 @@ func (m *measure) round(ctx context.Context, d time.Duration) error {
 	m.rate = append(m.rate, n/took.Seconds())
 	m.cpu = append(m.cpu, cpu.Seconds()*1e6/n)
 	all := slices.Concat(samples...)
+	slices.Sort(all)
+	m.p50 = append(m.p50, all[len(all)/2])
+	m.p99 = append(m.p99, all[len(all)*99/100])
+	return nil
+}
+
+// lots is a round of a case with lots: only those are timed.
+func (m *measure) lots(ctx context.Context, d time.Duration) error {
+	var took, cpu time.Duration
+	var all []time.Duration
+	for n := 0; took < d; {
+		before, err := m.cpuTime()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		for range m.lot {
+			at := time.Now()
+			if err := m.op(ctx, 0, n); err != nil {
+				return err
+			}
+			all = append(all, time.Since(at))
+			n++
+		}
+		took += time.Since(began)
+		after, err := m.cpuTime()
+		if err != nil {
+			return err
+		}
+		cpu += after - before
+		if err := m.between(); err != nil {
+			return err
+		}
+	}
+	n := float64(len(all))
+	m.rate = append(m.rate, n/took.Seconds())
+	m.cpu = append(m.cpu, cpu.Seconds()*1e6/n)
 	slices.Sort(all)
 	m.p50 = append(m.p50, all[len(all)/2])
 	m.p99 = append(m.p99, all[len(all)*99/100])
