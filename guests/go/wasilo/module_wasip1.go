@@ -19,6 +19,7 @@ func Serve(kinds ...*Definition) {
 		panic("wasilo: Serve is called once, with all kinds")
 	}
 	served = NewInstance(imports{}, kinds...)
+	served.warm()
 }
 
 func module() *Instance {
