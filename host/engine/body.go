@@ -41,6 +41,8 @@ type stream struct {
 }
 
 func (s stream) Write(p []byte) (int, error) {
+	s.b.user.guard.wasiCall()
+	s.b.user.guard.charge(len(p) / 8)
 	if s.err {
 		return s.b.user.console.stderr.Write(p)
 	}

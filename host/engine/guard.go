@@ -33,6 +33,7 @@ type guard struct {
 	limit    time.Duration // from arming to the deadline, for messages
 	killed   atomic.Pointer[error]
 	used     int64 // units of fuel in this turn, up to the last refill
+	given    int64 // units, at that refill
 	calls    int   // of host functions in this turn
 }
 
@@ -42,15 +43,24 @@ var _ context.Context = (*guard)(nil)
 func (g *guard) arm(deadline time.Time) {
 	g.deadline, g.limit = deadline, time.Until(deadline)
 	g.used, g.calls = 0, 0
+	g.feed()
+}
+
+// feed gives the guest its next slice, or what the turn has left.
+func (g *guard) feed() {
+	g.given = slice
+	if limit := g.inst.fuel; limit > 0 {
+		g.given = min(slice, max(0, limit-g.used))
+	}
 	if f := g.inst.body.fuel; f != nil {
-		f.Set(slice)
+		f.Set(uint64(g.given))
 	}
 }
 
 // spent returns the units of fuel that were used since arming.
 func (g *guard) spent() int64 {
 	if f := g.inst.body.fuel; f != nil {
-		return g.used + slice - int64(f.Get())
+		return g.used + g.given - int64(f.Get())
 	}
 	return 0
 }
@@ -84,7 +94,7 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 		panic(errStack)
 	}
 	g.used = g.spent()
-	b.fuel.Set(slice)
+	g.feed()
 	if i.fuel > 0 && g.used >= i.fuel {
 		panic(errFuel)
 	}
@@ -96,6 +106,13 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 func (g *guard) charge(units int) {
 	if f := g.inst.body.fuel; f != nil {
 		f.Set(uint64(int64(f.Get()) - int64(units)))
+	}
+}
+
+// wasiCall counts a call of a WASI function, if it is a turn's.
+func (g *guard) wasiCall() {
+	if g.inst.phase == phaseTurn {
+		g.hostCall()
 	}
 }
 
@@ -148,16 +165,24 @@ const sleepStep = 10 * time.Millisecond
 func (i *Instance) limitError(what string, err error) *abi.Error {
 	switch {
 	case errors.Is(err, errDeadline):
-		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit))
+		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit)+i.setBy("turn"))
 	case errors.Is(err, errFuel):
-		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s used more than its %d units of fuel", what, i.fuel))
+		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s used more than its %d units of fuel%s", what, i.fuel, i.setBy("fuel")))
 	case errors.Is(err, errStack):
-		return abi.NewError(abi.ErrLimitExceeded, what+" ran out of stack (limit "+byteSize(uint64(i.stackBytes))+")")
+		return abi.NewError(abi.ErrLimitExceeded, what+" used more than its "+byteSize(uint64(i.stackBytes))+" of stack"+i.setBy("stack"))
 	case errors.Is(err, errHostCalls):
-		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s made more than %d host calls", what, i.hostCalls))
+		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s made more than %d host calls%s", what, i.hostCalls, i.setBy("host_calls")))
 	}
 	if k := i.guard.killed.Load(); k != nil && errors.Is(err, *k) {
 		return abi.NewError(abi.CodeOf(*k), what+" was given up: "+(*k).Error())
 	}
 	return nil
+}
+
+// setBy says where a limit of turns is set; those of a start are not.
+func (i *Instance) setBy(key string) string {
+	if i.phase < phaseInbox {
+		return ""
+	}
+	return " (limits." + key + ", or that of the kind)"
 }

@@ -53,6 +53,7 @@ type Instance struct {
 	fuel        int64 // units a turn; 0 is no limit but its time
 	hostCalls   int   // a turn
 	maxMessage  int
+	lastFuel    int64 // units that the last turn used
 	epoch       abi.Epoch
 
 	state   atomic.Uint32
@@ -103,7 +104,7 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, err
 	i.limits(opt)
 	if m.minMemory > i.memoryLimit {
 		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(m.minMemory)+" of memory; its limit is "+
-			byteSize(i.memoryLimit))
+			byteSize(i.memoryLimit)+" (limits.memory, or that of the kind)")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, abi.NewError(abi.CodeOf(err), "the start was given up: "+err.Error())
@@ -220,6 +221,7 @@ func (i *Instance) refused(what string) *abi.Error {
 }
 
 func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *abi.Error {
+	i.lastFuel = 0
 	bound := ev.SizeBound()
 	if bound > i.maxMessage+abi.MaxEnvelopeExtra {
 		tooLarge(out, "an event of "+strconv.Itoa(bound)+" bytes", i.maxMessage)
@@ -233,10 +235,12 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false
+	i.phase = phaseTurn
 	if err := i.guard.check(); err != nil {
 		return i.failure("the turn", err)
 	}
 	fail := i.exchange(ev, uint32(bound), out)
+	i.lastFuel = i.guard.spent()
 	if fail != nil {
 		i.console.end()
 	}
@@ -327,7 +331,8 @@ func (i *Instance) takeOutput(ptr, n uint32, out *abi.Output) *abi.Error {
 
 // tooLarge makes out the error that a message over the limit becomes.
 func tooLarge(out *abi.Output, what string, limit int) {
-	*out = abi.Output{Kind: abi.OutError, Err: abi.NewError(abi.ErrPayloadTooLarge, what+"; the limit is "+strconv.Itoa(limit))}
+	*out = abi.Output{Kind: abi.OutError, Err: abi.NewError(abi.ErrPayloadTooLarge, what+"; the limit is "+strconv.Itoa(limit)+
+		" (limits.max_message, or that of the kind)")}
 }
 
 // outside is the error of an export that returned a range that is none.
@@ -338,12 +343,7 @@ func (i *Instance) outside(name string, ptr, n uint32) *abi.Error {
 
 // Fuel is how many units of fuel the last turn used, host calls included. Units of two versions of the forge's weights must not be
 // compared.
-func (i *Instance) Fuel() int64 {
-	if i.body == nil {
-		return 0
-	}
-	return i.guard.spent()
-}
+func (i *Instance) Fuel() int64 { return i.lastFuel }
 
 // Rest makes an idle instance lighter: one whose state can be captured, and is small, gives its memory back and keeps what it has become
 // since its template, some tens to hundreds of bytes. Its next turn costs some ten microseconds more. While a turn runs it does nothing.

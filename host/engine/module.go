@@ -48,8 +48,8 @@ type Module struct {
 type Options struct {
 	Memory     uint64 // bytes of linear memory, up to Config.MaxMemory; 0 is Config.Memory
 	Stack      int64  // bytes of stack, as the forge estimates them; 0 is [DefaultStack]
-	Fuel       int64  // units that a turn may use; 0 is what its time allows
-	HostCalls  int    // of a turn; 0 is [DefaultHostCalls]
+	Fuel       int64  // units that a turn may use, give or take some thousand; 0 is what its time allows
+	HostCalls  int    // of a turn, those of WASI included; 0 is [DefaultHostCalls]
 	MaxMessage int    // bytes of a payload; 0 is that of Config
 	LogBytes   int    // a second that the guest may write to the log, in the long run; 0 is [DefaultLogBytes]
 

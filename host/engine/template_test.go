@@ -176,8 +176,8 @@ func TestTurnsHaveTheirOwnLimits(t *testing.T) {
 		opt  Options
 		want string
 	}{
-		{"hostile/loop.wasm", Options{Fuel: 1_000_000}, "the turn used more than its 1000000 units of fuel"},
-		{"hostile/recursion.wasm", Options{Stack: 128 << 10}, "the turn ran out of stack (limit 128 KiB)"},
+		{"hostile/loop.wasm", Options{Fuel: 20_000}, "the turn used more than its 20000 units of fuel (limits.fuel, or that of the kind)"},
+		{"hostile/recursion.wasm", Options{Stack: 128 << 10}, "the turn used more than its 128 KiB of stack (limits.stack, or that of the kind)"},
 	} {
 		i := instantiate(t, mustLoad(t, e, c.file), noHost{}, c.opt)
 		_, err := turn(i, call("run", nil))
@@ -194,7 +194,7 @@ func TestTurnsHaveTheirOwnLimits(t *testing.T) {
 	if _, err := turn(i, script(t, nil, calls[:10]...)); err != nil {
 		t.Error(err)
 	}
-	if _, err := turn(i, script(t, nil, calls...)); !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), "made more than 10 host calls") {
+	if _, err := turn(i, script(t, nil, calls...)); !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), "made more than 10 host calls (limits.host_calls, or that of the kind)") {
 		t.Errorf("got %v", err)
 	}
 	j := instantiate(t, mustLoad(t, e, "echo.wasm"), noHost{}, Options{MaxMessage: 100})

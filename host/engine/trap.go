@@ -47,7 +47,7 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	}
 	if i.memory.refused {
 		code = abi.ErrLimitExceeded
-		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "): " + reason
+		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "; limits.memory, or that of the kind): " + reason
 	}
 	if words := i.console.lastWords(); words != "" {
 		reason += ": " + words
