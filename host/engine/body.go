@@ -24,6 +24,7 @@ type body struct {
 	mem     api.Memory
 	fuel    api.MutableGlobal // nil only where a module could not be metered, which none is
 	stack   api.MutableGlobal
+	tables  api.MutableGlobal // how far tables may grow; nil where nothing grows one
 	globals []global
 	turn    api.Function // kept while the actor is hot: 12 KB
 }
@@ -75,6 +76,9 @@ func (b *body) instantiate() (err error) {
 	b.mem = b.mod.ExportedMemory(abi.ExportMemory)
 	if b.fuel, err = b.global(m.forged.Fuel); err == nil {
 		b.stack, err = b.global(m.forged.Stack)
+	}
+	if err == nil && m.forged.TableLimit != "" {
+		b.tables, err = b.global(m.forged.TableLimit)
 	}
 	if err != nil {
 		return err
@@ -167,7 +171,7 @@ func (b *body) discard() {
 	if b.memory.slot != nil {
 		b.memory.slot.Discard()
 	}
-	b.mod, b.mem, b.turn, b.fuel, b.stack, b.globals, b.memory = nil, nil, nil, nil, nil, nil, memory{}
+	b.mod, b.mem, b.turn, b.fuel, b.stack, b.tables, b.globals, b.memory = nil, nil, nil, nil, nil, nil, nil, memory{}
 }
 
 // moduleConfig is what all instances share: no files, arguments or environment.
@@ -182,4 +186,4 @@ var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dis
 const dispatchFrom = 32
 
 // maxTable bounds the entries of a table: 8 bytes each, and a heap object each.
-const maxTable = 1 << 20
+const maxTable = MaxTable

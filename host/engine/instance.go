@@ -49,6 +49,7 @@ type Instance struct {
 	folded []byte // its state, at rest
 
 	memoryLimit uint64
+	tableLimit  uint32
 	stackBytes  int64
 	fuel        int64 // units a turn; 0 is no limit but its time
 	hostCalls   int   // a turn
@@ -77,6 +78,7 @@ type Instance struct {
 func (i *Instance) limits(opt Options) {
 	cfg := &i.module.eng.cfg
 	i.memoryLimit, i.stackBytes = or(opt.Memory, cfg.Memory), or(opt.Stack, DefaultStack)
+	i.tableLimit = min(or(opt.Table, maxTable), maxTable)
 	i.fuel, i.hostCalls = opt.Fuel, or(opt.HostCalls, DefaultHostCalls)
 	i.maxMessage = or(opt.MaxMessage, cfg.MaxMessage)
 	i.console.bytes = or(opt.LogBytes, DefaultLogBytes)
@@ -95,8 +97,20 @@ func or[T comparable](v, def T) T {
 	return v
 }
 
-// takeStack gives the guest its stack.
-func (i *Instance) takeStack() { i.body.stack.Set(uint64(i.stackBytes)) }
+// takeStack gives the guest its stack, and the right to grow its tables.
+func (i *Instance) takeStack() {
+	i.body.stack.Set(uint64(i.stackBytes))
+	i.takeTables()
+}
+
+func (i *Instance) takeTables() {
+	if t := i.body.tables; t != nil {
+		t.Set(uint64(i.tableLimit))
+	}
+}
+
+// tablesFull reports whether a table was refused growth in this turn.
+func (i *Instance) tablesFull() bool { return i.body.tables != nil && i.body.tables.Get()>>32 != 0 }
 
 // start makes an instance. The caller holds a reference to the module, which the instance takes over on success.
 func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, error) {
@@ -105,6 +119,10 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, err
 	if m.minMemory > i.memoryLimit {
 		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(m.minMemory)+" of memory; its limit is "+
 			byteSize(i.memoryLimit)+" (limits.memory, or that of the kind)")
+	}
+	if least := m.forged.TableMin; least > i.tableLimit {
+		return nil, abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("the guest starts with a table of %d entries; its limit is %d (limits.table, or that of the kind)",
+			least, i.tableLimit))
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, abi.NewError(abi.CodeOf(err), "the start was given up: "+err.Error())
@@ -235,6 +253,7 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false
+	i.takeTables()
 	i.phase = phaseTurn
 	if err := i.guard.check(); err != nil {
 		return i.failure("the turn", err)

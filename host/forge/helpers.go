@@ -258,6 +258,9 @@ func (w *rewriter) pay(a *asm, amount func()) {
 func (w *rewriter) growHelper(use bulkUse, params []valType, most uint32, weight int64) helper {
 	a := &asm{}
 	length := uint32(len(params) - 1)
+	if use.op == opTableGrow {
+		w.ifFull(a, use.x, length)
+	}
 	a.get(length)
 	a.const32(int32(most))
 	a.i(opI32LeU)
@@ -275,6 +278,27 @@ func (w *rewriter) growHelper(use bulkUse, params []valType, most uint32, weight
 	a.i(use.op, use.x)
 	a.i(opEnd)
 	return helper{name: Reserved + "." + use.op.String(), typ: w.typ(params, []valType{i32}), locals: []byte{0}, code: a.b}
+}
+
+// ifFull begins the table.grow of a table: beyond what the host allows it is answered -1, and the host can tell.
+func (w *rewriter) ifFull(a *asm, table, length uint32) {
+	if w.tables == 0 {
+		w.tables = w.addGlobal(i64, int64(w.opt.Limits.TableElems))
+		w.out.TableLimit = w.export(Reserved+"_tables", kindGlobal, w.tables)
+	}
+	tableSize(table)(a)
+	a.get(length)
+	a.ops(opI64ExtendU, opI64Add)
+	a.i(opGlobalGet, w.tables)
+	a.const64(1<<32 - 1)
+	a.ops(opI64And, opI64GtU)
+	a.block(opIf)
+	a.i(opGlobalGet, w.tables)
+	a.const64(1 << 32)
+	a.i(opI64Or)
+	a.i(opGlobalSet, w.tables)
+	a.const32(-1)
+	a.ops(opReturn, opEnd)
 }
 
 // ifDropped begins the memory.init of a segment that the module drops. The runtime's own mark of a dropped segment can be

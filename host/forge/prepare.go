@@ -40,6 +40,13 @@ type Module struct {
 	// Names of reserved exports: mutable i64 globals. "" without metering.
 	Fuel, Stack string
 
+	// TableLimit is the reserved name of a mutable i64 global, "" in a module that grows no table. Its low half is how many entries
+	// a table may grow to, [Limits].TableElems at first; bit 32 says that growth was refused for that.
+	TableLimit string
+
+	// TableMin is the most entries that one of its tables starts with; those that became functions do not count.
+	TableMin uint32
+
 	// Start is the reserved name under which the start function is exported, "" for none. The host calls it after it
 	// applied Data, and before anything else.
 	Start string
@@ -155,6 +162,11 @@ func (w *rewriter) prepare() {
 			l = w.memory()
 		}
 		out.HasMemory, out.MemoryMin, out.MemoryMax = true, l.min, l.max
+	}
+	for i, t := range m.tables {
+		if !w.dispatches(uint32(i)) {
+			out.TableMin = max(out.TableMin, t.min)
+		}
 	}
 	w.interfaces()
 	out.Wasm = w.write()
