@@ -41,7 +41,7 @@ type Limits struct {
 	Idle       time.Duration // without a message, then passivated: abi.DefaultIdle
 	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
 	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
-	Table      int           // entries of each table of a guest: 1 Mi, which is the most
+	Table      int           // entries of a guest's tables together: 1 Mi, which is the most
 	Stack      int64         // bytes of a guest's stack, as estimated: 8 MiB
 	Fuel       int64         // units that a turn may use: none but what its time allows
 	HostCalls  int           // calls of host functions in a turn: 1 Mi

@@ -62,7 +62,7 @@ func TestEachLimitSaysWhatItIs(t *testing.T) {
 		"table": {file: "hostile/table_full.wasm", kind: KindLimits{Table: 2000}, counts: true,
 			words: []string{"limit_exceeded", "out of table entries (limit 2000; limits.table, or that of the kind)"}},
 		"table at its start": {file: "hostile/table_full.wasm", kind: KindLimits{Table: 5},
-			words: []string{"activation_failed", "starts with a table of 10 entries; its limit is 5 (limits.table, or that of the kind)"}},
+			words: []string{"activation_failed", "starts with 10 entries of tables; its limit is 5 (limits.table, or that of the kind)"}},
 		"host calls": {file: "hostcalls.wasm", node: Limits{HostCalls: 1000}, kind: KindLimits{HostCalls: 10}, counts: true,
 			call: func(n *Node) error {
 				if _, err := send(t, n, "hostcalls/x", "run", hostcalls(10, nil, opNow, 0, 0, 0)); err != nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -27,27 +28,15 @@ type body struct {
 	tables  api.MutableGlobal // how far tables may grow; nil where nothing grows one
 	globals []global
 	turn    api.Function // kept while the actor is hot: 12 KB
+
+	captured []uint32 // where the pages lie that differed from the template when the body was captured last
+	known    bool     // and nothing has run in it since, so these are all
 }
 
 // global is a mutable global of the image tier.
 type global struct {
 	value    api.MutableGlobal // nil for v128
 	get, set string            // of v128, whose upper half wazero's own access loses
-}
-
-// stream is where a guest's stdout or stderr goes.
-type stream struct {
-	b   *body
-	err bool
-}
-
-func (s stream) Write(p []byte) (int, error) {
-	s.b.user.guard.wasiCall()
-	s.b.user.guard.charge(len(p) / 8)
-	if s.err {
-		return s.b.user.console.stderr.Write(p)
-	}
-	return s.b.user.console.stdout.Write(p)
 }
 
 // attach makes i the user.
@@ -67,10 +56,8 @@ func (b *body) instantiate() (err error) {
 		}
 	}()
 	m := b.module
-	cfg := moduleConfig.WithStdout(stream{b, false}).WithStderr(stream{b, true}).WithRandSource(&b.env).
-		WithWalltime(b.env.walltime, 1000).WithNanotime(b.env.nanotime, 1000).WithNanosleep(b.env.nanosleep)
 	ctx := experimental.WithMemoryAllocator(context.Background(), &b.memory)
-	if b.mod, err = m.runtime.InstantiateModule(ctx, m.code, cfg); err != nil {
+	if b.mod, err = m.runtime.InstantiateModule(ctx, m.code, moduleConfig); err != nil {
 		return err
 	}
 	b.mem = b.mod.ExportedMemory(abi.ExportMemory)
@@ -174,8 +161,9 @@ func (b *body) discard() {
 	b.mod, b.mem, b.turn, b.fuel, b.stack, b.tables, b.globals, b.memory = nil, nil, nil, nil, nil, nil, nil, memory{}
 }
 
-// moduleConfig is what all instances share: no files, arguments or environment.
-var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+// moduleConfig is what all instances share: none of it is used, since WASI is served here. Without a source of randomness wazero makes one
+// for each instance.
+var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(strings.NewReader(""))
 
 // forgeOptions are those that every module is prepared with, on every node: a template is the same wherever it is made. So memory is bounded
 // by the engine, for each instance, and not here.
@@ -185,5 +173,5 @@ var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dis
 // dispatchFrom is how many entries a table must have for the forge to make a function of it: each entry is an object of every instance's.
 const dispatchFrom = 32
 
-// maxTable bounds the entries of a table: 8 bytes each, and a heap object each.
+// maxTable bounds the entries of the tables of an instance: 8 bytes each, and a heap object each.
 const maxTable = MaxTable

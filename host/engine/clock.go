@@ -39,7 +39,6 @@ func (e *environment) walltime() (sec int64, nsec int32) {
 		ns := e.tick()
 		return templateTime + ns/1e9, int32(ns % 1e9)
 	}
-	e.guard.wasiCall()
 	now := time.Now()
 	return now.Unix(), int32(now.Nanosecond())
 }
@@ -48,7 +47,6 @@ func (e *environment) nanotime() int64 {
 	if e.fixed {
 		return templateTime*1e9 + e.tick()
 	}
-	e.guard.wasiCall()
 	return monotonic() + e.ahead
 }
 
@@ -60,14 +58,11 @@ func (e *environment) nanosleep(ns int64) {
 		e.ticks += ns / int64(time.Microsecond)
 		return
 	}
-	e.guard.wasiCall()
 	e.guard.sleep(ns)
 }
 
 // Read serves random_get.
 func (e *environment) Read(b []byte) (int, error) {
-	e.guard.wasiCall()
-	e.guard.charge(len(b) / 8)
 	for at := 0; at < len(b); at += randomStep {
 		if err := e.guard.check(); err != nil {
 			return at, err // the guest's next look at its fuel ends it

@@ -95,6 +95,8 @@ func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 		body = binary.AppendUvarint(body, v.hi^t.globals[k].hi)
 	}
 	pages := len(body)
+	b := i.body
+	b.captured, b.known = b.captured[:0], false
 	image := t.pool.Image()
 	next, over := uint64(0), false
 	err = i.memory.slot.Dirty(func(at uint32, page []byte) bool {
@@ -102,15 +104,14 @@ func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 			return false
 		}
 		most--
-		offset := uint64(at)
-		var mixed [slot.Page]byte
-		n := copy(mixed[:], page)
+		offset, was := uint64(at), zeroPage[:]
 		if offset < uint64(len(image)) {
-			xor(mixed[:n], image[offset:offset+uint64(n)])
+			was = image[offset : offset+slot.Page]
 		}
 		body = binary.AppendUvarint(body, offset/slot.Page-next)
 		next = offset/slot.Page + 1
-		body = appendRuns(body, mixed[:n])
+		body = appendRuns(body, page, was)
+		b.captured = append(b.captured, at)
 		return true
 	})
 	if over && err == nil {
@@ -119,6 +120,7 @@ func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 	if err != nil {
 		return nil, abi.NewError(abi.ErrInternal, "capturing: "+err.Error())
 	}
+	b.known = true
 	flags := byte(0)
 	if len(body)-pages >= compressMin {
 		if packed := i.module.eng.encoder.EncodeAll(body, nil); len(packed) < len(body) {
@@ -299,34 +301,51 @@ func (r *deltaReader) runs(page []byte) {
 	}
 }
 
-// runGap is how many zeros end a run of bytes: a new run costs two bytes.
-const runGap = 4
+const (
+	runGap   = 4   // equal bytes that end a run: a new run costs two bytes
+	runBlock = 128 // bytes that are compared at once
+)
 
-// appendRuns appends the runs of a page.
-func appendRuns(b, page []byte) []byte {
-	for at := 0; at < len(page); {
-		from := at
-		for at+8 <= len(page) && binary.LittleEndian.Uint64(page[at:]) == 0 {
-			at += 8
+// zeroPage is what a page beyond the image is compared with.
+var zeroPage [slot.Page]byte
+
+// appendRuns appends the runs by which a page differs from what it was.
+func appendRuns(b, page, was []byte) []byte {
+	at := 0             // covered by runs so far
+	from, end := -1, -1 // of the run that is open, up to the last byte that differs
+	for block := 0; block < len(page); block += runBlock {
+		if bytes.Equal(page[block:block+runBlock], was[block:block+runBlock]) {
+			continue
 		}
-		for at < len(page) && page[at] == 0 {
-			at++
-		}
-		b = binary.AppendUvarint(b, uint64(at-from))
-		if at == len(page) {
-			break
-		}
-		from = at
-		end := at // behind the last byte that is not zero
-		for ; at < len(page) && at-end < runGap; at++ {
-			if page[at] != 0 {
-				end = at + 1
+		for k := block; k < block+runBlock; k++ {
+			if page[k] == was[k] {
+				continue
 			}
+			if from >= 0 && k-end >= runGap {
+				b, at = appendRun(b, page, was, at, from, end), end
+				from = -1
+			}
+			if from < 0 {
+				from = k
+			}
+			end = k + 1
 		}
-		b = binary.AppendUvarint(b, uint64(end-from))
-		b = append(b, page[from:end]...)
-		at = end
 	}
+	if from >= 0 {
+		b, at = appendRun(b, page, was, at, from, end), end
+	}
+	if at < len(page) {
+		b = binary.AppendUvarint(b, uint64(len(page)-at))
+	}
+	return b
+}
+
+// appendRun appends what lies between at and from as zeros, and the bytes up to end.
+func appendRun(b, page, was []byte, at, from, end int) []byte {
+	b = binary.AppendUvarint(b, uint64(from-at))
+	b = binary.AppendUvarint(b, uint64(end-from))
+	b = append(b, page[from:end]...)
+	xor(b[len(b)-(end-from):], was[from:end])
 	return b
 }
 

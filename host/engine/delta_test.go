@@ -351,9 +351,14 @@ func TestRunsOfPages(t *testing.T) {
 		}
 		for _, p := range [][]byte{page, append(bytes.Clone(page[1:]), 0), append(bytes.Clone(page[9:]), make([]byte, 9)...)} {
 			back := make([]byte, slot.Page)
-			r := deltaReader{b: appendRuns(nil, p)}
+			r := deltaReader{b: appendRuns(nil, p, zeroPage[:])}
 			if r.runs(back); r.err != nil || len(r.b) != 0 || !bytes.Equal(p, back) {
 				t.Fatalf("every %d bytes: %v, %d left", sparse, r.err, len(r.b))
+			}
+			copy(back, page)
+			r = deltaReader{b: appendRuns(nil, p, page)}
+			if r.runs(back); r.err != nil || len(r.b) != 0 || !bytes.Equal(p, back) {
+				t.Fatalf("every %d bytes, against another page: %v, %d left", sparse, r.err, len(r.b))
 			}
 		}
 	}

@@ -36,7 +36,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"golang.org/x/time/rate"
 
 	"github.com/wasilo/wasilo/abi"
@@ -118,15 +117,12 @@ func New(cfg Config) (*Engine, error) {
 	case cfg.Describe < 0:
 		return nil, fmt.Errorf("engine: a describe time of %v", cfg.Describe)
 	}
-	e := &Engine{cfg: cfg, starts: make(chan struct{}, startsAtOnce()), lines: rate.NewLimiter(allLinesSecond, allLinesBurst)}
+	e := &Engine{cfg: cfg, wasi: wasiSignatures(), starts: make(chan struct{}, startsAtOnce()), lines: rate.NewLimiter(allLinesSecond, allLinesBurst)}
 	if cfg.CacheDir != "" {
 		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
 	}
 	var err error
 	if e.encoder, e.decoder, err = newCoders(); err != nil {
-		return nil, err
-	}
-	if e.wasi, err = wasiSignatures(); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -150,7 +146,7 @@ func newRuntime(ctx context.Context, cache wazero.CompilationCache) (wazero.Runt
 		cfg = cfg.WithCompilationCache(cache)
 	}
 	rt := wazero.NewRuntimeWithConfig(ctx, cfg)
-	_, err := wasi_snapshot_preview1.Instantiate(ctx, rt)
+	err := provideWASI(ctx, rt)
 	if err == nil {
 		err = provideImports(ctx, rt)
 	}
@@ -163,18 +159,4 @@ func newRuntime(ctx context.Context, cache wazero.CompilationCache) (wazero.Runt
 		return nil, fmt.Errorf("engine: providing host functions: %w", err)
 	}
 	return rt, nil
-}
-
-func wasiSignatures() (map[string]string, error) {
-	ctx := context.Background()
-	rt, err := newRuntime(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer rt.Close(ctx)
-	out := make(map[string]string)
-	for name, def := range rt.Module(wasi_snapshot_preview1.ModuleName).ExportedFunctionDefinitions() {
-		out[name] = signature(def)
-	}
-	return out, nil
 }

@@ -13,9 +13,20 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
-// slice is how many units of fuel a guest runs on before it looks at its host again: some 50 to 100 microseconds. That bounds how long
-// a guest goes on after its end, and how long the garbage collector and other goroutines wait for it.
-const slice = 100_000
+// How many units of fuel a guest runs on before it looks at its host again. That bounds how long it goes on after its end, and how long
+// the garbage collector waits for it, for it cannot be interrupted in between.
+//
+// A unit takes about a nanosecond, but the first touch of a page of memory takes the kernel a microsecond, and seven of them on some
+// virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length: an instance
+// with little memory gets a long one, of some 50 to 100 microseconds; others get a short one, and the less the nearer their end.
+const (
+	slice      = 100_000
+	shortSlice = 4_096
+	leastSlice = 1_024
+	fewPages   = 4 << 20 // bytes of memory up to which slices are long: all of them touched anew take up to 7 ms
+	worstUnit  = 8 * time.Microsecond
+	yieldEvery = 50 * time.Microsecond // between looks for other goroutines
+)
 
 // Why a guest is ended at a refill or in a host function.
 var (
@@ -32,35 +43,44 @@ type guard struct {
 	deadline time.Time
 	limit    time.Duration // from arming to the deadline, for messages
 	killed   atomic.Pointer[error]
-	used     int64 // units of fuel in this turn, up to the last refill
-	given    int64 // units, at that refill
-	calls    int   // of host functions in this turn
+	slice    int64     // units that the guest was given last
+	yielded  time.Time // when other goroutines last had their way
+	used     int64     // units of fuel in this turn, up to the last refill
+	calls    int       // of host functions in this turn
 }
 
 var _ context.Context = (*guard)(nil)
 
 // arm sets the bounds of the calls that follow.
 func (g *guard) arm(deadline time.Time) {
-	g.deadline, g.limit = deadline, time.Until(deadline)
-	g.used, g.calls = 0, 0
-	g.feed()
+	now := time.Now()
+	g.deadline, g.limit, g.yielded = deadline, deadline.Sub(now), now
+	g.used, g.calls, g.slice = 0, 0, 0
+	if f := g.inst.body.fuel; f != nil {
+		f.Set(0)
+		g.give(now)
+	}
 }
 
-// feed gives the guest its next slice, or what the turn has left.
-func (g *guard) feed() {
-	g.given = slice
+// give lets the guest run on for a slice.
+func (g *guard) give(now time.Time) {
+	b := g.inst.body
+	n := int64(slice)
+	// A guest that is about to get much memory owes for it already.
+	if debt := -int64(b.fuel.Get()); debt > slice || b.mem != nil && b.mem.Size() > fewPages {
+		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), shortSlice)
+	}
 	if limit := g.inst.fuel; limit > 0 {
-		g.given = min(slice, max(0, limit-g.used))
+		n = min(n, max(limit-g.used, 0))
 	}
-	if f := g.inst.body.fuel; f != nil {
-		f.Set(uint64(g.given))
-	}
+	g.slice = n
+	b.fuel.Set(uint64(n))
 }
 
 // spent returns the units of fuel that were used since arming.
 func (g *guard) spent() int64 {
 	if f := g.inst.body.fuel; f != nil {
-		return g.used + g.given - int64(f.Get())
+		return g.used + g.slice - int64(f.Get())
 	}
 	return 0
 }
@@ -68,15 +88,27 @@ func (g *guard) spent() int64 {
 // kill ends the guest at its next look, for the reason given.
 func (g *guard) kill(err error) { g.killed.CompareAndSwap(nil, &err) }
 
-// check returns why the guest may not go on, or nil.
+// check returns why the guest may not go on, or nil. It lets other goroutines have their way in between: a host function is interrupted
+// after ten milliseconds only, and where many guests do that each would come back long after its end.
 func (g *guard) check() error {
+	_, err := g.look()
+	return err
+}
+
+// look is check, and returns the time.
+func (g *guard) look() (now time.Time, err error) {
 	if e := g.killed.Load(); e != nil {
-		return *e
+		return now, *e
 	}
-	if !time.Now().Before(g.deadline) {
-		return errDeadline
+	if now = time.Now(); now.Sub(g.yielded) >= yieldEvery {
+		runtime.Gosched()
+		now = time.Now()
+		g.yielded = now
 	}
-	return nil
+	if !now.Before(g.deadline) {
+		return now, errDeadline
+	}
+	return now, nil
 }
 
 // must ends the turn from within a host function if its time is over.
@@ -94,12 +126,22 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 		panic(errStack)
 	}
 	g.used = g.spent()
-	g.feed()
+	now, err := g.look()
 	if i.fuel > 0 && g.used >= i.fuel {
-		panic(errFuel)
+		err = errFuel
 	}
-	g.must()
+	if err != nil {
+		g.slice = 0
+		b.fuel.Set(0) // all that was used is in g.used
+		panic(err)
+	}
+	g.give(now)
+}
+
+// yield lets other goroutines have their way, from within a host function.
+func (g *guard) yield() {
 	runtime.Gosched()
+	g.must()
 }
 
 // charge takes the cost of a host function off the guest's fuel.
@@ -109,19 +151,12 @@ func (g *guard) charge(units int) {
 	}
 }
 
-// wasiCall counts a call of a WASI function, if it is a turn's.
-func (g *guard) wasiCall() {
-	if g.inst.phase == phaseTurn {
-		g.hostCall()
-	}
-}
-
-// hostCall counts a call of a host function.
-func (g *guard) hostCall() {
-	if g.calls++; g.calls > g.inst.hostCalls {
+// hostCall counts a call of a host function. A start is bounded by its time alone: it may wait for a clock that stands.
+func (g *guard) hostCall(cost int) {
+	if g.calls++; g.calls > g.inst.hostCalls && g.inst.phase == phaseTurn {
 		panic(errHostCalls)
 	}
-	g.charge(hostCallCost)
+	g.charge(cost)
 }
 
 // hostCallCost is what a host function costs in fuel, beside its bytes: about 0.3 microseconds.

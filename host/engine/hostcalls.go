@@ -31,8 +31,10 @@ type Host interface {
 }
 
 const (
-	maxWait    = 64 << 10 // handles of one `wait`
-	randomStep = 64 << 10 // bytes of `random` between looks at the clock
+	maxWait     = 64 << 10 // handles of one `wait`
+	requestCost = 5_000    // units of fuel for a request that is sent, or refused
+	handleCost  = 50       // units of fuel for each of them, here and at the host
+	randomStep  = 64 << 10 // bytes of `random` between looks at the clock
 )
 
 // hostFuncs are the host's functions by name. Each takes its parameters from the stack and leaves its result there.
@@ -80,7 +82,7 @@ func duringTurn(name string, f func(*Instance, []uint64)) api.GoModuleFunc {
 			panic(&breach{"the guest calls " + abi.ImportModule + "." + name + " while " + i.phase.String() +
 				"; host functions can be called in turns only"})
 		}
-		i.guard.hostCall()
+		i.guard.hostCall(hostCallCost)
 		f(i, stack)
 	}
 }
@@ -104,6 +106,7 @@ func refuse(c abi.Code) uint64 { return uint64(-int64(c)) }
 
 // request decodes the request in a range of guest memory and copies it out.
 func (i *Instance) request(name string, ptr, n uint32) (*abi.Request, abi.Code) {
+	i.guard.charge(requestCost)
 	b := i.view(name, ptr, n)
 	if len(b) > i.maxMessage+abi.MaxEnvelopeExtra {
 		return nil, abi.ErrPayloadTooLarge
@@ -141,10 +144,14 @@ func (i *Instance) importRequest(stack []uint64) {
 // start(ptr, len) -> handle, or a negative code
 func (i *Instance) importStart(stack []uint64) {
 	q, code := i.request("start", uint32(stack[0]), uint32(stack[1]))
+	if code == abi.ErrNone && uint64(i.sent)+uint64(len(q.Payload)) > i.memoryLimit {
+		code = abi.ErrLimitExceeded // what it sends beside its turn lies in the host's memory, not in its own
+	}
 	if code != abi.ErrNone {
 		stack[0] = refuse(code)
 		return
 	}
+	i.sent += len(q.Payload)
 	handle, code := i.host.Start(q)
 	if code != abi.ErrNone {
 		stack[0] = refuse(code)
@@ -160,6 +167,7 @@ func (i *Instance) importWait(stack []uint64) {
 		stack[0] = refuse(abi.ErrInvalidArgument)
 		return
 	}
+	i.guard.charge(int(n) * handleCost)
 	b := i.view("wait", uint32(stack[0]), 4*n)
 	i.handles = i.handles[:0]
 	kept := 0

@@ -38,6 +38,7 @@ const (
 const (
 	inboxStep  = 4 << 10  // inboxes are asked for in multiples of this, so that most messages need no further one
 	maxEffects = 16 << 10 // of one turn; the activation's own limits are far below
+	maxOutputs = 4        // payloads of the greatest size that the effects of one turn may take together: decoding takes time too
 )
 
 // Instance is a running guest. One goroutine at a time uses it.
@@ -72,6 +73,7 @@ type Instance struct {
 	hasOutcome bool
 	kept       map[uint32]abi.Result // taken from the host, but did not fit
 	handles    []uint32              // scratch of wait
+	sent       int                   // bytes of payloads that start has sent
 }
 
 // limits sets what the instance may use.
@@ -120,8 +122,8 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, err
 		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(m.minMemory)+" of memory; its limit is "+
 			byteSize(i.memoryLimit)+" (limits.memory, or that of the kind)")
 	}
-	if least := m.forged.TableMin; least > i.tableLimit {
-		return nil, abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("the guest starts with a table of %d entries; its limit is %d (limits.table, or that of the kind)",
+	if least := m.forged.TableEntries; least > int(i.tableLimit) {
+		return nil, abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("the guest starts with %d entries of tables; its limit is %d (limits.table, or that of the kind)",
 			least, i.tableLimit))
 	}
 	if err := ctx.Err(); err != nil {
@@ -250,6 +252,7 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 			return fail
 		}
 	}
+	i.known = false
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false
@@ -263,7 +266,7 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 	if fail != nil {
 		i.console.end()
 	}
-	i.outcome, i.hasOutcome = abi.Result{}, false
+	i.outcome, i.hasOutcome, i.sent = abi.Result{}, false, 0
 	clear(i.kept)
 	return fail
 }
@@ -332,6 +335,10 @@ func (i *Instance) takeOutput(ptr, n uint32, out *abi.Output) *abi.Error {
 		return i.outside(abi.ExportTurn, ptr, n)
 	}
 	if n > 0 && b[0] == abi.OutEffects {
+		if most := max(maxOutputs*i.maxMessage, maxOutputs<<20); int(n) > most {
+			return abi.NewError(abi.ErrLimitExceeded, "effects of "+strconv.Itoa(int(n))+" bytes in one turn; at most "+strconv.Itoa(most)+
+				" are accepted")
+		}
 		r := abi.NewReader(b[1:])
 		if count := r.Array(); count > maxEffects {
 			return abi.NewError(abi.ErrLimitExceeded, strconv.Itoa(count)+" effects of one turn; at most "+strconv.Itoa(maxEffects)+
@@ -416,7 +423,7 @@ func (i *Instance) Weight() int64 {
 	case i.body == nil:
 		return int64(len(i.folded)) + foldedBytes
 	case i.memory.slot != nil:
-		return i.memory.slot.DirtyBytes() + bodyBytes
+		return i.memory.slot.DirtyBytes() + bodyBytes + i.module.held()
 	}
 	return int64(len(i.memory.buf)) + i.module.heapBytes()
 }

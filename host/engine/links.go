@@ -2,12 +2,12 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/forge"
@@ -75,7 +75,7 @@ func (e *Engine) checkImportNames(refs []forge.Import) error {
 		switch {
 		case ref.Module == abi.ImportModule:
 			known = host
-		case ref.Module == wasi_snapshot_preview1.ModuleName:
+		case ref.Module == wasiModule:
 			known = e.wasi
 		case strings.HasPrefix(ref.Module, "wasilo_"):
 			return &LoadError{Stage: StageVersion, Reason: fmt.Sprintf("it imports %s; this host speaks ABI %d and provides %s: "+
@@ -89,7 +89,7 @@ func (e *Engine) checkImportNames(refs []forge.Import) error {
 				hint = "; " + hint
 			}
 			return fmt.Errorf("it imports %s, which nothing here provides; a module may import from %s and %s%s", full,
-				abi.ImportModule, wasi_snapshot_preview1.ModuleName, hint)
+				abi.ImportModule, wasiModule, hint)
 		}
 		if _, ok := known[ref.Name]; !ok {
 			return fmt.Errorf("it imports %s, which does not exist; %s", full, suggest(ref.Module, ref.Name, known))
@@ -101,6 +101,9 @@ func (e *Engine) checkImportNames(refs []forge.Import) error {
 	return nil
 }
 
+// maxGuess is the length up to which a name may be meant for another.
+const maxGuess = 64
+
 // suggest names the nearest of the known functions, or all if none is near.
 func suggest(module, name string, known map[string]string) string {
 	names := make([]string, 0, len(known))
@@ -109,6 +112,9 @@ func suggest(module, name string, known map[string]string) string {
 	}
 	sort.Strings(names)
 	best, least := "", len(name)/3+2
+	if len(name) > maxGuess {
+		names = nil // nobody mistyped that, and comparing takes as long as it is
+	}
 	for _, n := range names {
 		if d := distance(name, n); d < least {
 			best, least = n, d
@@ -117,7 +123,7 @@ func suggest(module, name string, known map[string]string) string {
 	if best != "" {
 		return "did you mean " + module + "." + best + "?"
 	}
-	return module + " has " + strings.Join(names, ", ")
+	return module + " has " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 }
 
 // distance is the number of single-byte edits between a and b (Levenshtein).

@@ -66,6 +66,7 @@ func (e *Engine) Load(ctx context.Context, wasm []byte) (m *Module, err error) {
 		if !errors.As(err, &le) {
 			le = &LoadError{Stage: l.stage, Reason: err.Error(), Err: err}
 		}
+		le.Reason = oneLine(le.Reason)
 		m, err = nil, le
 	}()
 	if e.closed.Load() {

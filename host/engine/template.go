@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -50,6 +51,7 @@ func (m *Module) prepareTemplate(ctx context.Context) error {
 	// where its caller hears of it.
 	i.phase = phaseInbox
 	i.guard.arm(i.guard.deadline)
+	image = bytes.Clone(image) // what a failing guest leaves behind depends on when its time was up
 	if i.provideInbox(inboxStep) == nil {
 		if image, err = m.photograph(t, b); err != nil {
 			return err
@@ -122,15 +124,15 @@ func (m *Module) take(i *Instance) (*body, error) {
 func (m *Module) give(b *body) {
 	i := b.user
 	i.guard.arm(i.guard.deadline)
-	if m.closed.Load() || b.memory.slot == nil || b.mod.IsClosed() || b.write(m.template.globals) != nil || !b.memory.slot.Reset() {
+	if m.closed.Load() || b.memory.slot == nil || b.mod.IsClosed() || b.write(m.template.globals) != nil || !b.reset() {
 		b.discard()
 		return
 	}
-	b.user = nil
+	b.user, b.known = nil, false
 	b.env = environment{}
 	b.memory.refused = false
 	m.mu.Lock()
-	if len(m.idle) < keepBodies && !m.closed.Load() {
+	if len(m.idle) < m.keepBodies() && !m.closed.Load() {
 		m.idle = append(m.idle, b)
 		b = nil
 	}
@@ -140,8 +142,13 @@ func (m *Module) give(b *body) {
 	}
 }
 
-// keepBodies is how many bodies a module keeps for instances to come.
-const keepBodies = 128
+// reset makes the memory the template's again, and reports whether it is.
+func (b *body) reset() bool {
+	if b.known {
+		return b.memory.slot.ResetPages(b.captured)
+	}
+	return b.memory.slot.Reset()
+}
 
 // dropIdle discards the bodies that nobody uses.
 func (m *Module) dropIdle() {

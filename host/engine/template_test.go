@@ -112,7 +112,7 @@ func TestNoByteOfOneActorReachesAnother(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := m.template.pool.Stats().Live; n > keepBodies+1 {
+		if n := m.template.pool.Stats().Live; n > maxBodies+1 {
 			t.Errorf("%d slots are held", n)
 		}
 	})
@@ -194,7 +194,7 @@ func TestTurnsHaveTheirOwnLimits(t *testing.T) {
 		}
 	}
 	if _, err := full.Instantiate(t.Context(), noHost{}, Options{Table: 9}); !errors.Is(err, abi.ErrLimitExceeded) ||
-		!strings.Contains(err.Error(), "starts with a table of 10 entries; its limit is 9 (limits.table") {
+		!strings.Contains(err.Error(), "starts with 10 entries of tables; its limit is 9 (limits.table") {
 		t.Errorf("a table that starts with too much: %v", err)
 	}
 	m := mustLoad(t, e, "hostcalls.wasm")

@@ -7,8 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode"
 
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wasilo/wasilo/abi"
@@ -61,7 +61,23 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	} else if i.console.where != "" {
 		reason += "; at " + i.console.where
 	}
-	return abi.NewError(code, reason)
+	return abi.NewError(code, oneLine(reason))
+}
+
+// maxReason is how long a text that a guest or a file had its part in may be.
+const maxReason = 2 << 10
+
+// oneLine makes text of one line, of no more than maxReason bytes, of what a guest or a file may have written: names hold anything.
+func oneLine(s string) string {
+	if len(s) > maxReason {
+		s = clean([]byte(s[:maxReason])) + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 }
 
 // wasmReason is the first line of a wazero error in few words.
@@ -96,7 +112,7 @@ func backtrace(err error) string {
 			name = name[:p]
 		}
 		if strings.HasPrefix(name, "$") || strings.HasPrefix(name, "..") || strings.HasPrefix(name, abi.ImportModule+".") ||
-			strings.HasPrefix(name, wasi_snapshot_preview1.ModuleName+".") || forge.Injected(name) {
+			strings.HasPrefix(name, wasiModule+".") || forge.Injected(name) {
 			continue // without a name, no frame at all, the host's, or the forge's
 		}
 		if len(frames) == maxFrames {

@@ -2,7 +2,8 @@ package forge
 
 // bodyWriter rewrites one body after the other. The body is valid, which is relied upon.
 //
-// Fuel is charged for a basic block where it begins, and a basic block is as long as it can be: it ends where control
+// A body is gone through twice: to find its basic blocks and plan what each pays (plan.go) and where the fuel is (where.go),
+// and to write it. What a basic block pays it pays where it begins, and it is as long as it can be: it ends where control
 // parts (br_if, if, br_table ...) or meets (the end of a block that something branches to, an else, the head of a loop).
 // Its instructions are held back in pend until it ends, since only then its weight is known.
 //
@@ -28,6 +29,15 @@ type bodyWriter struct {
 	late   bool  // the function begins with a loop, whose test is that of the entry too
 	test   bool  // pend must begin with a test of the fuel
 	dead   bool  // what comes cannot be reached
+
+	plan     plan
+	planning bool // the first of two passes, which only finds the blocks
+	pays     int64
+	at       holder // where the fuel is
+	calls    bool   // pend calls
+	block    int    // in the second: which of them comes next
+	depth    int32
+	head     bool // pend is the head of a loop
 }
 
 // label is an open block of the original.
@@ -38,6 +48,8 @@ type label struct {
 	before   int64  // bodyWriter.since at the head of an if, for its else
 	after    int64  // the most of since where something branches to its end
 	double   bool   // a loop of two labels: see openLoop
+	ways     int32  // what branches to its end: see plan.later
+	start    int32  // the block that is the head of a loop, or ends with an if
 	doubles  uint32 // how many of those are open up to here, this one included
 }
 
@@ -46,8 +58,7 @@ type shape struct {
 	stack int64  // bytes to charge; 0: none
 	wrap  bool   // in a block, for what is done at the exit
 	test  bool   // the fuel at the entry
-	local bool   // keep the fuel in a local between calls
-	fuel  uint32 // that local
+	fuel  uint32 // the local that holds the fuel at times
 }
 
 // What decides about the shape, in bytes. Leaves are functions that call nothing.
@@ -62,21 +73,38 @@ const (
 // body returns the rewritten body with its declarations of locals; it is valid until the next call.
 func (b *bodyWriter) body(w *rewriter, index uint32, f *function) []byte {
 	t := w.m.funcType(index)
-	*b = bodyWriter{w: w, out: asm{b.out.b[:0]}, pend: asm{b.pend.b[:0]}, labels: b.labels[:0], in: b.in,
-		results: t.results, loops: f.info.loops, entry: true}
-	b.shape = b.shapeOf(f, len(t.params))
-	if b.shape.local {
+	p := b.plan
+	p.reset()
+	for _, b.planning = range []bool{true, false} {
+		if b.planning && !w.opt.Meter {
+			continue
+		}
+		*b = bodyWriter{w: w, out: asm{b.out.b[:0]}, pend: asm{b.pend.b[:0]}, labels: b.labels[:0], in: b.in,
+			results: t.results, loops: f.info.loops, entry: true, plan: p, planning: b.planning}
+		b.shape = b.shapeOf(f, len(t.params))
+		b.pass(f)
+		if b.planning {
+			b.plan.finish()
+		}
+		p = b.plan
+	}
+	return b.out.b
+}
+
+// pass goes through the body once.
+func (b *bodyWriter) pass(f *function) {
+	if b.w.opt.Meter {
 		b.out.b = append(appendU32(b.out.b, uint32(f.groups)+1), f.locals...)
 		b.out.b = append(b.out.b, 1, byte(i64))
 	} else {
 		b.out.b = append(appendU32(b.out.b, uint32(f.groups)), f.locals...)
 	}
+	b.begin()
 	r := reader{b: f.code}
 	for r.off < len(f.code) {
 		b.in.next(&r, len(f.code))
 		b.instruction(f.code[b.in.at:b.in.end])
 	}
-	return b.out.b
 }
 
 func (b *bodyWriter) shapeOf(f *function, params int) (s shape) {
@@ -93,10 +121,8 @@ func (b *bodyWriter) shapeOf(f *function, params int) (s shape) {
 		s.stack = frame
 	}
 	s.test = !leaf || len(f.code) > leafTest
-	if len(f.info.loops) > 0 { // loops
-		s.local, s.fuel = true, uint32(params+f.localCount)
-	}
-	s.wrap = s.local || s.stack > 0
+	s.fuel = uint32(params + f.localCount)
+	s.wrap = s.stack > 0 || b.plan.left == inLocal
 	return s
 }
 
@@ -113,6 +139,8 @@ func (b *bodyWriter) instruction(raw []byte) {
 	case opEnd:
 		b.end(raw)
 		return
+	case opReturn:
+		b.target(uint32(len(b.labels)))
 	case opBr, opBrIf:
 		b.target(in.x)
 	case opBrTable:
@@ -128,13 +156,14 @@ func (b *bodyWriter) instruction(raw []byte) {
 	b.keep(raw)
 	switch in.op {
 	case opBr, opBrTable, opReturn, opUnreachable:
-		b.flush()
+		b.flush(false)
 		b.dead = true
 	case opBrIf:
-		b.flush()
+		b.flush(true)
 	default:
 		if b.cost >= testCost {
-			b.flush()
+			b.settle()
+			b.flush(true)
 		}
 	}
 }
@@ -142,6 +171,10 @@ func (b *bodyWriter) instruction(raw []byte) {
 // keep appends an instruction to the block, renumbered, or replaced by the call of a helper.
 func (b *bodyWriter) keep(raw []byte) {
 	in, p, w := &b.in, &b.pend, b.w
+	switch in.op {
+	case opBr, opBrIf, opBrTable, opReturn:
+		b.settle()
+	}
 	switch op := in.op; {
 	case op == opBr, op == opBrIf:
 		b.branch(op, in.x)
@@ -184,9 +217,9 @@ func (b *bodyWriter) doubles() uint32 {
 	return b.labels[len(b.labels)-1].doubles
 }
 
-// depth is the number of a label in the rewritten body, where loops of two labels count twice, and whether it is such a
+// number is that of a label in the rewritten body, where loops of two labels count twice, and whether it is such a
 // one; it is the inner of the two.
-func (b *bodyWriter) depth(label uint32) (d uint32, double bool) {
+func (b *bodyWriter) number(label uint32) (d uint32, double bool) {
 	at := len(b.labels) - 1 - int(label)
 	if at < 0 {
 		return label + b.doubles(), false
@@ -198,7 +231,7 @@ func (b *bodyWriter) depth(label uint32) (d uint32, double bool) {
 // branch writes a br or br_if. Back to a loop of two labels it goes to the outer one if the fuel is spent.
 func (b *bodyWriter) branch(op opcode, label uint32) {
 	p := &b.pend
-	d, double := b.depth(label)
+	d, double := b.number(label)
 	if !double || b.dead {
 		p.i(op, d)
 		return
@@ -207,7 +240,7 @@ func (b *bodyWriter) branch(op opcode, label uint32) {
 		p.block(opIf)
 		d++
 	}
-	b.getFuel(p)
+	p.get(b.shape.fuel)
 	p.const64(0)
 	p.i(opI64LtS)
 	p.i(opBrIf, d+1)
@@ -221,7 +254,7 @@ func (b *bodyWriter) branch(op opcode, label uint32) {
 func (b *bodyWriter) branchTable(targets []uint32) {
 	b.pend.i(opBrTable, uint32(len(targets)-1))
 	for _, t := range targets {
-		d, double := b.depth(t)
+		d, double := b.number(t)
 		if double {
 			d++
 		}
@@ -231,6 +264,16 @@ func (b *bodyWriter) branchTable(targets []uint32) {
 
 // target notes a branch.
 func (b *bodyWriter) target(depth uint32) {
+	if b.planning && !b.dead {
+		switch at := int32(len(b.labels)) - 1 - int32(depth); {
+		case at < 0:
+			b.plan.way(b.plan.here(), -1)
+		case b.labels[at].op == opLoop:
+			b.plan.way(b.plan.here(), b.labels[at].start)
+		default:
+			b.plan.later(b.plan.here(), &b.labels[at].ways)
+		}
+	}
 	if at := len(b.labels) - 1 - int(depth); at >= 0 && !b.dead && b.labels[at].op != opLoop {
 		b.labels[at].targeted = true
 		b.labels[at].after = max(b.labels[at].after, b.since+b.cost)
@@ -238,14 +281,17 @@ func (b *bodyWriter) target(depth uint32) {
 }
 
 func (b *bodyWriter) open(raw []byte) {
-	l := label{op: b.in.op, deadIn: b.dead}
+	l := label{op: b.in.op, deadIn: b.dead, start: b.plan.here(), ways: -1}
 	switch {
 	case l.op == opLoop:
 		l.double = b.openLoop(raw)
+		l.start = b.plan.here()
+		b.depth++
 	case l.op == opIf && !b.dead:
 		b.cost += weight(opIf)
+		b.settle()
 		b.pend.b = append(b.pend.b, raw...)
-		b.flush()
+		b.flush(true)
 	default:
 		b.pend.b = append(b.pend.b, raw...)
 	}
@@ -270,25 +316,33 @@ func (b *bodyWriter) openLoop(raw []byte) (double bool) {
 	takes := b.in.block >= 0 && len(b.w.m.types[b.in.block].params) > 0
 	double = b.w.opt.Meter && calls <= doubleCalls && !takes
 	b.late = double && b.entry && !b.called
-	b.flush()
+	b.settle()
+	b.flush(true)
 	b.out.b = append(b.out.b, raw...)
-	b.cost = 1
+	b.cost, b.head = 1, true
 	switch {
 	case !double:
 		b.test = true
 		return false
 	case b.late && b.shape.stack > 0:
-		b.testBoth()
+		b.testBoth(false)
 	default:
-		b.testFuel()
+		b.testFuel(false)
 	}
 	b.out.b = append(b.out.b, raw...)
 	return true
 }
 
 func (b *bodyWriter) alternative(raw []byte) {
-	b.flush()
 	l := &b.labels[len(b.labels)-1]
+	if b.planning && !b.dead {
+		b.plan.later(b.plan.here(), &l.ways)
+	}
+	b.settle()
+	b.flush(false)
+	if b.planning && !l.deadIn {
+		b.plan.way(l.start, b.plan.here())
+	}
 	b.out.b = append(b.out.b, raw...)
 	if !b.dead {
 		l.targeted = true
@@ -304,9 +358,19 @@ func (b *bodyWriter) end(raw []byte) {
 	}
 	l := b.labels[len(b.labels)-1]
 	b.labels = b.labels[:len(b.labels)-1]
+	if l.op == opLoop {
+		b.depth--
+	}
 	to := &b.pend
 	if l.op == opIf && !l.deadIn || l.targeted { // what comes is reached from more than one place
-		b.flush()
+		b.settle()
+		b.flush(!b.dead)
+		if b.planning {
+			b.plan.shut(l.ways)
+			if l.op == opIf && !l.deadIn {
+				b.plan.way(l.start, b.plan.here())
+			}
+		}
 		if b.dead {
 			b.since = 0
 		}

@@ -6,9 +6,11 @@
 //
 // # What the host gets
 //
-//   - Fuel: an exported i64 global ([Module.Fuel]), 0 at first. Each basic block takes its weight off it; function
-//     entries, loops, chunks of bulk instructions and every 8,192 units of long code test it and call the one injected
-//     import ([RefillModule].[RefillName], no parameters, no results) when it is below zero. There the host looks at its
+//   - Fuel: an exported i64 global ([Module.Fuel]), 0 at first. What a call is charged on the whole is the weight of the
+//     basic blocks that ran. Each takes its own off the global where it begins, or one before it did, at most 256 units
+//     ahead; what runs into an unreachable and weighs at most 64 is not charged. Function entries, loops, chunks of bulk
+//     instructions and every 8,192 units of long code test it and call the one injected import
+//     ([RefillModule].[RefillName], no parameters, no results) when it is below zero. There the host looks at its
 //     deadline and its kill flag, yields to the scheduler, and sets the global anew, or panics. Nothing but that import
 //     ever needs to interrupt a guest. What is below zero was used: after a memory.grow of many pages that is a lot.
 //   - Stack: an exported i64 global ([Module.Stack]) that holds the bytes that are left. Functions charge an estimate of
@@ -40,8 +42,9 @@
 // # How it is built
 //
 // decode reads the sections and, with a checker, validates each body (sections.go, segments.go, check.go). tierOf decides
-// what kind of instances there can be. A rewriter writes the sections anew, a bodyWriter each body (body.go, fuel.go),
-// and helpers are the functions that take the place of bulk instructions, and of tables (dispatch.go). Everything that is added stands behind what is
+// what kind of instances there can be. A rewriter writes the sections anew, a bodyWriter each body (body.go, fuel.go, plan.go,
+// where.go), and helpers are the functions that take the place of bulk instructions, and of tables (dispatch.go). Everything that is
+// added stands behind what is
 // there, but for the one import, so that only functions are renumbered.
 //
 // Everything here may be called from any goroutine.

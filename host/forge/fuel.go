@@ -1,27 +1,35 @@
 package forge
 
 // What the bodies are charged with: the injected code takes nothing from the operand stack and leaves nothing on it.
-//
-// In functions with loops the fuel is kept in a local, which the compiler keeps in a register: the global is written
-// before whatever may look at it, which is every call, and read after. So the global is not exact where a trap left a
-// function; the instance is discarded then.
+// The fuel is in a local where that is cheaper than the global: see where.go. So the global is not exact where a trap left
+// a function; the instance is discarded then.
 
-// flush ends the basic block: what it costs is charged before it.
-func (b *bodyWriter) flush() {
-	if b.w.opt.Meter {
-		if b.entry {
-			b.enter()
-		} else if b.cost > 0 || b.test {
-			b.debit()
-			if b.since += b.cost; b.test || b.since >= testCost {
-				b.testFuel()
-				b.test = false
-			}
+// flush ends the basic block: what it pays is charged before it. It falls through if the next one can be reached from it
+// without a branch.
+func (b *bodyWriter) flush(through bool) {
+	switch {
+	case b.planning:
+		p := &b.plan
+		if through && !b.dead {
+			p.way(p.here(), p.here()+1)
+		}
+		p.blocks = append(p.blocks, planned{cost: b.cost, depth: b.depth, head: b.head, calls: b.calls, from: -1,
+			table: b.in.op == opBrTable && !b.dead, trap: b.in.op == opUnreachable && !b.dead})
+	case b.w.opt.Meter && b.entry:
+		b.enter()
+	case b.w.opt.Meter:
+		b.since += b.cost
+		test := b.test || b.since >= testCost
+		b.debit(test)
+		if test {
+			b.testFuel(b.plan.blocks[b.block].through)
 		}
 	}
-	b.entry = false
+	b.entry, b.test, b.head, b.calls = false, false, false, false
 	b.out.b = append(b.out.b, b.pend.b...)
 	b.pend.b, b.cost = b.pend.b[:0], 0
+	b.block++
+	b.begin()
 }
 
 // enter writes what every call of the function begins with. One test serves fuel and stack: it is below zero if either
@@ -31,18 +39,14 @@ func (b *bodyWriter) enter() {
 	if s.stack > 0 {
 		b.charge(w.stack, s.stack)
 	}
-	if s.local {
-		o.i(opGlobalGet, w.fuel)
-		o.set(s.fuel)
-	}
-	b.debit()
+	b.debit(!b.late && (s.test || s.stack > 0))
 	b.since += b.cost
 	switch {
 	case b.late:
 	case s.stack > 0:
-		b.testBoth()
+		b.testBoth(b.plan.blocks[0].through)
 	case s.test:
-		b.testFuel()
+		b.testFuel(b.plan.blocks[0].through)
 	}
 	if s.wrap {
 		o.b = append(o.b, byte(opBlock))
@@ -59,10 +63,16 @@ func (b *bodyWriter) enter() {
 
 // leave writes the end of the function.
 func (b *bodyWriter) leave() {
-	b.flush()
+	if b.planning && !b.dead {
+		b.plan.way(b.plan.here(), -1)
+	}
+	b.settle()
+	b.flush(false)
 	if b.shape.wrap {
 		b.out.i(opEnd)
-		b.publish(&b.out)
+	}
+	if b.w.opt.Meter && b.plan.left == inLocal {
+		b.store(&b.out)
 	}
 	if b.shape.stack > 0 {
 		b.charge(b.w.stack, -b.shape.stack)
@@ -84,68 +94,55 @@ func (b *bodyWriter) charge(global uint32, amount int64) {
 	o.i(opGlobalSet, global)
 }
 
-// debit charges the block that pend holds.
-func (b *bodyWriter) debit() {
-	switch o := &b.out; {
-	case b.cost == 0:
-	case b.shape.local:
+// debit charges what the block pays. If there is something to pay or to test, what is left is in the local behind it, for the
+// test: outside of loops, where it came from the global, a copy.
+func (b *bodyWriter) debit(test bool) {
+	o := &b.out
+	if b.pays == 0 && !test {
+		return
+	}
+	if b.plan.blocks[b.block].fuel == inGlobal {
+		b.load(o)
+	}
+	if b.pays != 0 {
 		o.get(b.shape.fuel)
-		o.const64(b.cost)
+		o.const64(b.pays)
 		o.i(opI64Sub)
 		o.set(b.shape.fuel)
-	default:
-		b.charge(b.w.fuel, b.cost)
-	}
-}
-
-// getFuel pushes what is left.
-func (b *bodyWriter) getFuel(a *asm) {
-	if b.shape.local {
-		a.get(b.shape.fuel)
-	} else {
-		a.i(opGlobalGet, b.w.fuel)
-	}
-}
-
-// publish writes the fuel to the global, where it is kept in a local.
-func (b *bodyWriter) publish(a *asm) {
-	if b.shape.local {
-		a.get(b.shape.fuel)
-		a.i(opGlobalSet, b.w.fuel)
-	}
-}
-
-// reload reads the fuel from the global again.
-func (b *bodyWriter) reload(a *asm) {
-	if b.shape.local {
-		a.i(opGlobalGet, b.w.fuel)
-		a.set(b.shape.fuel)
+		if b.plan.blocks[b.block].through {
+			b.store(o)
+		}
 	}
 }
 
 // testBoth calls the host if fuel or stack are spent.
-func (b *bodyWriter) testBoth() {
-	b.getFuel(&b.out)
+func (b *bodyWriter) testBoth(copied bool) {
+	b.out.get(b.shape.fuel)
 	b.out.i(opGlobalGet, b.w.stack)
 	b.out.i(opI64Or)
-	b.testTop()
+	b.testTop(copied)
 }
 
 // testFuel calls the host if the fuel is spent.
-func (b *bodyWriter) testFuel() {
-	b.getFuel(&b.out)
-	b.testTop()
+func (b *bodyWriter) testFuel(copied bool) {
+	b.out.get(b.shape.fuel)
+	b.testTop(copied)
 }
 
-// testTop calls the host if the number on the stack is below zero.
-func (b *bodyWriter) testTop() {
+// testTop calls the host if the number on the stack is below zero. If the local is a copy, the global is right before, and
+// it alone behind.
+func (b *bodyWriter) testTop(copied bool) {
 	b.since = 0
 	o := &b.out
 	o.const64(0)
 	o.i(opI64LtS)
 	o.block(opIf)
-	b.publish(o)
+	if !copied {
+		b.store(o)
+	}
 	o.i(opCall, b.w.refill)
-	b.reload(o)
+	if !copied {
+		b.load(o)
+	}
 	o.i(opEnd)
 }

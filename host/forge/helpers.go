@@ -259,7 +259,7 @@ func (w *rewriter) growHelper(use bulkUse, params []valType, most uint32, weight
 	a := &asm{}
 	length := uint32(len(params) - 1)
 	if use.op == opTableGrow {
-		w.ifFull(a, use.x, length)
+		w.ifFull(a, length)
 	}
 	a.get(length)
 	a.const32(int32(most))
@@ -280,15 +280,19 @@ func (w *rewriter) growHelper(use bulkUse, params []valType, most uint32, weight
 	return helper{name: Reserved + "." + use.op.String(), typ: w.typ(params, []valType{i32}), locals: []byte{0}, code: a.b}
 }
 
-// ifFull begins the table.grow of a table: beyond what the host allows it is answered -1, and the host can tell.
-func (w *rewriter) ifFull(a *asm, table, length uint32) {
+// ifFull begins the table.grow of a table: beyond what the host allows all tables together it is answered -1, and the host can tell. A
+// module that grows tables is no image, so none of them has become a function.
+func (w *rewriter) ifFull(a *asm, length uint32) {
 	if w.tables == 0 {
 		w.tables = w.addGlobal(i64, int64(w.opt.Limits.TableElems))
 		w.out.TableLimit = w.export(Reserved+"_tables", kindGlobal, w.tables)
 	}
-	tableSize(table)(a)
 	a.get(length)
-	a.ops(opI64ExtendU, opI64Add)
+	a.i(opI64ExtendU)
+	for table := range w.m.tables {
+		tableSize(uint32(table))(a)
+		a.i(opI64Add)
+	}
 	a.i(opGlobalGet, w.tables)
 	a.const64(1<<32 - 1)
 	a.ops(opI64And, opI64GtU)

@@ -54,6 +54,9 @@ func parseNames(b []byte, funcs int) (module string, names []funcName) {
 	return module, names
 }
 
+// maxFuncName is how many bytes of a function's name are kept.
+const maxFuncName = 256
+
 // nameSection names the functions by their new indices, and the injected ones. Names of locals are dropped: nothing
 // shows them.
 func (w *rewriter) nameSection() []byte {
@@ -68,6 +71,9 @@ func (w *rewriter) nameSection() []byte {
 		module = ""
 	}
 	add := func(index uint32, name string) {
+		if len(name) > maxFuncName { // the runtime writes thirty of them into the error of every trap
+			name = strings.ToValidUTF8(name[:maxFuncName], "")
+		}
 		all = appendName(appendU32(all, index), name)
 		n++
 	}

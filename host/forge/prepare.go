@@ -41,11 +41,8 @@ type Module struct {
 	Fuel, Stack string
 
 	// TableLimit is the reserved name of a mutable i64 global, "" in a module that grows no table. Its low half is how many entries
-	// a table may grow to, [Limits].TableElems at first; bit 32 says that growth was refused for that.
+	// the tables may have together for one to grow, [Limits].TableElems at first; bit 32 says that growth was refused for that.
 	TableLimit string
-
-	// TableMin is the most entries that one of its tables starts with; those that became functions do not count.
-	TableMin uint32
 
 	// Start is the reserved name under which the start function is exported, "" for none. The host calls it after it
 	// applied Data, and before anything else.
@@ -63,7 +60,8 @@ type Module struct {
 	MemoryMin, MemoryMax uint32
 
 	// Dispatched is how many tables became functions: code outside that knows a table by its index must not look at it.
-	Dispatched int
+	Dispatched   int
+	TableEntries int // that an instance starts with, in all its tables together: eight bytes each
 
 	Imports []Import // of the original: without the forge's own
 	Exports []Export // of the original
@@ -127,9 +125,15 @@ func fits(m *module, l Limits) error {
 		return refuse("memory", "a memory of at least %d pages (%d bytes), the limit is %d bytes", m.memories[0].min,
 			uint64(m.memories[0].min)*pageSize, l.Memory)
 	}
+	total := uint64(0)
 	for i, t := range m.tables[m.importedTables:] {
+		total += uint64(t.min)
 		if t.min > l.TableElems {
 			return refuse("table", "table %d has at least %d entries, the limit is %d", m.importedTables+i, t.min, l.TableElems)
+		}
+		if total > uint64(l.TableElems) {
+			return refuse("table", "the tables up to table %d have at least %d entries together, the limit is %d", m.importedTables+i, total,
+				l.TableElems)
 		}
 	}
 	return nil
@@ -163,10 +167,11 @@ func (w *rewriter) prepare() {
 		}
 		out.HasMemory, out.MemoryMin, out.MemoryMax = true, l.min, l.max
 	}
-	for i, t := range m.tables {
-		if !w.dispatches(uint32(i)) {
-			out.TableMin = max(out.TableMin, t.min)
+	for i, t := range m.tables[m.importedTables:] {
+		if w.dispatches(uint32(m.importedTables + i)) {
+			continue
 		}
+		out.TableEntries += int(t.min)
 	}
 	w.interfaces()
 	out.Wasm = w.write()

@@ -161,8 +161,8 @@ func TestMaximaAreLowered(t *testing.T) {
 func TestTableLimit(t *testing.T) {
 	grows := module(types, section(3, uleb(0)), section(4, cat("70 00 05"), cat("6f 01 07 08")), section(10, body("d0 70 41 01 fc 0f 00 1a")))
 	m := prepare(t, grows, metered)
-	if m.TableLimit != "wasilo_forge_tables" || m.TableMin != 7 || m.Tier != forge.Plain {
-		t.Errorf("%q %d %s", m.TableLimit, m.TableMin, m.Tier)
+	if m.TableLimit != "wasilo_forge_tables" || m.TableEntries != 12 || m.Tier != forge.Plain {
+		t.Errorf("%q %d %s", m.TableLimit, m.TableEntries, m.Tier)
 	}
 	if again := prepare(t, grows, metered); again.OutputSHA256 != m.OutputSHA256 {
 		t.Error("two outputs")

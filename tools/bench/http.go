@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"github.com/wasilo/wasilo/host"
 	"io"
 	"net"
 	"net/http"
@@ -14,7 +15,7 @@ const httpNote = "`POST /v1/actors/…` over loopback with kept connections, cli
 	"a handler that reads the same body and writes the same answer. `fresh` is the first request to an identity."
 
 func httpCases(ctx context.Context, b *bench) ([]*measure, error) {
-	n, err := startNode(ctx, b, "127.0.0.1:0", "echo.wasm", "examples.wasm")
+	n, err := startNode(ctx, b, "127.0.0.1:0", host.Limits{Idle: time.Hour}, "echo.wasm", "examples.wasm")
 	if err != nil {
 		return nil, err
 	}

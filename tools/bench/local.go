@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host"
 )
 
 const localNote = "`wasm` and `native` are requests through the node's API (`API.Send`): PID cache, mailbox, turn, reply. The floors know\n" +
@@ -12,7 +14,7 @@ const localNote = "`wasm` and `native` are requests through the node's API (`API
 	"call; the forge replaces it."
 
 func localCases(ctx context.Context, b *bench) ([]*measure, error) {
-	n, err := startNode(ctx, b, "", "echo.wasm")
+	n, err := startNode(ctx, b, "", host.Limits{Idle: time.Hour}, "echo.wasm")
 	if err != nil {
 		return nil, err
 	}

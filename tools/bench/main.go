@@ -58,6 +58,7 @@ type part struct {
 	name  string
 	title string
 	note  string
+	asked bool // runs only where it is named
 	// cases prepares the rows; what they need is closed by the functions that they add to b.cleanup.
 	cases func(ctx context.Context, b *bench) ([]*measure, error)
 	// after, if there is one, says what is to be said below the table.
@@ -76,6 +77,9 @@ func parts() []part {
 		{name: "cycles", title: "What 200,000 lives leave behind", note: cyclesNote, run: lives},
 		{name: "http", title: "Through the HTTP gateway, JSON", note: httpNote, cases: httpCases},
 		{name: "start", title: "From exec to ready", note: startNote, cases: startCases},
+		{name: "metering", title: "Metering: what fuel and stack cost", note: meteringNote, run: metering},
+		{name: "weights", title: "Weights: what single instructions cost", note: weightsNote, run: weights, asked: true},
+		{name: "hostile", title: "Under attack", note: hostileNote, run: hostile},
 		{name: "failover", title: "A node comes, goes, and is killed", note: failoverNote, run: failover},
 	}
 }
@@ -100,7 +104,7 @@ func (b *bench) run(ctx context.Context, only string) (string, error) {
 	var doc strings.Builder
 	b.preface(&doc)
 	for _, p := range parts() {
-		if len(wanted) > 0 && !wanted[p.name] {
+		if !wanted[p.name] && (len(wanted) > 0 || p.asked) {
 			continue
 		}
 		if err := b.part(ctx, p, &doc); err != nil {

@@ -58,7 +58,7 @@ func activationOf(payload []byte) uint64 {
 }
 
 // startNode starts a node with the fixtures named, and the native kind that echoes.
-func startNode(ctx context.Context, b *bench, http string, fixtures ...string) (*host.Node, error) {
+func startNode(ctx context.Context, b *bench, http string, limits host.Limits, fixtures ...string) (*host.Node, error) {
 	dir, err := b.tempDir()
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func startNode(ctx context.Context, b *bench, http string, fixtures ...string) (
 	if err := copyFixtures(dir, fixtures...); err != nil {
 		return nil, err
 	}
-	n, err := host.New(host.Config{HTTP: http, ActorsDir: dir, DataDir: filepath.Join(dir, "data"), Limits: host.Limits{Idle: time.Hour},
+	n, err := host.New(host.Config{HTTP: http, ActorsDir: dir, DataDir: filepath.Join(dir, "data"), Limits: limits,
 		Native: []host.NativeKind{native(echoKind, func() actor.Instance { return nativeEcho{} })}})
 	if err != nil {
 		return nil, err

@@ -35,6 +35,9 @@ func (m *manifest) rebuild(ctx context.Context, stderr io.Writer) error {
 			if err == nil {
 				err = replace(m.path(mod.File), b)
 			}
+			if err == nil {
+				mod.InputsSHA256, err = m.inputsSHA256(mod)
+			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", mod.File, err))
 				continue

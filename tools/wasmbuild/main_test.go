@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,9 @@ const sumOfX = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
 
 const tableX = "[[module]]\nfile = \"deep/x.wasm\"\nsource = \"x.src\"\ncommand = \"head -c 1 x.src\"\nsha256 = \"" + sumOfX + "\"\n"
 
+// inputsX goes below tableX: the inputs are "xy".
+const inputsX = "inputs = [\"x.src\"]\ninputs_sha256 = \"059223c53f285ef60d1384c8cf931b4a62d8056f948580f1655bc92005426970\"\n"
+
 func TestCheck(t *testing.T) {
 	tests := []struct {
 		name, manifest string
@@ -70,6 +74,10 @@ func TestCheck(t *testing.T) {
 		{"listed twice", tableX + tableX, map[string]string{"deep/x.wasm": "x", "x.src": "xy"}, 1, "stands twice"},
 		{"outside", "[[module]]\nfile = \"../x.wasm\"\n", map[string]string{}, 1, "is no .wasm file in this folder"},
 		{"unknown key", "[[module]]\nfiel = \"x.wasm\"\n", map[string]string{}, 1, "unknown key"},
+		{"inputs", tableX + inputsX, map[string]string{"deep/x.wasm": "x", "x.src": "xy"}, 0, "1 rebuilt"},
+		{"inputs changed", tableX + inputsX, map[string]string{"deep/x.wasm": "x", "x.src": "xyz"}, 1, "build it again"},
+		{"inputs gone", strings.Replace(tableX+inputsX, "[\"x.src", "[\"y.src", 1), map[string]string{"deep/x.wasm": "x", "x.src": "xy"}, 1, "y.src"},
+		{"inputs outside", strings.Replace(tableX+inputsX, "[\"x.src", "[\"../x.src", 1), map[string]string{}, 1, "no path in this folder"},
 		{"malformed", "[[module", map[string]string{}, 1, "MANIFEST"},
 	}
 	for _, tt := range tests {
@@ -102,12 +110,13 @@ func TestRebuild(t *testing.T) {
 
 func TestManifestKeepsCommands(t *testing.T) {
 	dir := t.TempDir()
-	m := &manifest{dir: dir, Modules: []module{{File: "x.wasm", Source: "pkg", Toolchain: "go1.26", Command: goCommand + "pkg"}}}
+	m := &manifest{dir: dir, Modules: []module{{File: "x.wasm", Source: "pkg", Toolchain: "go1.26", Command: goCommand + "pkg",
+		Inputs: []string{"a", "b/c"}, InputsSHA256: "00"}}}
 	if err := m.write(); err != nil {
 		t.Fatal(err)
 	}
 	back, err := readManifest(dir)
-	if err != nil || back.Modules[0] != m.Modules[0] {
+	if err != nil || !reflect.DeepEqual(back.Modules, m.Modules) {
 		t.Errorf("%+v, %v", back, err)
 	}
 }

@@ -19,7 +19,8 @@ const manifestName = "MANIFEST"
 
 const manifestHeader = `# The prebuilt modules in this folder and what they were built from. Written by tools/wasmbuild: add a table, leave its
 # sha256 out, run "go run ./tools/wasmbuild". Commands run in this folder; $OUT is the module, and a command that does not
-# name it writes to its standard output. Modules without a command are written by hand.
+# name it writes to its standard output. Modules without a command are written by hand. Where "inputs" names files and
+# folders, their hash is kept beside the module's, so that a change to them is noticed where the toolchain is not.
 `
 
 // module is one table of a MANIFEST. Paths are relative to it, with slashes.
@@ -29,6 +30,11 @@ type module struct {
 	Toolchain string `toml:"toolchain"` // as its own version command prints it: "wat2wasm 1.0.32", "go1.26.8"; "" any
 	Command   string `toml:"command"`   // "": there is none, the file is its own source
 	SHA256    string `toml:"sha256"`
+
+	// Inputs are the files and folders that the command reads, where that is to be held without its toolchain: their
+	// hash is that of the last build. Empty for what is rebuilt wherever it is checked.
+	Inputs       []string `toml:"inputs"`
+	InputsSHA256 string   `toml:"inputs_sha256"`
 }
 
 // manifest is a folder's MANIFEST.
@@ -56,6 +62,11 @@ func readManifest(dir string) (*manifest, error) {
 			return nil, fmt.Errorf("%s: %s stands twice", path, mod.File)
 		}
 		seen[mod.File] = true
+		for _, in := range mod.Inputs {
+			if !fs.ValidPath(in) {
+				return nil, fmt.Errorf("%s: the input %q of %s is no path in this folder", path, in, mod.File)
+			}
+		}
 	}
 	return m, nil
 }
@@ -73,6 +84,9 @@ func (m *manifest) write() error {
 			}
 		}
 		fmt.Fprintf(&b, "sha256 = %q\n", mod.SHA256)
+		if len(mod.Inputs) > 0 {
+			fmt.Fprintf(&b, "inputs = [\"%s\"]\ninputs_sha256 = %q\n", strings.Join(mod.Inputs, `", "`), mod.InputsSHA256)
+		}
 	}
 	return os.WriteFile(filepath.Join(m.dir, manifestName), b.Bytes(), 0o644)
 }
@@ -100,6 +114,9 @@ func (m *manifest) checkSums() error {
 		case sum != mod.SHA256:
 			errs = append(errs, fmt.Errorf("%s has sha256 %s; the MANIFEST says %s", mod.File, sum, mod.SHA256))
 		}
+		if err := m.checkInputs(&mod); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".wasm" {
@@ -112,6 +129,39 @@ func (m *manifest) checkSums() error {
 		return err
 	})
 	return errors.Join(append(errs, err)...)
+}
+
+func (m *manifest) checkInputs(mod *module) error {
+	sum, err := m.inputsSHA256(mod)
+	if err == nil && sum != mod.InputsSHA256 {
+		err = fmt.Errorf("%s: its inputs (%s) have sha256 %s; the MANIFEST says %s: build it again", mod.File,
+			strings.Join(mod.Inputs, ", "), sum, mod.InputsSHA256)
+	}
+	return err
+}
+
+// inputsSHA256 hashes the inputs of a module: names, lengths and contents, folders in order of their files' names. It is ""
+// for a module without any.
+func (m *manifest) inputsSHA256(mod *module) (string, error) {
+	if len(mod.Inputs) == 0 {
+		return "", nil
+	}
+	h := sha256.New()
+	for _, in := range mod.Inputs {
+		err := fs.WalkDir(os.DirFS(m.dir), in, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(m.path(path))
+			fmt.Fprintf(h, "%s %d\n", path, len(b))
+			h.Write(b)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", mod.File, err)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func sha256File(path string) (string, error) {

@@ -16,3 +16,16 @@ func (s *Slot) Reset() bool {
 	s.refused = false
 	return err == nil && dirty <= p.opt.KeepDirty
 }
+
+// ResetPages is Reset for a user who knows which pages differ: those that [Slot.Dirty] told it since it wrote last.
+func (s *Slot) ResetPages(offsets []uint32) bool {
+	p := s.pool
+	if p == nil || len(s.buf) != len(p.image) || len(offsets) > p.opt.KeepDirty {
+		return false
+	}
+	for _, at := range offsets {
+		p.restore(int(at/Page), s.buf[at:uint64(at)+Page])
+	}
+	s.refused = false
+	return true
+}

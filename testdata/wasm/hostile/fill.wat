@@ -1,0 +1,12 @@
+;; Its turn fills all the memory it can get, again and again.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\01\00\65kinds\81\a2\64name\6chostile_fill\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 47))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const 4096))
+  (func (export "wasilo_turn") (param i32) (result i64)
+    (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+    (loop $again
+      (memory.fill (i32.const 65536) (i32.const 7) (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)))
+      (br $again))
+    unreachable))

@@ -1,0 +1,15 @@
+;; It returns effects of which one has a list of as many numbers as its memory has bytes, in a field that nobody knows.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\01\00\65kinds\81\a2\64name\74hostile_output_giant\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 55))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const 4096))
+  (func (export "wasilo_turn") (param i32) (result i64)
+    (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+    (local.set 0 (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)))
+    (i64.store (i32.const 65536) (i64.const 0x9af818a18102))
+    (i32.store8 (i32.const 65542) (i32.shr_u (i32.sub (local.get 0) (i32.const 10)) (i32.const 24)))
+    (i32.store8 (i32.const 65543) (i32.shr_u (i32.sub (local.get 0) (i32.const 10)) (i32.const 16)))
+    (i32.store8 (i32.const 65544) (i32.shr_u (i32.sub (local.get 0) (i32.const 10)) (i32.const 8)))
+    (i32.store8 (i32.const 65545) (i32.sub (local.get 0) (i32.const 10)))
+    (i64.or (i64.const 0x1000000000000) (i64.extend_i32_u (local.get 0)))))

@@ -1,0 +1,15 @@
+;; Its turn writes all its memory to stderr in one range without a line's end, again and again.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\01\00\65kinds\81\a2\64name\78\18hostile_wasi_large_write\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 60))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const 4096))
+  (func (export "wasilo_turn") (param i32) (result i64)
+    (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+    (i32.store (i32.const 2048) (i32.const 65536))
+    (i32.store (i32.const 2052) (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)))
+    (loop $again
+      (drop (call $fd_write (i32.const 2) (i32.const 2048) (i32.const 1) (i32.const 2060)))
+      (br $again))
+    unreachable))

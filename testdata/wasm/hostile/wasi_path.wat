@@ -1,0 +1,14 @@
+;; Its turn opens a file whose path is all the memory it can get, again and again.
+(module
+  (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\a2\63abi\82\01\00\65kinds\81\a2\64name\71hostile_wasi_path\66events\81\64call")
+  (func (export "wasilo_describe") (result i64) (i64.const 52))
+  (func (export "wasilo_inbox") (param i32) (result i32) (i32.const 4096))
+  (func (export "wasilo_turn") (param i32) (result i64)
+    (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+    (memory.fill (i32.const 65536) (i32.const 0x61) (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)))
+    (loop $again
+      (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 65536) (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 2048)))
+      (br $again))
+    unreachable))
