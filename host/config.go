@@ -12,6 +12,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/engine"
 )
 
 // Config says what a node is. The zero value is a node without gateway, modules or disk: native actors alone.
@@ -40,6 +41,12 @@ type Limits struct {
 	Idle       time.Duration // without a message, then passivated: abi.DefaultIdle
 	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
 	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
+	Table      int           // entries of a guest's tables together: 1 Mi, which is the most
+	Stack      int64         // bytes of a guest's stack, as estimated: 8 MiB
+	Fuel       int64         // units that a turn may use: none but what its time allows
+	HostCalls  int           // calls of host functions in a turn: 1 Mi
+	Outgoing   int           // requests, calls and tells of a turn: abi.DefaultMaxOutgoing
+	LogBytes   int           // that a guest may write to the log in a second, in the long run: 64 KiB
 	MaxActors  int           // activations on the node: 100,000
 	MaxSleep   int64         // bytes of memory that hibernated actors may take; beyond it they move to DataDir, if there is one: a quarter of what the machine has
 	MaxBytes   int64         // bytes that activations may take together, estimated: half of what the machine or its cgroup has
@@ -53,7 +60,18 @@ type KindLimits struct {
 	Memory  uint64
 
 	Hibernate time.Duration
+
+	MaxMessage int // at most the node's
+	Table      int
+	Stack      int64
+	Fuel       int64 // [Unlimited]: none, whatever the node has
+	HostCalls  int
+	Outgoing   int
+	LogBytes   int
 }
+
+// Unlimited is a number without a bound.
+const Unlimited = -1
 
 // Never is a time that does not come.
 const Never time.Duration = -1
@@ -73,6 +91,11 @@ const (
 	defaultHibernate = 30 * time.Second
 	minTurn          = time.Millisecond
 	minMemory        = 64 << 10
+
+	minStack, maxStack       = 64 << 10, 64 << 20
+	minFuel, maxFuel         = 10_000, 1 << 50
+	maxCount                 = 1 << 30 // of host calls, and of messages of a turn
+	minLogBytes, maxLogBytes = 1 << 10, 1 << 30
 )
 
 // withDefaults checks c and fills in what is zero. The error names the field, and joins all that is wrong.
@@ -114,27 +137,52 @@ func (c Config) withDefaults() (Config, error) {
 	if l.MaxMessage > 1<<30 {
 		bad("limits.max_message must be at most 1GiB")
 	}
-	kind := func(where string, turn time.Duration, memory uint64) {
-		if turn < minTurn {
+	l.Table, l.Stack = or(l.Table, engine.MaxTable), or(l.Stack, engine.DefaultStack)
+	l.HostCalls, l.Outgoing = or(l.HostCalls, engine.DefaultHostCalls), or(l.Outgoing, abi.DefaultMaxOutgoing)
+	l.LogBytes = or(l.LogBytes, engine.DefaultLogBytes)
+	kind := func(where string, k KindLimits) {
+		if k.Turn < minTurn {
 			bad("%s.turn must be at least %v", where, minTurn)
 		}
-		if memory < minMemory || memory > 4<<30 {
+		if k.Memory < minMemory || k.Memory > 4<<30 {
 			bad("%s.memory must be from 64KiB to 4GiB", where)
 		}
+		if k.Table < 1 || k.Table > engine.MaxTable {
+			bad("%s.table must be from 1 to %d entries", where, engine.MaxTable)
+		}
+		if k.Stack < minStack || k.Stack > maxStack {
+			bad("%s.stack must be from 64KiB to 64MiB", where)
+		}
+		if k.Fuel != 0 && (k.Fuel < minFuel || k.Fuel > maxFuel) {
+			bad("%s.fuel must be 0, for none, or from %d to %d units", where, int64(minFuel), int64(maxFuel))
+		}
+		if k.HostCalls < 1 || k.HostCalls > maxCount {
+			bad("%s.host_calls must be from 1 to %d", where, maxCount)
+		}
+		if k.Outgoing < 1 || k.Outgoing > maxCount {
+			bad("%s.outgoing must be from 1 to %d", where, maxCount)
+		}
+		if k.LogBytes < minLogBytes || k.LogBytes > maxLogBytes {
+			bad("%s.log_bytes must be from 1KiB to 1GiB", where)
+		}
 	}
-	kind("limits", l.Turn, l.Memory)
+	kind("limits", c.kindLimits(""))
 	for _, name := range slices.Sorted(maps.Keys(c.Kinds)) {
 		k := c.Kinds[name]
 		if err := abi.CheckKind(name); err != nil {
 			bad("kinds.%s: %v", name, err)
 		}
-		if k.Mailbox < 0 || k.Idle < 0 {
+		if k.Mailbox < 0 || k.Idle < 0 || k.MaxMessage < 0 {
 			bad("kinds.%s: a limit must not be negative", name)
 		}
 		if k.Hibernate < 0 && k.Hibernate != Never {
 			bad("kinds.%s.hibernate must not be negative", name)
 		}
-		kind("kinds."+name, or(k.Turn, l.Turn), or(k.Memory, l.Memory))
+		if k.MaxMessage > l.MaxMessage {
+			bad("kinds.%s.max_message is %d, more than limits.max_message, %d: what comes by HTTP or from other nodes is bounded by that",
+				name, k.MaxMessage, l.MaxMessage)
+		}
+		kind("kinds."+name, c.kindLimits(name))
 	}
 	seen := map[string]bool{}
 	c.Native = slices.Clone(c.Native)
@@ -176,13 +224,28 @@ func (c *Config) hibernate(kind string) time.Duration {
 	return max(0, or(c.Kinds[kind].Hibernate, c.Limits.Hibernate))
 }
 
-// limits returns those of one activation of a kind.
-func (c *Config) limits(kind string) (l actor.Limits, idle time.Duration, memory uint64) {
-	k := c.Kinds[kind]
-	return actor.Limits{
-		Mailbox: or(k.Mailbox, c.Limits.Mailbox), Turn: or(k.Turn, c.Limits.Turn), Request: c.Limits.Request,
-		MaxMessage: c.Limits.MaxMessage, MaxOutgoing: abi.DefaultMaxOutgoing, MaxTimers: abi.DefaultMaxTimers,
-	}, or(k.Idle, c.Limits.Idle), or(k.Memory, c.Limits.Memory)
+// kindLimits returns what counts for a kind: its own, else the node's. Fuel and Hibernate are 0 for none and never.
+func (c *Config) kindLimits(kind string) KindLimits {
+	k, l := c.Kinds[kind], &c.Limits
+	fuel := or(k.Fuel, l.Fuel)
+	if fuel == Unlimited {
+		fuel = 0
+	}
+	return KindLimits{Mailbox: or(k.Mailbox, l.Mailbox), Turn: or(k.Turn, l.Turn), Idle: or(k.Idle, l.Idle), Memory: or(k.Memory, l.Memory),
+		Hibernate: c.hibernate(kind), MaxMessage: or(k.MaxMessage, l.MaxMessage), Table: or(k.Table, l.Table), Stack: or(k.Stack, l.Stack),
+		Fuel: fuel, HostCalls: or(k.HostCalls, l.HostCalls), Outgoing: or(k.Outgoing, l.Outgoing), LogBytes: or(k.LogBytes, l.LogBytes)}
+}
+
+// ofActivation are the limits that an activation keeps by itself.
+func (k KindLimits) ofActivation(request time.Duration) actor.Limits {
+	return actor.Limits{Mailbox: k.Mailbox, Turn: k.Turn, Request: request, MaxMessage: k.MaxMessage, MaxOutgoing: k.Outgoing,
+		MaxTimers: abi.DefaultMaxTimers}
+}
+
+// ofInstance are those that the engine keeps.
+func (k KindLimits) ofInstance() engine.Options {
+	return engine.Options{Memory: k.Memory, Table: uint32(k.Table), Stack: k.Stack, Fuel: k.Fuel, HostCalls: k.HostCalls,
+		MaxMessage: k.MaxMessage, LogBytes: k.LogBytes}
 }
 
 // maxMemory is the most that an activation of any kind may have.

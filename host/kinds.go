@@ -119,19 +119,20 @@ func (n *Node) rebuildLocked() {
 }
 
 func (n *Node) siloKind(desc *abi.KindDescription, version string) silo.Kind {
-	limits, idle, _ := n.cfg.limits(desc.Name)
-	return silo.Kind{Desc: desc, Version: version, Limits: limits, Idle: idle, Hibernate: n.cfg.hibernate(desc.Name), Cost: 8 << 10, Counters: n.counters.of(desc.Name)}
+	k := n.cfg.kindLimits(desc.Name)
+	return silo.Kind{Desc: desc, Version: version, Limits: k.ofActivation(n.cfg.Limits.Request), Idle: k.Idle, Hibernate: k.Hibernate, Cost: 8 << 10, Counters: n.counters.of(desc.Name)}
 }
 
 func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	k := &kind{Kind: n.siloKind(m.Desc, m.Version), file: m.File, module: m}
 	program, log := m.Program, n.log
-	_, _, memory := n.cfg.limits(m.Name)
+	options := n.cfg.kindLimits(m.Name).ofInstance()
 	k.Cost = program.Footprint()
 	k.Quick = program.Images()
 	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
-		i, err := program.Instantiate(h.Context(), h, engine.Options{Memory: memory, State: state, Epoch: h.Epoch(),
-			Log: log.With("actor", h.Identity().Key())})
+		opt := options
+		opt.State, opt.Epoch, opt.Log = state, h.Epoch(), log.With("actor", h.Identity().Key())
+		i, err := program.Instantiate(h.Context(), h, opt)
 		if err != nil {
 			return nil, err // and not a nil *engine.Instance
 		}
@@ -359,6 +360,7 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	for _, k := range v.sorted {
 		info := gateway.DescribeKind(k.Desc, k.file, k.Version)
 		info.Backoff = n.backoff(k)
+		info.Limits = n.limitsOf(k)
 		if k.module != nil {
 			info.Tier, _ = k.module.Program.Tier()
 		}
@@ -390,6 +392,18 @@ func (n *Node) Kinds() []gateway.KindInfo {
 	}
 	slices.SortFunc(out, func(a, b gateway.KindInfo) int { return strings.Compare(a.Name, b.Name) })
 	return out
+}
+
+// limitsOf says what bounds the actors of a kind on this node; a native one's are bounded by what is outside of them alone.
+func (n *Node) limitsOf(k *kind) *gateway.LimitsInfo {
+	l := n.cfg.kindLimits(k.Desc.Name)
+	info := &gateway.LimitsInfo{Mailbox: l.Mailbox, TurnMS: l.Turn.Milliseconds(), IdleMS: l.Idle.Milliseconds(), HibernateMS: l.Hibernate.Milliseconds(),
+		MaxMessage: l.MaxMessage, Outgoing: l.Outgoing}
+	if k.module != nil {
+		info.Memory, info.Table, info.Stack, info.Fuel = l.Memory, l.Table, l.Stack, l.Fuel
+		info.HostCalls, info.LogBytes = l.HostCalls, l.LogBytes
+	}
+	return info
 }
 
 // backoff says what this node holds back of a kind that it hosts, nil if nothing.

@@ -30,7 +30,7 @@ func (n *Node) snapshot() telemetry.Snapshot {
 	serving := n.kinds.Load().byName
 	for _, name := range slices.Sorted(maps.Keys(byKind)) {
 		c := byKind[name]
-		s.Kinds = append(s.Kinds, telemetry.KindCounts{Kind: name, Turns: c.Turns.Load(), Inline: c.Inline.Load(), Traps: c.Traps.Load(),
+		s.Kinds = append(s.Kinds, telemetry.KindCounts{Kind: name, Turns: c.Turns.Load(), Fuel: c.Fuel.Load(), Inline: c.Inline.Load(), Traps: c.Traps.Load(),
 			Limits: c.Limits.Load(), Deadlocks: c.Deadlocks.Load(), MailboxFull: c.MailboxFull.Load(), Expired: c.Expired.Load(),
 			Hibernations: c.Hibernations.Load(), Wakes: c.Wakes.Load(), CaptureFailures: c.CaptureFailures.Load(),
 			WakeFailures: c.WakeFailures.Load(), StartFailures: c.StartFailures.Load(), HeldBack: n.silo.HeldBack(name),

@@ -22,6 +22,12 @@ type Instance interface {
 	Close() error
 }
 
+// Meter is an [Instance] that counts what its turns take.
+type Meter interface {
+	// Fuel returns what the last turn used, whatever came of it; never less than 0. It is called after each.
+	Fuel() int64
+}
+
 // Outbox takes an actor's messages to other actors.
 type Outbox interface {
 	// Send delivers env and waits for the reply, until env.Deadline at the latest.
@@ -53,6 +59,7 @@ type Counters struct {
 	Turns, Inline, Traps, Limits, Deadlocks, MailboxFull, Expired, StartFailures atomic.Uint64
 	// States kept; instances that could not be captured; instances made of what was kept; those that could not be.
 	Hibernations, CaptureFailures, Wakes, WakeFailures atomic.Uint64
+	Fuel                                               atomic.Uint64 // that turns of a [Meter] used
 }
 
 // Limits bound one activation. Every field must be positive.
@@ -120,6 +127,7 @@ type Activation struct {
 
 	// Owned by whoever set running.
 	inst      Instance
+	meter     Meter // inst, if it is one
 	nextToken uint64
 	lastTimer uint64 // guarded by mu
 	told      bool   // self was delivered
@@ -322,7 +330,7 @@ func (a *Activation) closeInstance() {
 		return
 	}
 	defer func() {
-		a.inst = nil
+		a.inst, a.meter = nil, nil
 		if p := recover(); p != nil {
 			a.cfg.Log.Error("an instance panicked while it was closed", "actor", a.cfg.Identity, "panic", p,
 				"stack", string(debug.Stack()))

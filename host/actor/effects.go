@@ -50,7 +50,8 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 			return breach(abi.ErrTrap, i, "a read-only turn may only answer its own call")
 		}
 		if n := len(e.Payload); n > a.cfg.Limits.MaxMessage {
-			return breach(abi.ErrPayloadTooLarge, i, "a payload of "+strconv.Itoa(n)+" bytes, the limit is "+strconv.Itoa(a.cfg.Limits.MaxMessage))
+			return breach(abi.ErrPayloadTooLarge, i, "a payload of "+strconv.Itoa(n)+" bytes, the limit is "+strconv.Itoa(a.cfg.Limits.MaxMessage)+
+				" (limits.max_message, or that of the kind)")
 		}
 		switch e.Tag {
 		case abi.EffectReply:
@@ -81,8 +82,9 @@ func (a *Activation) checkEffects(token uint64, readOnly bool) error {
 		default:
 			return breach(abi.ErrTrap, i, "this version has no such effect")
 		}
-		if outgoing+len(a.calls) > a.cfg.Limits.MaxOutgoing {
-			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxOutgoing)+" messages")
+		if outgoing+max(a.host.outgoing, len(a.calls)) > a.cfg.Limits.MaxOutgoing {
+			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxOutgoing)+
+				" messages to others (limits.outgoing, or that of the kind)")
 		}
 		if timers.n > a.cfg.Limits.MaxTimers {
 			return breach(abi.ErrLimitExceeded, i, "more than "+strconv.Itoa(a.cfg.Limits.MaxTimers)+" timers")
@@ -251,6 +253,7 @@ func (a *Activation) completed(handle uint64, p *pending, payload []byte, err er
 	}
 	delete(a.calls, handle)
 	p.expiry.Stop()
+	payload, err = a.host.fitting(payload, err)
 	o := &own{handle: handle, method: p.method, token: p.token, payload: payload, err: abi.AsError(err)}
 	if o.err == nil && o.payload == nil {
 		o.payload = []byte{}

@@ -18,7 +18,7 @@ type Host struct {
 	env      *abi.Envelope // of the turn, nil for other events
 	deadline time.Time     // of the turn; zero outside of one
 	chain    []abi.Identity
-	outgoing int
+	outgoing int // messages that the turn has sent
 
 	started map[uint32]*started
 	next    uint32        // the last handle
@@ -47,12 +47,12 @@ func (s *started) settle(payload []byte, err error) {
 }
 
 func (h *Host) begin(env *abi.Envelope, deadline time.Time) {
-	h.env, h.deadline = env, deadline
+	h.env, h.deadline, h.outgoing = env, deadline, 0
 }
 
-// end forgets the turn; requests that nobody took are no longer waited for.
+// end forgets the turn, but for the number of its messages, to which its effects add; requests that nobody took are no longer waited for.
 func (h *Host) end() {
-	h.env, h.deadline, h.chain, h.outgoing = nil, time.Time{}, nil, 0
+	h.env, h.deadline, h.chain = nil, time.Time{}, nil
 	if len(h.started) > 0 {
 		for _, s := range h.started {
 			s.expiry.Stop()
@@ -90,7 +90,7 @@ func (h *Host) Request(q *abi.Request) abi.Result {
 	if err != nil {
 		return abi.Result{Err: abi.AsError(err)}
 	}
-	payload, err := h.a.cfg.Outbox.Send(h.a.cfg.Context, env)
+	payload, err := h.fitting(h.a.cfg.Outbox.Send(h.a.cfg.Context, env))
 	if err != nil {
 		return abi.Result{Err: abi.AsError(err)}
 	}
@@ -121,7 +121,7 @@ func (h *Host) Start(q *abi.Request) (uint32, abi.Code) {
 	// Sent before the turn goes on, so that messages to one actor keep their order.
 	err = h.a.cfg.Outbox.Post(env, func(payload []byte, err error) {
 		s.wait.answered()
-		s.settle(payload, err)
+		s.settle(h.fitting(payload, err))
 	})
 	if err != nil {
 		s.wait.answered()
@@ -187,6 +187,14 @@ func (h *Host) Log(level slog.Level, msg string) {
 	h.a.cfg.Log.Log(context.Background(), level, msg, "actor", h.a.cfg.Identity)
 }
 
+// fitting refuses a reply that is larger than what the actor may take: another kind's may be.
+func (h *Host) fitting(payload []byte, err error) ([]byte, error) {
+	if limit := h.a.cfg.Limits.MaxMessage; err == nil && len(payload) > limit {
+		return nil, tooLarge("the reply, to a call that was carried out,", len(payload), limit)
+	}
+	return payload, err
+}
+
 // envelope checks a request and addresses it. Its deadline is the earliest of its own, the turn's and the caller's.
 func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 	cfg := &h.a.cfg
@@ -201,7 +209,7 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 		return nil, abi.NewError(abi.ErrInvalidArgument, "a request waits for its reply; use the effect `tell`")
 	}
 	if h.outgoing >= cfg.Limits.MaxOutgoing {
-		return nil, abi.NewError(abi.ErrLimitExceeded, "more than "+strconv.Itoa(cfg.Limits.MaxOutgoing)+" requests in a turn")
+		return nil, abi.NewError(abi.ErrLimitExceeded, "more than "+strconv.Itoa(cfg.Limits.MaxOutgoing)+" messages to others in a turn (limits.outgoing, or that of the kind)")
 	}
 	if len(q.Payload) > cfg.Limits.MaxMessage {
 		return nil, tooLarge("a payload", len(q.Payload), cfg.Limits.MaxMessage)

@@ -52,6 +52,7 @@ func (a *Activation) start() (err error) {
 		return err
 	}
 	a.inst, a.woken = inst, kept != nil
+	a.meter, _ = inst.(Meter)
 	if a.woken {
 		a.cfg.Counters.Wakes.Add(1)
 	}
@@ -103,6 +104,9 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	}()
 	err = a.inst.Turn(&a.ev, deadline, &a.out)
 	returned = true
+	if a.meter != nil {
+		a.cfg.Counters.Fuel.Add(uint64(max(0, a.meter.Fuel())))
+	}
 	if err != nil {
 		return turnError(err)
 	}
@@ -269,5 +273,5 @@ func (a *Activation) actorError(e *abi.Error) error {
 
 func tooLarge(what string, n, limit int) *abi.Error {
 	return abi.NewError(abi.ErrPayloadTooLarge, what+" of "+strconv.Itoa(n)+" bytes; the limit is "+strconv.Itoa(limit)+
-		" (limits.max_message)")
+		" (limits.max_message, or that of the kind)")
 }

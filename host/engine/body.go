@@ -25,6 +25,7 @@ type body struct {
 	mem     api.Memory
 	fuel    api.MutableGlobal // nil only where a module could not be metered, which none is
 	stack   api.MutableGlobal
+	tables  api.MutableGlobal // how far tables may grow; nil where nothing grows one
 	globals []global
 	turn    api.Function // kept while the actor is hot: 12 KB
 
@@ -62,6 +63,9 @@ func (b *body) instantiate() (err error) {
 	b.mem = b.mod.ExportedMemory(abi.ExportMemory)
 	if b.fuel, err = b.global(m.forged.Fuel); err == nil {
 		b.stack, err = b.global(m.forged.Stack)
+	}
+	if err == nil && m.forged.TableLimit != "" {
+		b.tables, err = b.global(m.forged.TableLimit)
 	}
 	if err != nil {
 		return err
@@ -154,7 +158,7 @@ func (b *body) discard() {
 	if b.memory.slot != nil {
 		b.memory.slot.Discard()
 	}
-	b.mod, b.mem, b.turn, b.fuel, b.stack, b.globals, b.memory = nil, nil, nil, nil, nil, nil, memory{}
+	b.mod, b.mem, b.turn, b.fuel, b.stack, b.tables, b.globals, b.memory = nil, nil, nil, nil, nil, nil, nil, memory{}
 }
 
 // moduleConfig is what all instances share: none of it is used, since WASI is served here. Without a source of randomness wazero makes one
@@ -169,5 +173,5 @@ var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dis
 // dispatchFrom is how many entries a table must have for the forge to make a function of it: each entry is an object of every instance's.
 const dispatchFrom = 32
 
-// maxTable bounds the entries of a table: 8 bytes each, and a heap object each.
-const maxTable = 1 << 20
+// maxTable bounds the entries of the tables of an instance: 8 bytes each, and a heap object each.
+const maxTable = MaxTable

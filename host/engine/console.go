@@ -151,7 +151,8 @@ func (c *console) allow(n int) bool {
 
 // reportDropped tells of the lines that were dropped since it last did.
 func (c *console) reportDropped() {
-	c.inst.log.Warn("the guest writes more than is logged", "dropped_lines", c.dropped, "lines_per_second", linesSecond)
+	c.inst.log.Warn("the guest writes more than is logged", "dropped_lines", c.dropped, "lines_per_second", linesSecond, "bytes_per_second", c.bytes,
+		"bytes_set_by", "limits.log_bytes, or that of the kind")
 	c.dropped = 0
 }
 

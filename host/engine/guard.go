@@ -70,6 +70,9 @@ func (g *guard) give(now time.Time) {
 	if debt := -int64(b.fuel.Get()); debt > slice || b.mem != nil && b.mem.Size() > fewPages {
 		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), shortSlice)
 	}
+	if limit := g.inst.fuel; limit > 0 {
+		n = min(n, max(limit-g.used, 0))
+	}
 	g.slice = n
 	b.fuel.Set(uint64(n))
 }
@@ -123,11 +126,13 @@ func refill(ctx context.Context, _ api.Module, _ []uint64) {
 		panic(errStack)
 	}
 	g.used = g.spent()
-	if i.fuel > 0 && g.used >= i.fuel {
-		panic(errFuel)
-	}
 	now, err := g.look()
+	if i.fuel > 0 && g.used >= i.fuel {
+		err = errFuel
+	}
 	if err != nil {
+		g.slice = 0
+		b.fuel.Set(0) // all that was used is in g.used
 		panic(err)
 	}
 	g.give(now)
@@ -146,12 +151,12 @@ func (g *guard) charge(units int) {
 	}
 }
 
-// hostCall counts a call of a host function.
-func (g *guard) hostCall() {
-	if g.calls++; g.calls > g.inst.hostCalls {
+// hostCall counts a call of a host function. A start is bounded by its time alone: it may wait for a clock that stands.
+func (g *guard) hostCall(cost int) {
+	if g.calls++; g.calls > g.inst.hostCalls && g.inst.phase == phaseTurn {
 		panic(errHostCalls)
 	}
-	g.charge(hostCallCost)
+	g.charge(cost)
 }
 
 // hostCallCost is what a host function costs in fuel, beside its bytes: about 0.3 microseconds.
@@ -195,16 +200,24 @@ const sleepStep = 10 * time.Millisecond
 func (i *Instance) limitError(what string, err error) *abi.Error {
 	switch {
 	case errors.Is(err, errDeadline):
-		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit))
+		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit)+i.setBy("turn"))
 	case errors.Is(err, errFuel):
-		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s used more than its %d units of fuel", what, i.fuel))
+		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s used more than its %d units of fuel%s", what, i.fuel, i.setBy("fuel")))
 	case errors.Is(err, errStack):
-		return abi.NewError(abi.ErrLimitExceeded, what+" ran out of stack (limit "+byteSize(uint64(i.stackBytes))+")")
+		return abi.NewError(abi.ErrLimitExceeded, what+" used more than its "+byteSize(uint64(i.stackBytes))+" of stack"+i.setBy("stack"))
 	case errors.Is(err, errHostCalls):
-		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s made more than %d host calls", what, i.hostCalls))
+		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s made more than %d host calls%s", what, i.hostCalls, i.setBy("host_calls")))
 	}
 	if k := i.guard.killed.Load(); k != nil && errors.Is(err, *k) {
 		return abi.NewError(abi.CodeOf(*k), what+" was given up: "+(*k).Error())
 	}
 	return nil
+}
+
+// setBy says where a limit of turns is set; those of a start are not.
+func (i *Instance) setBy(key string) string {
+	if i.phase < phaseInbox {
+		return ""
+	}
+	return " (limits." + key + ", or that of the kind)"
 }

@@ -82,7 +82,7 @@ func duringTurn(name string, f func(*Instance, []uint64)) api.GoModuleFunc {
 			panic(&breach{"the guest calls " + abi.ImportModule + "." + name + " while " + i.phase.String() +
 				"; host functions can be called in turns only"})
 		}
-		i.guard.hostCall()
+		i.guard.hostCall(hostCallCost)
 		f(i, stack)
 	}
 }

@@ -51,7 +51,7 @@ func TestHostileNames(t *testing.T) {
 
 // TestHostileForms runs the fixtures that never end, whatever they do: each is stopped by its time or by another bound.
 func TestHostileForms(t *testing.T) {
-	const late, stack = "exceeded its limit of 100ms", "ran out of stack (limit 8 MiB)"
+	const late, stack = "exceeded its limit of 100ms", "more than its 8 MiB of stack"
 	tests := []struct {
 		file string
 		code abi.Code
@@ -125,7 +125,7 @@ func TestHostileDescriptions(t *testing.T) {
 	for file, want := range map[string]string{
 		"describe_bomb":   "wasilo_describe exceeded its limit",
 		"describe_nested": "wasilo_describe returned no description: malformed CBOR",
-		"recursion_start": "its start ran out of stack",
+		"recursion_start": "its start used more than its 8 MiB of stack",
 		"tables":          "the tables up to table 1 have at least 2097152 entries together, the limit is 1048576",
 	} {
 		if _, err := e.Load(context.Background(), fixture(t, "hostile/"+file+".wasm")); err == nil || !strings.Contains(err.Error(), want) {

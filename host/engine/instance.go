@@ -50,10 +50,12 @@ type Instance struct {
 	folded []byte // its state, at rest
 
 	memoryLimit uint64
+	tableLimit  uint32
 	stackBytes  int64
 	fuel        int64 // units a turn; 0 is no limit but its time
 	hostCalls   int   // a turn
 	maxMessage  int
+	lastFuel    int64 // units that the last turn used
 	epoch       abi.Epoch
 
 	state   atomic.Uint32
@@ -78,6 +80,7 @@ type Instance struct {
 func (i *Instance) limits(opt Options) {
 	cfg := &i.module.eng.cfg
 	i.memoryLimit, i.stackBytes = or(opt.Memory, cfg.Memory), or(opt.Stack, DefaultStack)
+	i.tableLimit = min(or(opt.Table, maxTable), maxTable)
 	i.fuel, i.hostCalls = opt.Fuel, or(opt.HostCalls, DefaultHostCalls)
 	i.maxMessage = or(opt.MaxMessage, cfg.MaxMessage)
 	i.console.bytes = or(opt.LogBytes, DefaultLogBytes)
@@ -96,8 +99,20 @@ func or[T comparable](v, def T) T {
 	return v
 }
 
-// takeStack gives the guest its stack.
-func (i *Instance) takeStack() { i.body.stack.Set(uint64(i.stackBytes)) }
+// takeStack gives the guest its stack, and the right to grow its tables.
+func (i *Instance) takeStack() {
+	i.body.stack.Set(uint64(i.stackBytes))
+	i.takeTables()
+}
+
+func (i *Instance) takeTables() {
+	if t := i.body.tables; t != nil {
+		t.Set(uint64(i.tableLimit))
+	}
+}
+
+// tablesFull reports whether a table was refused growth in this turn.
+func (i *Instance) tablesFull() bool { return i.body.tables != nil && i.body.tables.Get()>>32 != 0 }
 
 // start makes an instance. The caller holds a reference to the module, which the instance takes over on success.
 func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, error) {
@@ -105,7 +120,11 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, err
 	i.limits(opt)
 	if m.minMemory > i.memoryLimit {
 		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(m.minMemory)+" of memory; its limit is "+
-			byteSize(i.memoryLimit))
+			byteSize(i.memoryLimit)+" (limits.memory, or that of the kind)")
+	}
+	if least := m.forged.TableEntries; least > int(i.tableLimit) {
+		return nil, abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("the guest starts with %d entries of tables; its limit is %d (limits.table, or that of the kind)",
+			least, i.tableLimit))
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, abi.NewError(abi.CodeOf(err), "the start was given up: "+err.Error())
@@ -222,6 +241,7 @@ func (i *Instance) refused(what string) *abi.Error {
 }
 
 func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *abi.Error {
+	i.lastFuel = 0
 	bound := ev.SizeBound()
 	if bound > i.maxMessage+abi.MaxEnvelopeExtra {
 		tooLarge(out, "an event of "+strconv.Itoa(bound)+" bytes", i.maxMessage)
@@ -236,10 +256,13 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 	i.guard.arm(deadline)
 	i.console.begin()
 	i.memory.refused = false
+	i.takeTables()
+	i.phase = phaseTurn
 	if err := i.guard.check(); err != nil {
 		return i.failure("the turn", err)
 	}
 	fail := i.exchange(ev, uint32(bound), out)
+	i.lastFuel = i.guard.spent()
 	if fail != nil {
 		i.console.end()
 	}
@@ -334,7 +357,8 @@ func (i *Instance) takeOutput(ptr, n uint32, out *abi.Output) *abi.Error {
 
 // tooLarge makes out the error that a message over the limit becomes.
 func tooLarge(out *abi.Output, what string, limit int) {
-	*out = abi.Output{Kind: abi.OutError, Err: abi.NewError(abi.ErrPayloadTooLarge, what+"; the limit is "+strconv.Itoa(limit))}
+	*out = abi.Output{Kind: abi.OutError, Err: abi.NewError(abi.ErrPayloadTooLarge, what+"; the limit is "+strconv.Itoa(limit)+
+		" (limits.max_message, or that of the kind)")}
 }
 
 // outside is the error of an export that returned a range that is none.
@@ -345,12 +369,7 @@ func (i *Instance) outside(name string, ptr, n uint32) *abi.Error {
 
 // Fuel is how many units of fuel the last turn used, host calls included. Units of two versions of the forge's weights must not be
 // compared.
-func (i *Instance) Fuel() int64 {
-	if i.body == nil {
-		return 0
-	}
-	return i.guard.spent()
-}
+func (i *Instance) Fuel() int64 { return i.lastFuel }
 
 // Rest makes an idle instance lighter: one whose state can be captured, and is small, gives its memory back and keeps what it has become
 // since its template, some tens to hundreds of bytes. Its next turn costs some ten microseconds more. While a turn runs it does nothing.

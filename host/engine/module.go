@@ -48,8 +48,9 @@ type Module struct {
 type Options struct {
 	Memory     uint64 // bytes of linear memory, up to Config.MaxMemory; 0 is Config.Memory
 	Stack      int64  // bytes of stack, as the forge estimates them; 0 is [DefaultStack]
-	Fuel       int64  // units that a turn may use; 0 is what its time allows
-	HostCalls  int    // of a turn; 0 is [DefaultHostCalls]
+	Table      uint32 // entries of its tables together, up to [MaxTable], which 0 is
+	Fuel       int64  // units that a turn may use, give or take some thousand; 0 is what its time allows
+	HostCalls  int    // of a turn, those of WASI included; 0 is [DefaultHostCalls]
 	MaxMessage int    // bytes of a payload; 0 is that of Config
 	LogBytes   int    // a second that the guest may write to the log, in the long run; 0 is [DefaultLogBytes]
 
@@ -66,6 +67,7 @@ const (
 	DefaultStack     = 8 << 20  // a Go program recurses some 40,000 calls deep
 	DefaultHostCalls = 1 << 20  // of a turn
 	DefaultLogBytes  = 64 << 10 // a second
+	MaxTable         = 1 << 20  // entries of tables
 )
 
 // Description returns what the module says of itself; it is shared and must not be changed.

@@ -176,14 +176,26 @@ func TestTurnsHaveTheirOwnLimits(t *testing.T) {
 		opt  Options
 		want string
 	}{
-		{"hostile/loop.wasm", Options{Fuel: 1_000_000}, "the turn used more than its 1000000 units of fuel"},
-		{"hostile/recursion.wasm", Options{Stack: 128 << 10}, "the turn ran out of stack (limit 128 KiB)"},
+		{"hostile/loop.wasm", Options{Fuel: 20_000}, "the turn used more than its 20000 units of fuel (limits.fuel, or that of the kind)"},
+		{"hostile/recursion.wasm", Options{Stack: 128 << 10}, "the turn used more than its 128 KiB of stack (limits.stack, or that of the kind)"},
 	} {
 		i := instantiate(t, mustLoad(t, e, c.file), noHost{}, c.opt)
 		_, err := turn(i, call("run", nil))
 		if !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %s", c.file, err, c.want)
 		}
+	}
+	full := mustLoad(t, e, "hostile/table_full.wasm")
+	for table, want := range map[uint32]string{0: "limit 1048576", 5010: "limit 5010", 10: "limit 10", MaxTable + 1: "limit 1048576"} {
+		i := instantiate(t, full, noHost{}, Options{Table: table})
+		_, err := turn(i, call("run", nil))
+		if !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), "out of table entries ("+want+"; limits.table, or that of the kind): wasm unreachable") {
+			t.Errorf("tables of %d: %v", table, err)
+		}
+	}
+	if _, err := full.Instantiate(t.Context(), noHost{}, Options{Table: 9}); !errors.Is(err, abi.ErrLimitExceeded) ||
+		!strings.Contains(err.Error(), "starts with 10 entries of tables; its limit is 9 (limits.table") {
+		t.Errorf("a table that starts with too much: %v", err)
 	}
 	m := mustLoad(t, e, "hostcalls.wasm")
 	calls := make([]record, 11)
@@ -194,7 +206,7 @@ func TestTurnsHaveTheirOwnLimits(t *testing.T) {
 	if _, err := turn(i, script(t, nil, calls[:10]...)); err != nil {
 		t.Error(err)
 	}
-	if _, err := turn(i, script(t, nil, calls...)); !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), "made more than 10 host calls") {
+	if _, err := turn(i, script(t, nil, calls...)); !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), "made more than 10 host calls (limits.host_calls, or that of the kind)") {
 		t.Errorf("got %v", err)
 	}
 	j := instantiate(t, mustLoad(t, e, "echo.wasm"), noHost{}, Options{MaxMessage: 100})
@@ -214,6 +226,12 @@ func TestFuelIsCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		used[k] = i.Fuel()
+	}
+	if i.Rest(); i.Fuel() != used[1] {
+		t.Errorf("at rest it is %d units, were %d", i.Fuel(), used[1])
+	}
+	if out, err := turn(i, call("echo", make([]byte, 2<<20))); err != nil || out.Err == nil || i.Fuel() != 0 {
+		t.Errorf("a turn that did not run used %d units (%+v, %v)", i.Fuel(), out, err)
 	}
 	if used[0] != used[1] || used[0] < 20 || used[0] > 10_000 {
 		t.Errorf("the same turn used %v units", used)

@@ -47,7 +47,11 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	}
 	if i.memory.refused {
 		code = abi.ErrLimitExceeded
-		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "): " + reason
+		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "; limits.memory, or that of the kind): " + reason
+	}
+	if i.body != nil && i.tablesFull() {
+		code = abi.ErrLimitExceeded
+		reason = fmt.Sprintf("out of table entries (limit %d; limits.table, or that of the kind): %s", i.tableLimit, reason)
 	}
 	if words := i.console.lastWords(); words != "" {
 		reason += ": " + words

@@ -147,7 +147,7 @@ func provideWASI(ctx context.Context, rt wazero.Runtime) error {
 		params, results := f.types(name)
 		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
 			i := instanceOf(ctx)
-			i.guard.charge(wasiCost)
+			i.guard.hostCall(wasiCost)
 			result := call(i, stack)
 			if len(stack) > 0 {
 				stack[0] = uint64(result)

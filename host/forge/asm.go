@@ -51,6 +51,7 @@ const (
 	opI64Add       opcode = 0x7c
 	opI64Sub       opcode = 0x7d
 	opI64Mul       opcode = 0x7e
+	opI64And       opcode = 0x83
 	opI64Or        opcode = 0x84
 	opI64Shl       opcode = 0x86
 	opI64ShrU      opcode = 0x88

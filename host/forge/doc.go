@@ -18,6 +18,8 @@
 //     times for small frames. Below zero the same import is called, at function entries: the host reads both globals
 //     and, the stack being spent, panics. It must never return with a negative stack. Where a call has returned to the
 //     host, the global holds what it held before.
+//   - Tables: where code grows one, an exported i64 global ([Module.TableLimit]) says how far. It is the host's to set, for each
+//     instance.
 //   - After a trap, or a panic of a host function, both globals are stale: such an instance is discarded.
 //   - Start: the start function becomes an export, so that instantiating runs no guest code.
 //   - In the image tier ([Image]): active data segments become [Module.Data], and all mutable globals are exported under

@@ -258,6 +258,9 @@ func (w *rewriter) pay(a *asm, amount func()) {
 func (w *rewriter) growHelper(use bulkUse, params []valType, most uint32, weight int64) helper {
 	a := &asm{}
 	length := uint32(len(params) - 1)
+	if use.op == opTableGrow {
+		w.ifFull(a, length)
+	}
 	a.get(length)
 	a.const32(int32(most))
 	a.i(opI32LeU)
@@ -275,6 +278,31 @@ func (w *rewriter) growHelper(use bulkUse, params []valType, most uint32, weight
 	a.i(use.op, use.x)
 	a.i(opEnd)
 	return helper{name: Reserved + "." + use.op.String(), typ: w.typ(params, []valType{i32}), locals: []byte{0}, code: a.b}
+}
+
+// ifFull begins the table.grow of a table: beyond what the host allows all tables together it is answered -1, and the host can tell. A
+// module that grows tables is no image, so none of them has become a function.
+func (w *rewriter) ifFull(a *asm, length uint32) {
+	if w.tables == 0 {
+		w.tables = w.addGlobal(i64, int64(w.opt.Limits.TableElems))
+		w.out.TableLimit = w.export(Reserved+"_tables", kindGlobal, w.tables)
+	}
+	a.get(length)
+	a.i(opI64ExtendU)
+	for table := range w.m.tables {
+		tableSize(uint32(table))(a)
+		a.i(opI64Add)
+	}
+	a.i(opGlobalGet, w.tables)
+	a.const64(1<<32 - 1)
+	a.ops(opI64And, opI64GtU)
+	a.block(opIf)
+	a.i(opGlobalGet, w.tables)
+	a.const64(1 << 32)
+	a.i(opI64Or)
+	a.i(opGlobalSet, w.tables)
+	a.const32(-1)
+	a.ops(opReturn, opEnd)
 }
 
 // ifDropped begins the memory.init of a segment that the module drops. The runtime's own mark of a dropped segment can be

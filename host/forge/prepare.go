@@ -40,6 +40,10 @@ type Module struct {
 	// Names of reserved exports: mutable i64 globals. "" without metering.
 	Fuel, Stack string
 
+	// TableLimit is the reserved name of a mutable i64 global, "" in a module that grows no table. Its low half is how many entries
+	// the tables may have together for one to grow, [Limits].TableElems at first; bit 32 says that growth was refused for that.
+	TableLimit string
+
 	// Start is the reserved name under which the start function is exported, "" for none. The host calls it after it
 	// applied Data, and before anything else.
 	Start string
@@ -164,7 +168,7 @@ func (w *rewriter) prepare() {
 		out.HasMemory, out.MemoryMin, out.MemoryMax = true, l.min, l.max
 	}
 	for i, t := range m.tables[m.importedTables:] {
-		if w.dispatched != nil && w.dispatched[m.importedTables+i] != nil {
+		if w.dispatches(uint32(m.importedTables + i)) {
 			continue
 		}
 		out.TableEntries += int(t.min)

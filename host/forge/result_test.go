@@ -157,6 +157,24 @@ func TestMaximaAreLowered(t *testing.T) {
 	}
 }
 
+// What grows a table can be told how far; other modules carry nothing for it.
+func TestTableLimit(t *testing.T) {
+	grows := module(types, section(3, uleb(0)), section(4, cat("70 00 05"), cat("6f 01 07 08")), section(10, body("d0 70 41 01 fc 0f 00 1a")))
+	m := prepare(t, grows, metered)
+	if m.TableLimit != "wasilo_forge_tables" || m.TableEntries != 12 || m.Tier != forge.Plain {
+		t.Errorf("%q %d %s", m.TableLimit, m.TableEntries, m.Tier)
+	}
+	if again := prepare(t, grows, metered); again.OutputSHA256 != m.OutputSHA256 {
+		t.Error("two outputs")
+	}
+	for _, m := range []*forge.Module{prepare(t, grows, forge.Options{}),
+		prepare(t, module(types, section(3, uleb(0)), section(4, cat("70 00 05")), section(10, body("d0 70 1a"))), metered)} {
+		if m.TableLimit != "" {
+			t.Errorf("%q in a module that grows none, or is not metered", m.TableLimit)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	build := func(names []byte) []byte {
 		return module(types, section(2, cat(name("env"), name("f"), 0, 0), cat(name("env"), name("g"), 0, 0)), section(3, uleb(0), uleb(0)),

@@ -14,6 +14,7 @@ type rewriter struct {
 	refill  uint32 // function index of the injected import
 	fuel    uint32 // global
 	stack   uint32 // global
+	tables  uint32 // global that says how far tables may grow; 0: not added, since the fuel comes first
 	globals []byte // those that are added, as they stand in the section
 	added   uint32 // how many
 

@@ -66,8 +66,27 @@ type KindInfo struct {
 	State   StateInfo    `json:"state"`
 	Events  []string     `json:"events"`
 	Methods []MethodInfo `json:"methods"`
+	// Limits are those of its actors on the node that answers; nil: it does not host the kind.
+	Limits *LimitsInfo `json:"limits,omitempty"`
 	// Backoff says that the node which answers starts no actors of the kind at present, since it failed to; nil: it does.
 	Backoff *BackoffInfo `json:"backoff,omitempty"`
+}
+
+// LimitsInfo says what bounds each actor of a kind. Sizes are in bytes, what is per turn says so; a native kind has neither memory nor
+// what comes after it.
+type LimitsInfo struct {
+	Mailbox     int    `json:"mailbox"`      // messages that wait
+	TurnMS      int64  `json:"turn_ms"`      // a turn
+	IdleMS      int64  `json:"idle_ms"`      // without a message, then passivated
+	HibernateMS int64  `json:"hibernate_ms"` // without a message, then hibernated, if the kind is; 0: only once it would be passivated
+	MaxMessage  int    `json:"max_message"`
+	Outgoing    int    `json:"outgoing"` // messages to others in a turn
+	Memory      uint64 `json:"memory,omitempty"`
+	Table       int    `json:"table,omitempty"` // entries
+	Stack       int64  `json:"stack,omitempty"`
+	HostCalls   int    `json:"host_calls,omitempty"` // in a turn
+	Fuel        int64  `json:"fuel,omitempty"`       // units in a turn; 0: as many as its time allows
+	LogBytes    int    `json:"log_bytes,omitempty"`  // a second
 }
 
 // BackoffInfo says which starts are held back after earlier ones failed, and until when.

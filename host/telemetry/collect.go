@@ -27,6 +27,7 @@ type Snapshot struct {
 type KindCounts struct {
 	Kind          string
 	Turns         uint64
+	Fuel          uint64 // units that turns of guests used
 	Inline        uint64 // turns on the caller's goroutine
 	Traps         uint64 // turns that broke their instance
 	Limits        uint64 // turns that exceeded a limit
@@ -57,6 +58,7 @@ var (
 	descLeases    = desc("leases", "Leases in force on this node.")
 	descTurns     = desc("turns_total", "Turns of actors.", "kind")
 	descInline    = desc("turns_inline_total", "Turns that ran on their caller's goroutine.", "kind")
+	descFuel      = desc("fuel_total", "Fuel that turns of guests used, in units of the forge's table of weights: about a nanosecond each.", "kind")
 	descErrors    = desc("actor_errors_total", "Turns that broke, messages that were refused, instances that did not start.", "kind", "code")
 	descBackoff   = desc("kind_backoff", "1 while starts of the kind, or of one of its actors, are held back since earlier ones failed.", "kind")
 	descBytes     = desc("activation_bytes", "Bytes that the activations are expected to take.")
@@ -76,7 +78,7 @@ var (
 // Describe implements [prometheus.Collector].
 func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{descRequests, descResolves, descRetried, descAttempts, descBlocked, descActors, descLeases,
-		descTurns, descInline, descErrors, descBackoff, descBytes, descEvictions, descSleepers, descAsleep, descDropped, descSlept, descWakes,
+		descTurns, descInline, descFuel, descErrors, descBackoff, descBytes, descEvictions, descSleepers, descAsleep, descDropped, descSlept, descWakes,
 		descWakeTime, descWaiting, descModules, descMembers, descBuild} {
 		ch <- d
 	}
@@ -145,6 +147,9 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 		k := &kinds[i]
 		ch <- counter(descTurns, k.Turns, k.Kind)
 		ch <- counter(descInline, k.Inline, k.Kind)
+		if k.Fuel > 0 { // native kinds have none
+			ch <- counter(descFuel, k.Fuel, k.Kind)
+		}
 		if k.Hibernations+k.CaptureFailures+k.WakeFailures > 0 {
 			ch <- counter(descSlept, k.Hibernations, k.Kind, "ok")
 			ch <- counter(descSlept, k.CaptureFailures, k.Kind, "failed")
@@ -172,6 +177,7 @@ func sum(kinds []KindCounts) KindCounts {
 	for _, k := range kinds {
 		out.Turns += k.Turns
 		out.Inline += k.Inline
+		out.Fuel += k.Fuel
 		out.Traps += k.Traps
 		out.Limits += k.Limits
 		out.Deadlocks += k.Deadlocks

@@ -59,7 +59,9 @@ func TestEverySetting(t *testing.T) {
 		"link": "127.0.0.1:1", "gossip": "127.0.0.1:2", "join": "127.0.0.1:3,[::1]:4", "advertise": "localhost", "profile": "wan",
 		"mode": "client", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
-		"limits.hibernate": "never", "limits.max_sleep": "64MiB", "limits.memory": "128MiB", "limits.max_actors": "9", "limits.max_bytes": "1GiB",
+		"limits.hibernate": "never", "limits.max_sleep": "64MiB", "limits.memory": "128MiB",
+		"limits.table": "5000", "limits.stack": "1MiB", "limits.fuel": "123456789", "limits.host_calls": "77", "limits.outgoing": "6", "limits.log_bytes": "2KiB",
+		"limits.max_actors": "9", "limits.max_bytes": "1GiB",
 	}
 	want := defaultSettings()
 	want.logLevel, want.logFormat = slog.LevelDebug, "json"
@@ -68,7 +70,8 @@ func TestEverySetting(t *testing.T) {
 	want.host.Net = host.Net{Link: "127.0.0.1:1", Gossip: "127.0.0.1:2", Join: []string{"127.0.0.1:3", "[::1]:4"}, Advertise: "localhost",
 		Profile: serfwatch.WAN, Mode: cluster.Client, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
 	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
-		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30}
+		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30,
+		Table: 5000, Stack: 1 << 20, Fuel: 123456789, HostCalls: 77, Outgoing: 6, LogBytes: 2 << 10}
 	var file strings.Builder
 	var env, args []string
 	for _, s := range nodeSettings() {
@@ -132,6 +135,36 @@ func TestKindTables(t *testing.T) {
 	want := map[string]host.KindLimits{"chat": {Mailbox: 5, Idle: time.Hour, Hibernate: 5 * time.Second}, "bank": {Turn: time.Second, Hibernate: host.Never, Memory: 1 << 20}}
 	if err != nil || !reflect.DeepEqual(c.host.Kinds, want) {
 		t.Errorf("%+v, %v", c.host.Kinds, err)
+	}
+	c, err = load(t, "[kinds.a]\ntable = 5000\nstack = '1MiB'\nfuel = 20000\nmax_message = '2KiB'\nhost_calls = 9\noutgoing = 3\nlog_bytes = '4KiB'\n"+
+		"[kinds.b]\nfuel = 0\n[kinds.c]\nfuel = 'none'\n", []string{"WASILO_FUEL=none"})
+	want = map[string]host.KindLimits{"a": {Table: 5000, Stack: 1 << 20, Fuel: 20_000, MaxMessage: 2 << 10, HostCalls: 9, Outgoing: 3, LogBytes: 4 << 10},
+		"b": {Fuel: host.Unlimited}, "c": {Fuel: host.Unlimited}}
+	if err != nil || !reflect.DeepEqual(c.host.Kinds, want) || c.host.Limits.Fuel != 0 {
+		t.Errorf("%+v, %v", c.host.Kinds, err)
+	}
+}
+
+// Each limit of a guest is checked where it stands, for the node and for a kind.
+func TestRangesOfLimits(t *testing.T) {
+	for key, cases := range map[string]map[string]string{
+		"table": {"0": "0 is out of range: 1 to 1048576", "1048577": "1048577 is out of range", "'many'": `"many" is no whole number`},
+		"stack": {"'63KiB'": "63KiB is out of range: 64KiB to 64MiB", "'65MiB'": "65MiB is out of range", "'deep'": `"deep" is no size`},
+		"fuel": {"9999": "9999 units of fuel are out of range: 10000 to 1125899906842624, or none", "-1": "-1 units of fuel are out of range",
+			"1125899906842625": "are out of range", "'lots'": `"lots" is no amount of fuel: a whole number of units, or "none"`},
+		"max_message": {"1023": "1023 is out of range: 1KiB to 1GiB", "'2GiB'": "2GiB is out of range"},
+		"host_calls":  {"0": "0 is out of range: 1 to 1073741824"},
+		"outgoing":    {"0": "0 is out of range: 1 to 1073741824"},
+		"log_bytes":   {"'1B'": "1B is out of range: 1KiB to 1GiB", "'2GiB'": "2GiB is out of range"},
+	} {
+		for value, says := range cases {
+			for _, table := range []string{"limits", "kinds.chat"} {
+				_, err := load(t, "# limits\n["+table+"]\n"+key+" = "+value+"\n", nil)
+				if prefix := "wasilo.toml:3: " + table + "." + key + ": "; err == nil || !strings.HasPrefix(err.Error(), prefix) || !strings.Contains(err.Error(), says) {
+					t.Errorf("%s %s = %s: %v", table, key, value, err)
+				}
+			}
+		}
 	}
 }
 
@@ -200,7 +233,7 @@ func TestWhatAFileMayNotHold(t *testing.T) {
 		"[[limits]]\nturn = '1s'":           "wasilo.toml:1: ",
 		"[kinds.Chat]\nturn = '1s'":         "wasilo.toml:1: kinds.Chat: ",
 		"[kinds]\nchat = 5":                 "wasilo.toml:2: kinds.chat: a table is expected: [kinds.NAME]",
-		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown key kinds.chat.more; known are mailbox, turn, idle, hibernate, memory",
+		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown key kinds.chat.more; known are mailbox, turn, idle, hibernate, memory, table, ",
 		"http = ''":                         "wasilo.toml:1: http: it is empty",
 		"[limits]\nturn = 1.5":              "wasilo.toml:2: limits.turn: a text or a whole number is expected",
 		"[limits]\nturn = '-5s'":            "wasilo.toml:2: limits.turn: -5s is too short",

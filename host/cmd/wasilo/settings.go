@@ -9,6 +9,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
@@ -49,6 +50,8 @@ const (
 	mostMemory = 4 << 30
 	mostBytes  = 1 << 50
 	mostCount  = 1 << 30
+	leastFuel  = 10_000 // some ten microseconds
+	mostFuel   = 1 << 50
 )
 
 // nodeSettings returns the table of a node's settings, in the order of the help.
@@ -110,11 +113,7 @@ func nodeSettings() []setting {
 			set:   func(c *settings, v string) (err error) { c.logFormat, err = parseLogFormat(v); return err }},
 		{key: "limits.max_message", name: "max-message",
 			usage: "`SIZE` of a message at most (default " + sizeText(abi.DefaultMaxMessage) + ")",
-			set: func(c *settings, v string) error {
-				n, err := parseSize(v, 1<<10, 1<<30)
-				c.host.Limits.MaxMessage = int(n)
-				return err
-			}},
+			set:   func(c *settings, v string) (err error) { c.host.Limits.MaxMessage, err = parseMessage(v); return err }},
 		{key: "limits.mailbox", name: "mailbox",
 			usage: "`N` messages may wait at an actor" + defaultsTo(abi.DefaultMailbox),
 			set: func(c *settings, v string) (err error) {
@@ -152,6 +151,30 @@ func nodeSettings() []setting {
 				c.host.Limits.Memory = uint64(n)
 				return err
 			}},
+		{key: "limits.table", name: "table",
+			usage: "`N` entries that the tables of an actor may have" + defaultsTo(engine.MaxTable),
+			set:   func(c *settings, v string) (err error) { c.host.Limits.Table, err = parseTable(v); return err }},
+		{key: "limits.stack", name: "stack",
+			usage: "`SIZE` of an actor's stack at most, estimated (default " + sizeText(engine.DefaultStack) + ")",
+			set:   func(c *settings, v string) (err error) { c.host.Limits.Stack, err = parseStack(v); return err }},
+		{key: "limits.fuel", name: "fuel",
+			usage: "`UNITS` of fuel that one turn may use, or none (default none: its time bounds it)",
+			set:   func(c *settings, v string) (err error) { c.host.Limits.Fuel, err = parseFuel(v); return err }},
+		{key: "limits.host_calls", name: "host-calls",
+			usage: "`N` calls of host functions that one turn may make" + defaultsTo(engine.DefaultHostCalls),
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.HostCalls, err = parseCount(v, 1, mostCount)
+				return err
+			}},
+		{key: "limits.outgoing", name: "outgoing",
+			usage: "`N` messages to others that one turn may send" + defaultsTo(abi.DefaultMaxOutgoing),
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.Outgoing, err = parseCount(v, 1, mostCount)
+				return err
+			}},
+		{key: "limits.log_bytes", name: "log-bytes",
+			usage: "`SIZE` that an actor may write to the log in a second (default " + sizeText(engine.DefaultLogBytes) + ")",
+			set:   func(c *settings, v string) (err error) { c.host.Limits.LogBytes, err = parseLogBytes(v); return err }},
 		{key: "limits.max_actors", name: "max-actors",
 			usage: "`N` actors may be active on the node (default 100000)",
 			set: func(c *settings, v string) (err error) {
@@ -193,6 +216,24 @@ func kindSettings() []kindSetting {
 			k.Memory = uint64(n)
 			return err
 		}},
+		{"table", func(k *host.KindLimits, v string) (err error) { k.Table, err = parseTable(v); return err }},
+		{"stack", func(k *host.KindLimits, v string) (err error) { k.Stack, err = parseStack(v); return err }},
+		{"fuel", func(k *host.KindLimits, v string) (err error) {
+			if k.Fuel, err = parseFuel(v); k.Fuel == 0 {
+				k.Fuel = host.Unlimited // whatever the node has
+			}
+			return err
+		}},
+		{"max_message", func(k *host.KindLimits, v string) (err error) { k.MaxMessage, err = parseMessage(v); return err }},
+		{"host_calls", func(k *host.KindLimits, v string) (err error) {
+			k.HostCalls, err = parseCount(v, 1, mostCount)
+			return err
+		}},
+		{"outgoing", func(k *host.KindLimits, v string) (err error) {
+			k.Outgoing, err = parseCount(v, 1, mostCount)
+			return err
+		}},
+		{"log_bytes", func(k *host.KindLimits, v string) (err error) { k.LogBytes, err = parseLogBytes(v); return err }},
 	}
 }
 

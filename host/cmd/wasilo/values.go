@@ -14,6 +14,7 @@ import (
 
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
@@ -135,6 +136,35 @@ func parseCount(s string, least, most int) (int, error) {
 	}
 	if n < least || n > most {
 		return 0, fmt.Errorf("%d is out of range: %d to %d", n, least, most)
+	}
+	return n, nil
+}
+
+func parseMessage(s string) (int, error) {
+	n, err := parseSize(s, 1<<10, 1<<30)
+	return int(n), err
+}
+
+func parseTable(s string) (int, error) { return parseCount(s, 1, engine.MaxTable) }
+
+func parseStack(s string) (int64, error) { return parseSize(s, 64<<10, 64<<20) }
+
+func parseLogBytes(s string) (int, error) {
+	n, err := parseSize(s, 1<<10, 1<<30)
+	return int(n), err
+}
+
+// parseFuel reads units of fuel, 0 for "none".
+func parseFuel(s string) (int64, error) {
+	if s == "none" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf(`%q is no amount of fuel: a whole number of units, or "none"`, s)
+	}
+	if n != 0 && (n < leastFuel || n > mostFuel) {
+		return 0, fmt.Errorf("%d units of fuel are out of range: %d to %d, or none", n, int64(leastFuel), int64(mostFuel))
 	}
 	return n, nil
 }
