@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +87,8 @@ type Engine struct {
 	starts chan struct{}
 	// lines bounds what all guests together write to the log.
 	lines *rate.Limiter
+	// reaping discards instances that broke; Close waits for it.
+	reaping sync.WaitGroup
 	// encoder and decoder pack and unpack deltas.
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
@@ -132,6 +135,7 @@ func New(cfg Config) (*Engine, error) {
 // in is released by closing them.
 func (e *Engine) Close() error {
 	e.closed.Store(true)
+	e.reaping.Wait()
 	if n := e.open.Load(); n > 0 {
 		return fmt.Errorf("engine: closed while %d modules are still in use", n)
 	}

@@ -444,24 +444,36 @@ func (i *Instance) Close() error {
 			return errors.New("engine: an instance cannot be closed while its turn runs")
 		default:
 			if i.state.CompareAndSwap(s, stateClosed) {
-				i.discard(s == stateIdle)
-				return i.module.release()
+				return i.discard(s == stateIdle)
 			}
 		}
 	}
 }
 
-// discard lets go of what the instance held, in case somebody keeps it.
-func (i *Instance) discard(whole bool) {
+// discard lets go of what the instance held, in case somebody keeps it. Whoever was let down by a guest that took much memory does not
+// wait until the kernel has it back, which takes some ten milliseconds for 64 MiB.
+func (i *Instance) discard(whole bool) error {
 	i.console.end()
 	i.kept, i.folded = nil, nil
-	b := i.body
+	m, b := i.module, i.body
+	i.body = nil
 	switch {
 	case b == nil:
-	case whole && i.module.template != nil:
-		i.module.give(b)
+	case whole && m.template != nil:
+		i.body = b // it has to leave the guest's globals as they were
+		m.give(b)
+		i.body = nil
+	case b.mem != nil && b.mem.Size() > reapFrom:
+		m.eng.reaping.Go(func() {
+			b.discard()
+			_ = m.release() // the error is of files of the cache, and of a module that is closed
+		})
+		return nil
 	default:
 		b.discard()
 	}
-	i.body = nil
+	return m.release()
 }
+
+// reapFrom is the memory, in bytes, from which on an instance that broke is discarded by a goroutine of its own.
+const reapFrom = 4 << 20
