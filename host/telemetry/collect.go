@@ -58,7 +58,7 @@ var (
 	descLeases    = desc("leases", "Leases in force on this node.")
 	descTurns     = desc("turns_total", "Turns of actors.", "kind")
 	descInline    = desc("turns_inline_total", "Turns that ran on their caller's goroutine.", "kind")
-	descFuel      = desc("fuel_total", "Fuel that turns of guests used, in units of the forge's table of weights: about a nanosecond each.", "kind")
+	descFuel      = desc("fuel_total", "Fuel that turns of guests used, in units of the forge's table of weights: some 4 to 11 a nanosecond.", "kind")
 	descErrors    = desc("actor_errors_total", "Turns that broke, messages that were refused, instances that did not start.", "kind", "code")
 	descBackoff   = desc("kind_backoff", "1 while starts of the kind, or of one of its actors, are held back since earlier ones failed.", "kind")
 	descBytes     = desc("activation_bytes", "Bytes that the activations are expected to take.")

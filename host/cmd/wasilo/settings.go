@@ -50,7 +50,7 @@ const (
 	mostMemory = 4 << 30
 	mostBytes  = 1 << 50
 	mostCount  = 1 << 30
-	leastFuel  = 10_000 // some ten microseconds
+	leastFuel  = 10_000 // a microsecond or two
 	mostFuel   = 1 << 50
 )
 
