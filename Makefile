@@ -8,7 +8,7 @@ ACTORS  := build/actors
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet staticcheck race fuzz fixtures bench soak guests clean
+.PHONY: help run build test check fmt vet staticcheck race portable fuzz fixtures bench soak guests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: ## vet, and every test
 	$(GO) vet ./...
 	$(GO) test -vet=off ./...
 
-check: fmt vet staticcheck race fixtures fuzz ## what a change passes before it is committed; needs a C compiler for the race detector
+check: fmt vet staticcheck race portable fixtures fuzz ## what a change passes before it is committed; needs a C compiler for the race detector
 
 fmt:
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "run gofmt -w on:"; echo "$$files"; exit 1; }
@@ -40,6 +40,10 @@ staticcheck:
 
 race:
 	$(GO) test -vet=off -race ./...
+
+portable: # what systems without mappings of memory files do, by the build tag
+	$(GO) test -vet=off -tags portable ./host/engine/slot
+	$(GO) test -vet=off -tags portable -run 'State|Rest|NoByte|Cycles|Template|Turn|Load' ./host/engine
 
 fixtures: # testdata/wasm is what its sources and its manifest say
 	$(GO) run ./tools/wasmbuild -check

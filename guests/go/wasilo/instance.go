@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -73,32 +72,6 @@ func (i *Instance) kind(name string) *Definition {
 	}
 	return nil
 }
-
-// warm does what the first turn of an actor does beside its handler, for each kind, and forgets it. A module's start runs once, and every
-// actor begins where it ended: what the runtime prepares here, no actor has to prepare again. No code of the kind's own runs, so a kind
-// that wants to activate itself is left out.
-func (i *Instance) warm() {
-	i.out, i.spare, i.effects = make([]byte, 0, firstBuffer), make([]byte, 0, firstBuffer), make([]byte, 0, firstBuffer)
-	for _, k := range i.kinds {
-		a := k.create()
-		if _, hooked := a.state.(Activator); hooked {
-			continue
-		}
-		for m := range a.methods {
-			a.methods[m].bound = a.methods[m].bind(a.state)
-		}
-		id, err := abi.NewIdentity(k.Name(), "warm")
-		if err != nil {
-			continue // Describe says what is wrong with the name
-		}
-		i.Turn(abi.AppendEvent(nil, &abi.Event{Tag: abi.EventCall, Method: "no.method", Payload: []byte{0xa0}, Token: 1, Remaining: time.Second,
-			Self: &abi.Self{Identity: id, Reason: "call"}}))
-		i.actor, i.known, i.self, i.turn = nil, false, abi.Self{}, 0
-	}
-}
-
-// firstBuffer is what the buffers for outputs begin with, in bytes.
-const firstBuffer = 256
 
 // Describe returns the module's description. It asks nothing of the host.
 func (i *Instance) Describe() []byte {
