@@ -45,9 +45,13 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	default:
 		reason = wasmReason(err)
 	}
-	if i.memory.refused {
+	switch i.memory.refused {
+	case ownLimit:
 		code = abi.ErrLimitExceeded
 		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "): " + reason
+	case nodeLimit:
+		code = abi.ErrLimitExceeded
+		reason = "out of memory (node): all actors together have what limits.max_bytes lets them have: " + reason
 	}
 	if words := i.console.lastWords(); words != "" {
 		reason += ": " + words
