@@ -29,6 +29,10 @@ type Config struct {
 	Native    []NativeKind
 	Version   string       // of the binary, for people
 	Log       *slog.Logger // nil discards
+
+	// HeapLimit is told a few times a second what the Go heap of the process may take, garbage included, for all to stay within the
+	// memory; debug.SetMemoryLimit is meant. It must not block. nil: the heap is left alone, and garbage comes on top of Limits.MaxBytes.
+	HeapLimit func(bytes int64)
 }
 
 // Limits bound the node and each of its actors. Zero is the default beside each.
@@ -41,8 +45,8 @@ type Limits struct {
 	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
 	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
 	MaxActors  int           // activations on the node: 100,000
-	MaxSleep   int64         // bytes of memory that hibernated actors may take; beyond it they move to DataDir, if there is one: a quarter of what the machine has
-	MaxBytes   int64         // bytes that activations may take together, estimated: half of what the machine or its cgroup has
+	MaxSleep   int64         // bytes of MaxBytes that hibernated actors may take; beyond it they move to DataDir, if there is one: a third
+	MaxBytes   int64         // bytes of memory that actors, their modules and their kept states may take together: [DefaultMaxBytes]
 }
 
 // KindLimits are a kind's own; zero is what the node has.
@@ -106,8 +110,8 @@ func (c Config) withDefaults() (Config, error) {
 	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
 	l.Hibernate = or(l.Hibernate, defaultHibernate)
 	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
-	l.MaxSleep = or(l.MaxSleep, int64(machineMemory()/4))
-	l.MaxBytes = or(l.MaxBytes, int64(machineMemory()/2))
+	l.MaxBytes = or(l.MaxBytes, DefaultMaxBytes())
+	l.MaxSleep = min(or(l.MaxSleep, l.MaxBytes/3), l.MaxBytes)
 	if l.Hibernate < 0 && l.Hibernate != Never {
 		bad("limits.hibernate must not be negative")
 	}

@@ -127,11 +127,12 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	k := &kind{Kind: n.siloKind(m.Desc, m.Version), file: m.File, module: m}
 	program, log := m.Program, n.log
 	_, _, memory := n.cfg.limits(m.Name)
-	k.Cost = program.Footprint()
+	gauge := program.Gauge(m.Name)
+	k.Cost, k.Typical, k.Counted = program.Footprint(), gauge.Weight, true
 	k.Quick = program.Images()
 	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
 		i, err := program.Instantiate(h.Context(), h, engine.Options{Memory: memory, State: state, Epoch: h.Epoch(),
-			Log: log.With("actor", h.Identity().Key())})
+			Gauge: gauge, Log: log.With("actor", h.Identity().Key())})
 		if err != nil {
 			return nil, err // and not a nil *engine.Instance
 		}

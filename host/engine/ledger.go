@@ -96,11 +96,7 @@ func (e *Engine) Memory() Memory {
 	e.each(func(mod *Module) {
 		m.Code += mod.codeBytes
 		if t := mod.template; t != nil {
-			st := t.pool.Stats()
-			m.Templates += st.WrittenBytes
-			if t.pool.Mapped() { // of the pool's own, which no instance has
-				m.Mapped += st.KeptBytes
-			}
+			m.Templates += t.pool.Stats().WrittenBytes
 		}
 	})
 	return m

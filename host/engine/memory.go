@@ -88,7 +88,7 @@ func (m *memory) take(n int64) bool {
 		l.grown.Add(n)
 		l.add(m.where, n)
 	case l.grow(m.where, n, m.grown):
-	case m.engine.Trim() > 0 && l.grow(m.where, n, m.grown):
+	case l.idle.Load() > 0 && m.engine.Trim() > 0 && l.grow(m.where, n, m.grown):
 	default:
 		l.refused.Add(1)
 		m.refused = nodeLimit

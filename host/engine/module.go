@@ -39,7 +39,7 @@ type Module struct {
 
 	template *template // nil in the plain tier
 	mu       sync.Mutex
-	idle     []*body // as the template has them
+	idle     []*body  // as the template has them
 	gauges   sync.Map // kind → *Gauge
 
 	refs   atomic.Int64 // one for the module until it is closed, one an instance

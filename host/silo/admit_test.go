@@ -60,7 +60,7 @@ func TestEvictionPassesOverWhoeverCannotGo(t *testing.T) {
 // One large actor takes the room of as many small ones as it needs, and no more.
 func TestEvictionMakesRoomForALargeActor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, func(c *Config, k *Kind) { c.MaxBytes = 100 * k.Cost })
+		n := newNode(t, func(c *Config, k *Kind) { c.Room = func() (int64, int64) { return 100 * k.Cost, 10 * k.Cost } })
 		for i := range 100 {
 			n.must(numbered("a", i), "m", "")
 		}

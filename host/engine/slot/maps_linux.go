@@ -299,7 +299,6 @@ func (m *maps) stats(st *Stats) {
 	st.Idle += len(m.kept)
 	st.Mappings += m.mappings
 	st.PrivateBytes += int64(m.private) * Page
-	st.KeptBytes = int64(m.private) * Page
 	st.ReplicaBytes = int64(m.written) * int64(m.stride)
 	st.WrittenBytes = int64(m.written) * int64(m.solid) * Page
 }

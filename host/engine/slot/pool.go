@@ -55,8 +55,6 @@ type Stats struct {
 	ReplicaBytes int64
 	// WrittenBytes is what of them is in memory for certain: all but their pages of zeros, which come when a guest touches them.
 	WrittenBytes int64
-	// KeptBytes is the part of PrivateBytes that idle slots have, which no slot is charged with.
-	KeptBytes int64
 }
 
 // Pool makes slots of one image.
@@ -177,7 +175,7 @@ func (p *Pool) Stats() Stats {
 	if p.maps != nil {
 		p.maps.stats(&st)
 	} else {
-		st.WrittenBytes, st.KeptBytes = int64(len(p.image)), int64(len(p.copies))*int64(len(p.image))
+		st.WrittenBytes = int64(len(p.image))
 	}
 	return st
 }
