@@ -11,6 +11,7 @@ import (
 
 	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/host/engine/slot"
+	"github.com/wasilo/wasilo/host/telemetry"
 )
 
 // budget keeps what the node's actors take together within limits.max_bytes.
@@ -144,6 +145,12 @@ func assess(most, ceiling int64, c counted, base, m measure, g group) *assessmen
 
 // left returns what is left at the look, the reserve apart; below 0 it is missing.
 func (a *assessment) left() int64 { return a.max - reserve(a.max) - a.used - a.others }
+
+// counts are for /metrics. The parts add up to what is used.
+func (a *assessment) counts() *telemetry.MemoryCounts {
+	return &telemetry.MemoryCounts{Budget: a.max, Pressure: a.pressure, Refused: a.Refused, Parts: map[string]int64{"pages": a.Mapped,
+		"heap": a.Heap + a.coming, "templates": a.Templates, "code": a.Code, "sleepers": a.sleepers, "uncounted": a.strayHeap + a.strayPages}}
+}
 
 // spillTo returns how many bytes of memory the sleepers may have under pressure, who have now, and most without any.
 func spillTo(now, most int64, pressure float64) int64 {
