@@ -59,6 +59,9 @@ func (g *Gauge) samplesFirst() bool {
 
 // Gauge returns that of one kind of the module's. It lives as long as the module.
 func (m *Module) Gauge(kind string) *Gauge {
-	g, _ := m.gauges.LoadOrStore(kind, &Gauge{})
+	g, ok := m.gauges.Load(kind)
+	if !ok {
+		g, _ = m.gauges.LoadOrStore(kind, &Gauge{})
+	}
 	return g.(*Gauge)
 }

@@ -360,9 +360,6 @@ func (i *Instance) Rest() {
 		return
 	}
 	i.handles, i.kept, i.console.limiter, i.console.volume = nil, nil, nil, nil
-	if i.turns > 0 {
-		i.sample()
-	}
 	if i.module.template != nil {
 		state, err := i.capture(nil, foldFrom/slot.Page)
 		if err == nil && len(state) <= foldMax {
@@ -375,6 +372,9 @@ func (i *Instance) Rest() {
 		}
 	}
 	i.turn = nil
+	if i.turns > 0 {
+		i.sample() // it keeps all that it has
+	}
 }
 
 // Bounds of what is folded: packing the pages of more memory takes milliseconds, and so does unfolding a larger state.

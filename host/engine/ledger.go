@@ -7,7 +7,7 @@ import "sync/atomic"
 //
 // Growth is exact and counted in full, touched or not: what a guest was granted it may fill without asking again. The pages that it
 // writes within the image of its template nobody tells of, and to ask the kernel takes microseconds; so they are estimated by what
-// others of its kind were found to have, and measured now and then (see [body.sample]).
+// others of its kind were found to have, and measured now and then (see [Gauge]).
 type ledger struct {
 	mapped atomic.Int64 // bytes of pages of instances' own, in mappings
 	heap   atomic.Int64 // bytes of the Go heap: memories that lie there, states at rest, what wazero keeps
