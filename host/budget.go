@@ -93,7 +93,7 @@ type measure struct {
 	resident int64 // memory that is backed by no file, by the kernel's count; 0: not known
 }
 
-// outside is what there is beside the Go runtime's memory.
+// outside is what there is beside the Go runtime's memory, templates apart.
 func (m measure) outside() int64 {
 	if m.resident == 0 {
 		return 0
@@ -123,7 +123,7 @@ type assessment struct {
 // before there were actors.
 func assess(most, ceiling int64, c counted, base, m measure, g group) *assessment {
 	a := &assessment{counted: c, max: most}
-	heap, pages := c.Heap+c.coming, c.Mapped+c.Templates+c.Code
+	heap, pages := c.Heap+c.coming, c.Mapped+c.Code
 	if sleepersInHeap {
 		heap += c.sleepers
 	} else {
@@ -131,8 +131,8 @@ func assess(most, ceiling int64, c counted, base, m measure, g group) *assessmen
 	}
 	a.strayHeap = max(m.goLive-base.goLive-heap, 0)
 	a.strayPages = max(m.outside()-base.outside()-pages, 0)
-	a.used = heap + pages + a.strayHeap + a.strayPages
-	a.heapLimit = ceiling - max(pages+a.strayPages, m.outside())
+	a.used = heap + pages + c.Templates + a.strayHeap + a.strayPages
+	a.heapLimit = ceiling - c.Templates - max(pages+a.strayPages, m.outside())
 	if g.limit > 0 {
 		garbage := max(m.goMapped-m.goLive, 0)
 		a.others = max(most-max(a.used, 0)-g.usable(garbage), 0)

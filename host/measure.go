@@ -32,19 +32,18 @@ func measureProcess() measure {
 	return m
 }
 
-// residentOf reads from /proc/PID/status what is backed by no file, but for those that exist in memory alone; 0 is not known.
-func residentOf(status []byte) (sum int64) {
+// residentOf reads from /proc/PID/status what is backed by no file; 0 is not known. The images of templates are files in memory, of which the
+// kernel counts a page as often as it is mapped: 460 actors that share 4 MiB were 340 MiB.
+func residentOf(status []byte) int64 {
 	for line := range bytes.Lines(status) {
-		for _, name := range []string{"RssAnon:", "RssShmem:"} {
-			if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
-				kib, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 10, 64)
-				if err == nil {
-					sum += kib << 10
-				}
+		if rest, ok := bytes.CutPrefix(line, []byte("RssAnon:")); ok {
+			kib, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 10, 64)
+			if err == nil {
+				return kib << 10
 			}
 		}
 	}
-	return sum
+	return 0
 }
 
 // groupOf returns the limit of the cgroup that has least left, of those that this process is in, and what it has left. Other processes
