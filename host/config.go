@@ -30,6 +30,10 @@ type Config struct {
 	Native    []NativeKind
 	Version   string       // of the binary, for people
 	Log       *slog.Logger // nil discards
+
+	// HeapLimit is told a few times a second what the Go heap of the process may take, garbage included, for all to stay within the
+	// memory; debug.SetMemoryLimit is meant. It must not block. nil: the heap is left alone, and garbage comes on top of Limits.MaxBytes.
+	HeapLimit func(bytes int64)
 }
 
 // Limits bound the node and each of its actors. Zero is the default beside each.
@@ -48,8 +52,8 @@ type Limits struct {
 	Outgoing   int           // requests, calls and tells of a turn: abi.DefaultMaxOutgoing
 	LogBytes   int           // that a guest may write to the log in a second, in the long run: 64 KiB
 	MaxActors  int           // activations on the node: 100,000
-	MaxSleep   int64         // bytes of memory that hibernated actors may take; beyond it they move to DataDir, if there is one: a quarter of what the machine has
-	MaxBytes   int64         // bytes that activations may take together, estimated: half of what the machine or its cgroup has
+	MaxSleep   int64         // bytes of MaxBytes that hibernated actors may take; beyond it they move to DataDir, if there is one: a third
+	MaxBytes   int64         // bytes of memory that actors, their modules and their kept states may take together: [DefaultMaxBytes]
 }
 
 // KindLimits are a kind's own; zero is what the node has.
@@ -129,8 +133,8 @@ func (c Config) withDefaults() (Config, error) {
 	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
 	l.Hibernate = or(l.Hibernate, defaultHibernate)
 	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
-	l.MaxSleep = or(l.MaxSleep, int64(machineMemory()/4))
-	l.MaxBytes = or(l.MaxBytes, int64(machineMemory()/2))
+	l.MaxBytes = or(l.MaxBytes, DefaultMaxBytes())
+	l.MaxSleep = min(or(l.MaxSleep, l.MaxBytes/3), l.MaxBytes)
 	if l.Hibernate < 0 && l.Hibernate != Never {
 		bad("limits.hibernate must not be negative")
 	}

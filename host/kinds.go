@@ -127,7 +127,8 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 	k := &kind{Kind: n.siloKind(m.Desc, m.Version), file: m.File, module: m}
 	program, log := m.Program, n.log
 	options := n.cfg.kindLimits(m.Name).ofInstance()
-	k.Cost = program.Footprint()
+	options.Gauge = program.Gauge(m.Name)
+	k.Cost, k.Typical, k.Counted = program.Footprint(), options.Gauge.Weight, true
 	k.Quick = program.Images()
 	k.Start = func(h *actor.Host, state []byte) (actor.Instance, error) {
 		opt := options

@@ -132,7 +132,11 @@ func (n *Node) Ready() gateway.Readiness {
 		}
 	}
 	st := n.silo.Stats()
-	check("silo", true, fmt.Sprintf("%d activations, about %d MiB of %d; %d actors sleep", st.Activations, st.Bytes>>20, n.cfg.Limits.MaxBytes>>20,
+	used := int64(0)
+	if a := n.budget.now.Load(); a != nil {
+		used = a.used
+	}
+	check("silo", true, fmt.Sprintf("%d activations; %d MiB of %d are used; %d actors sleep", st.Activations, used>>20, n.cfg.Limits.MaxBytes>>20,
 		st.Sleepers))
 	return r
 }

@@ -32,6 +32,16 @@ func memoryOf(root fs.FS) (n uint64, known bool) {
 		}
 	}
 	lower(totalMemory(root))
+	eachGroup(root, func(h hierarchy, dir string) {
+		for _, file := range h.files {
+			lower(number(root, path.Join(dir, file)))
+		}
+	})
+	return n, known
+}
+
+// eachGroup calls f with the directory of every cgroup that this process is in and of those above, where memory is bounded.
+func eachGroup(root fs.FS, f func(h hierarchy, dir string)) {
 	found := false
 	self, _ := fs.ReadFile(root, "proc/self/cgroup")
 	for line := range strings.Lines(string(self)) { // HIERARCHY:CONTROLLERS:PATH
@@ -42,29 +52,32 @@ func memoryOf(root fs.FS) (n uint64, known bool) {
 		for _, h := range hierarchies {
 			if h.holds(parts[0], parts[1]) {
 				found = true
-				h.limits(root, parts[2], lower)
+				h.each(parts[2], f)
 			}
 		}
 	}
 	if !found { // /proc is not mounted, perhaps: what is mounted is the container's own
 		for _, h := range hierarchies {
-			h.limits(root, "/", lower)
+			h.each("/", f)
 		}
 	}
-	return n, known
 }
 
 // hierarchy is a tree of cgroups, and where it is mounted by custom.
 type hierarchy struct {
 	v1     bool
 	mounts []string
-	files  []string
+	files  []string // with limits
+	usage  string   // the file with what is used
+	cached []string // of memory.stat, what of that can be had back
 }
 
 // memory.high is no limit to die by, but a process beyond it is slowed until it is of no use.
 var hierarchies = []hierarchy{
-	{mounts: []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}, files: []string{"memory.max", "memory.high"}},
-	{v1: true, mounts: []string{"sys/fs/cgroup/memory"}, files: []string{"memory.limit_in_bytes"}},
+	{mounts: []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}, files: []string{"memory.max", "memory.high"},
+		usage: "memory.current", cached: []string{"inactive_file", "active_file"}},
+	{v1: true, mounts: []string{"sys/fs/cgroup/memory"}, files: []string{"memory.limit_in_bytes"},
+		usage: "memory.usage_in_bytes", cached: []string{"total_inactive_file", "total_active_file"}},
 }
 
 // holds reports whether a line of /proc/self/cgroup is of this hierarchy.
@@ -80,14 +93,12 @@ func (h hierarchy) holds(id, controllers string) bool {
 	return false
 }
 
-// limits tells every limit of a group and of those above it. A path that is not there is that of a host whose tree is not
+// each calls f with the directory of a group and of those above it. A path that is not there is that of a host whose tree is not
 // mounted in this container; what is mounted then is the container's own group, at the root.
-func (h hierarchy) limits(root fs.FS, group string, tell func(limit uint64, ok bool)) {
+func (h hierarchy) each(group string, f func(h hierarchy, dir string)) {
 	for _, mount := range h.mounts {
 		for dir := path.Clean("/" + group); ; dir = path.Dir(dir) {
-			for _, file := range h.files {
-				tell(number(root, path.Join(mount, dir, file)))
-			}
+			f(h, path.Join(mount, dir))
 			if dir == "/" {
 				break
 			}

@@ -16,6 +16,9 @@ func (n *Node) snapshot() telemetry.Snapshot {
 	for _, f := range n.Files() {
 		s.Modules[f.State]++
 	}
+	if a := n.budget.now.Load(); a != nil {
+		s.Memory = a.counts()
+	}
 	if n.net != nil {
 		counts := telemetry.LinkCounts(n.net.link.Stats())
 		s.Link = &counts

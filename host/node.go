@@ -16,6 +16,7 @@ import (
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/engine"
+	"github.com/wasilo/wasilo/host/engine/slot"
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
@@ -39,6 +40,7 @@ type Node struct {
 	metrics  *telemetry.Telemetry
 	silo     *silo.Silo
 	sleepers *sleep.Store
+	budget   *budget
 	system   *cluster.System
 	runtime  *cluster.Runtime
 	api      *cluster.API
@@ -149,6 +151,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	n.budget = newBudget(n)
 	if err := n.prepareModules(); err != nil {
 		return err
 	}
@@ -212,7 +215,8 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			}
 			return &k.Kind, nil
 		},
-		MaxActors: n.cfg.Limits.MaxActors, MaxBytes: n.cfg.Limits.MaxBytes, Sleepers: n.sleepers, Woken: n.metrics.RecordWake, Log: n.log,
+		MaxActors: n.cfg.Limits.MaxActors, Room: n.budget.room, Pressure: n.budget.pressure, Sleepers: n.sleepers, Woken: n.metrics.RecordWake,
+		Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
 		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
@@ -240,6 +244,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		n.silo.Chase(n.net.self.ID, n.net.askWaits)
 	}
 	n.silo.Open(n.api)
+	n.budget.start()
 	n.metrics.Watch(n.snapshot)
 	return nil
 }
@@ -287,7 +292,7 @@ func (n *Node) prepareModules() (err error) {
 		cache = filepath.Join(n.cfg.DataDir, "cache")
 	}
 	if n.engine, err = engine.New(engine.Config{CacheDir: cache, Memory: n.cfg.Limits.Memory, MaxMemory: n.cfg.maxMemory(),
-		MaxMessage: n.cfg.Limits.MaxMessage, Log: n.log}); err != nil {
+		MaxMessage: n.cfg.Limits.MaxMessage, Slots: slot.Options{ReplicaBytes: replicaBytes(n.cfg.Limits.MaxBytes)}, Log: n.log}); err != nil {
 		return err
 	}
 	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: loader{n.engine, n.log}, Watch: n.cfg.Watch, Log: n.log,
@@ -390,6 +395,9 @@ func (n *Node) close() error {
 	}
 	if n.listen != nil {
 		n.listen.Close() // the gateway has closed it already if it served
+	}
+	if n.budget != nil {
+		n.budget.stop()
 	}
 	if n.silo != nil {
 		n.silo.Close()

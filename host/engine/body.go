@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/engine/slot"
 	"github.com/wasilo/wasilo/host/forge"
 )
 
@@ -31,6 +32,10 @@ type body struct {
 
 	captured []uint32 // where the pages lie that differed from the template when the body was captured last
 	known    bool     // and nothing has run in it since, so these are all
+	gauge    *Gauge   // of the user's kind
+	overall  int64    // bytes of the Go heap that the ledger has for it, beside its memory
+	turns    uint32   // of the user
+	measure  uint32   // after so many of them
 }
 
 // global is a mutable global of the image tier.
@@ -46,6 +51,54 @@ func (b *body) attach(i *Instance) {
 	b.env.guard = &i.guard
 	b.env.ahead = 0
 	b.memory.limit = i.memoryLimit
+	b.memory.free = i.host == nil // while the module is loaded, for a moment
+	if b.gauge = i.gauge; b.gauge == nil {
+		b.gauge = b.module.Gauge("")
+	}
+	b.turns, b.measure = 0, sampleEarly
+	if b.gauge.samplesFirst() {
+		b.measure = 1
+	}
+	b.module.eng.ledger.live.Add(1)
+	if b.memory.slot != nil {
+		b.memory.rebase(max(b.memory.base, b.gauge.expect(int64(len(b.memory.slot.Bytes())))))
+	}
+}
+
+// newBody returns a body whose memory lies in s, nil for the Go heap.
+func (m *Module) newBody(s *slot.Slot) *body {
+	l := &m.eng.ledger
+	b := &body{module: m, overall: bodyBytes}
+	b.memory.slot, b.memory.engine, b.memory.where = s, m.eng, &l.heap
+	if s == nil {
+		b.overall = m.heapBytes()
+	} else if m.template.pool.Mapped() {
+		b.memory.where = &l.mapped
+	}
+	l.add(&l.heap, b.overall)
+	return b
+}
+
+// sample measures what the user takes.
+func (b *body) sample() {
+	m := &b.memory
+	if m.slot != nil {
+		m.rebase(max(0, m.slot.DirtyBytes()-m.grown))
+	}
+	b.gauge.saw(m.base, m.private()+b.overall)
+}
+
+// turned counts a turn of the user's, and measures after some.
+func (b *body) turned() {
+	if b.turns++; b.turns != b.measure {
+		return
+	}
+	if b.measure < sampleEarly {
+		b.measure = sampleEarly
+	} else {
+		b.measure += sampleTurns
+	}
+	b.sample()
 }
 
 // instantiate makes the wazero instance; no code of the guest runs. wazero panics on some modules.
@@ -157,6 +210,15 @@ func (b *body) discard() {
 	}
 	if b.memory.slot != nil {
 		b.memory.slot.Discard()
+	}
+	if l := &b.module.eng.ledger; b.memory.engine != nil { // once
+		b.memory.forget()
+		l.heap.Add(-b.overall)
+		if b.user != nil {
+			l.live.Add(-1)
+		} else {
+			l.idle.Add(-1)
+		}
 	}
 	b.mod, b.mem, b.turn, b.fuel, b.stack, b.tables, b.globals, b.memory = nil, nil, nil, nil, nil, nil, nil, memory{}
 }

@@ -157,7 +157,10 @@ func (i *Instance) restore(state []byte) error {
 			i.epoch.Generation, i.epoch.Index)}
 	}
 	if have, want := i.mem.Size()/pageSize, d.pages; want > have {
-		if _, ok := i.mem.Grow(want - have); !ok {
+		if _, ok := i.mem.Grow(want - have); !ok && i.memory.refused == nodeLimit {
+			return abi.NewError(abi.ErrOverloaded, "the actor has "+byteSize(uint64(want)*pageSize)+" of memory to wake with, and all actors of "+
+				"the node together have what limits.max_bytes lets them have")
+		} else if !ok {
 			return abi.NewError(abi.ErrLimitExceeded, "the state has "+byteSize(uint64(want)*pageSize)+" of memory; its limit is "+
 				byteSize(i.memoryLimit))
 		}
@@ -166,7 +169,8 @@ func (i *Instance) restore(state []byte) error {
 	if !ok {
 		return abi.NewError(abi.ErrInternal, "the guest's memory cannot be read")
 	}
-	d.apply(memory)
+	written := int64(d.apply(memory)) * slot.Page
+	i.memory.rebase(max(i.memory.base, written-i.memory.grown))
 	i.guard.arm(i.guard.deadline)
 	if err := i.write(d.globals); err != nil {
 		return abi.NewError(abi.ErrInternal, "waking: "+err.Error())
@@ -246,13 +250,15 @@ func (m *Module) parseDelta(b []byte) (*delta, error) {
 	return d, nil
 }
 
-// apply writes the pages into a copy of the template.
-func (d *delta) apply(memory []byte) {
+// apply writes the pages into a copy of the template, and returns how many.
+func (d *delta) apply(memory []byte) (pages int) {
 	r := deltaReader{b: d.rest}
 	for next := uint64(0); len(r.b) > 0; next++ {
 		next += r.number(1 << 32)
 		r.runs(memory[next*slot.Page:][:slot.Page])
+		pages++
 	}
+	return pages
 }
 
 // deltaReader reads numbers and runs; the first failure sticks.

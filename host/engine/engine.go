@@ -92,6 +92,10 @@ type Engine struct {
 	// encoder and decoder pack and unpack deltas.
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
+
+	ledger  ledger
+	mu      sync.Mutex
+	modules map[*Module]struct{} // those that are not released
 }
 
 // startsAtOnce are few, so that each gets on, and more than there are CPUs, so that one that hangs holds up few others.
@@ -120,7 +124,8 @@ func New(cfg Config) (*Engine, error) {
 	case cfg.Describe < 0:
 		return nil, fmt.Errorf("engine: a describe time of %v", cfg.Describe)
 	}
-	e := &Engine{cfg: cfg, wasi: wasiSignatures(), starts: make(chan struct{}, startsAtOnce()), lines: rate.NewLimiter(allLinesSecond, allLinesBurst)}
+	e := &Engine{cfg: cfg, wasi: wasiSignatures(), starts: make(chan struct{}, startsAtOnce()), lines: rate.NewLimiter(allLinesSecond, allLinesBurst),
+		modules: make(map[*Module]struct{})}
 	if cfg.CacheDir != "" {
 		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
 	}

@@ -48,6 +48,7 @@ type Instance struct {
 	log    *slog.Logger
 	*body         // nil while the instance is folded, and once it is closed
 	folded []byte // its state, at rest
+	gauge  *Gauge // nil: the module's
 
 	memoryLimit uint64
 	tableLimit  uint32
@@ -84,7 +85,7 @@ func (i *Instance) limits(opt Options) {
 	i.fuel, i.hostCalls = opt.Fuel, or(opt.HostCalls, DefaultHostCalls)
 	i.maxMessage = or(opt.MaxMessage, cfg.MaxMessage)
 	i.console.bytes = or(opt.LogBytes, DefaultLogBytes)
-	i.epoch = opt.Epoch
+	i.epoch, i.gauge = opt.Epoch, opt.Gauge
 	if i.log = opt.Log; i.log == nil {
 		i.log = slog.New(slog.DiscardHandler)
 	}
@@ -159,7 +160,7 @@ func (i *Instance) copyTemplate(opt Options) (*Instance, error) {
 // startPlain instantiates the module in the ordinary way and runs its start functions.
 func (i *Instance) startPlain(ctx context.Context) (*Instance, error) {
 	m := i.module
-	b := &body{module: m}
+	b := m.newBody(nil)
 	b.memory.expect = m.startMemory.Load()
 	b.attach(i)
 	err := i.run(ctx, "its start", func() error {
@@ -255,7 +256,7 @@ func (i *Instance) runTurn(ev *abi.Event, deadline time.Time, out *abi.Output) *
 	i.known = false
 	i.guard.arm(deadline)
 	i.console.begin()
-	i.memory.refused = false
+	i.memory.refused = notRefused
 	i.takeTables()
 	i.phase = phaseTurn
 	if err := i.guard.check(); err != nil {
@@ -300,8 +301,11 @@ func (i *Instance) exchange(ev *abi.Event, bound uint32, out *abi.Output) *abi.E
 		return fail
 	}
 	if i.inboxSize > abi.InboxKeep {
-		return i.provideInbox(0)
+		if fail := i.provideInbox(0); fail != nil {
+			return fail
+		}
 	}
+	i.turned()
 	return nil
 }
 
@@ -389,10 +393,14 @@ func (i *Instance) Rest() {
 			b := i.body
 			i.module.give(b)
 			i.body = nil
+			i.countFolded(1)
 			return
 		}
 	}
 	i.turn = nil
+	if i.turns > 0 {
+		i.sample() // it keeps all that it has
+	}
 }
 
 // Bounds of what is folded: packing the pages of more memory takes milliseconds, and so does unfolding a larger state.
@@ -401,18 +409,29 @@ const (
 	foldMax  = 32 << 10  // bytes of state
 )
 
-// unfold makes the instance again of what it kept.
+// countFolded counts what the instance keeps at rest, or with -1 no more.
+func (i *Instance) countFolded(by int64) {
+	l := &i.module.eng.ledger
+	l.folded.Add(by)
+	l.add(&l.heap, by*(int64(cap(i.folded))+foldedBytes))
+}
+
+// unfold makes the instance again of what it kept. Its memory is never refused for the node's sake: it was there before, and the actor
+// would be lost.
 func (i *Instance) unfold() *abi.Error {
 	b, err := i.module.take(i)
 	if err != nil {
 		return abi.NewError(abi.ErrLimitExceeded, "the actor's memory cannot be had again: "+err.Error())
 	}
 	i.takeStack()
+	i.memory.free = true
 	if err := i.restore(i.folded); err != nil {
 		b.discard()
 		i.body = nil
 		return abi.NewError(abi.ErrInternal, err.Error())
 	}
+	i.memory.free = false
+	i.countFolded(-1)
 	i.folded = nil
 	return nil
 }
@@ -454,6 +473,9 @@ func (i *Instance) Close() error {
 // wait until the kernel has it back, which takes some ten milliseconds for 64 MiB.
 func (i *Instance) discard(whole bool) error {
 	i.console.end()
+	if i.folded != nil {
+		i.countFolded(-1)
+	}
 	i.kept, i.folded = nil, nil
 	m, b := i.module, i.body
 	i.body = nil

@@ -85,6 +85,7 @@ type load struct {
 	runtime wazero.Runtime
 	cache   wazero.CompilationCache
 	entry   *cacheEntry
+	code    int64 // bytes of what was compiled; 0: not known
 	module  *Module
 }
 
@@ -133,6 +134,10 @@ func (l *load) run() (*Module, error) {
 	m.runtime, m.cache = l.runtime, l.cache
 	m.refs.Store(1)
 	l.e.open.Add(1)
+	m.codeBytes = l.code
+	if m.codeBytes == 0 {
+		m.codeBytes = int64(m.prepared) * codeFactor
+	}
 	l.module, l.runtime, l.cache = m, nil, nil
 	if forged.Tier == forge.Image {
 		if err := m.prepareTemplate(l.ctx); err != nil {
@@ -147,6 +152,9 @@ func (l *load) run() (*Module, error) {
 	if err := m.desc.CheckVersion(); err != nil {
 		return nil, &LoadError{Stage: StageVersion, Reason: abi.AsError(err).Message, Err: err}
 	}
+	l.e.mu.Lock()
+	l.e.modules[m] = struct{}{}
+	l.e.mu.Unlock()
 	return m, nil
 }
 
@@ -158,6 +166,7 @@ func (l *load) compile(sha string) (wazero.CompiledModule, error) {
 	if l.entry != nil {
 		code, err := l.compileIn(l.entry.dir)
 		if err == nil {
+			l.code = dirBytes(l.entry.dir)
 			l.entry.commit()
 			l.entry = nil
 			return code, nil

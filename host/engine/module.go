@@ -30,6 +30,7 @@ type Module struct {
 	sha       string
 	size      int
 	prepared  int    // bytes of what the forge made of the file
+	codeBytes int64  // of native code
 	minMemory uint64 // bytes that its memory starts with
 	// startMemory is how many bytes an instance had after its start: stock Go grows there, and growing copies.
 	startMemory atomic.Uint64
@@ -38,7 +39,8 @@ type Module struct {
 
 	template *template // nil in the plain tier
 	mu       sync.Mutex
-	idle     []*body // as the template has them
+	idle     []*body  // as the template has them
+	gauges   sync.Map // kind → *Gauge
 
 	refs   atomic.Int64 // one for the module until it is closed, one an instance
 	closed atomic.Bool
@@ -58,6 +60,9 @@ type Options struct {
 	State []byte
 	// Epoch is that of the lease under which the instance runs. What it captures carries it, and a state of a later epoch is refused.
 	Epoch abi.Epoch
+
+	// Gauge is what instances of the same kind take, and learns what this one does. nil is one of the module's own.
+	Gauge *Gauge
 
 	Log *slog.Logger // takes what the guest writes to stdout and stderr; nil discards it
 }
@@ -158,6 +163,9 @@ func (m *Module) release() error {
 		return nil
 	}
 	ctx := context.Background()
+	m.eng.mu.Lock()
+	delete(m.eng.modules, m)
+	m.eng.mu.Unlock()
 	m.dropIdle()
 	err := m.runtime.Close(ctx)
 	if m.template != nil && m.template.pool != nil {

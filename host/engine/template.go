@@ -27,8 +27,7 @@ func (m *Module) prepareTemplate(ctx context.Context) error {
 	i := &Instance{module: m, log: m.eng.cfg.Log}
 	i.limits(Options{})
 	i.console.init(i)
-	b := &body{module: m}
-	b.memory.limit = i.memoryLimit
+	b := m.newBody(nil)
 	b.attach(i)
 	b.env.fix()
 	defer b.discard()
@@ -98,6 +97,7 @@ func (m *Module) take(i *Instance) (*body, error) {
 		m.idle[n-1] = nil
 		m.idle = m.idle[:n-1]
 		m.mu.Unlock()
+		m.eng.ledger.idle.Add(-1)
 		b.attach(i)
 		return b, nil
 	}
@@ -106,8 +106,7 @@ func (m *Module) take(i *Instance) (*body, error) {
 	if err != nil {
 		return nil, abi.NewError(abi.ErrOverloaded, "no memory for another instance: "+err.Error())
 	}
-	b := &body{module: m}
-	b.memory.slot = s
+	b := m.newBody(s)
 	b.attach(i)
 	if err := b.instantiate(); err != nil {
 		b.discard()
@@ -128,9 +127,11 @@ func (m *Module) give(b *body) {
 		b.discard()
 		return
 	}
-	b.user, b.known = nil, false
+	b.user, b.gauge, b.known = nil, nil, false
 	b.env = environment{}
-	b.memory.refused = false
+	b.memory.refused = notRefused
+	m.eng.ledger.live.Add(-1)
+	m.eng.ledger.idle.Add(1)
 	m.mu.Lock()
 	if len(m.idle) < m.keepBodies() && !m.closed.Load() {
 		m.idle = append(m.idle, b)

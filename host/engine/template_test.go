@@ -133,7 +133,7 @@ func mark(m *Module, clean []byte, b byte, rng *rand.Rand) error {
 	if err != nil || !slices.Equal(values, m.template.globals) {
 		return fmt.Errorf("the globals are %v, the template's %v, %v", values, m.template.globals, err)
 	}
-	if i.env.fixed || i.env.ahead != 0 || i.memory.refused || i.written != 0 {
+	if i.env.fixed || i.env.ahead != 0 || i.memory.refused != notRefused || i.written != 0 {
 		return errors.New("something of the last user is left")
 	}
 	out, err := turn(i, first("tally", "add", bytes.Repeat([]byte{b}, rng.IntN(3000))))

@@ -45,9 +45,13 @@ func (i *Instance) failure(what string, err error) *abi.Error {
 	default:
 		reason = wasmReason(err)
 	}
-	if i.memory.refused {
+	switch i.memory.refused {
+	case ownLimit:
 		code = abi.ErrLimitExceeded
 		reason = "out of memory (limit " + byteSize(i.memoryLimit) + "; limits.memory, or that of the kind): " + reason
+	case nodeLimit:
+		code = abi.ErrLimitExceeded
+		reason = "out of memory (node): all actors together have what limits.max_bytes lets them have: " + reason
 	}
 	if i.body != nil && i.tablesFull() {
 		code = abi.ErrLimitExceeded

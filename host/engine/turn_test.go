@@ -243,14 +243,21 @@ func TestMemoryIsBoundedByInstance(t *testing.T) {
 }
 
 func TestPlainGrowthIsZeroed(t *testing.T) {
-	m := &memory{limit: 1 << 20}
+	e := &Engine{}
+	m := &memory{limit: 1 << 20, engine: e, where: &e.ledger.heap}
 	copy(m.Reallocate(pageSize), "old")
 	b := m.Reallocate(5 * pageSize)
 	if string(b[:3]) != "old" || bytes.ContainsFunc(b[3:], func(r rune) bool { return r != 0 }) {
 		t.Error("growth lost or invented bytes")
 	}
-	if m.Reallocate(1<<20+1) != nil || !m.refused {
+	if m.Reallocate(1<<20+1) != nil || m.refused != ownLimit {
 		t.Error("growth beyond the limit")
+	}
+	if held := e.Held(); held != int64(cap(m.buf)) || e.ledger.grown.Load() != held-pageSize {
+		t.Errorf("%d bytes are counted as %d, %d of them grown", cap(m.buf), held, e.ledger.grown.Load())
+	}
+	if m.forget(); e.Held() != 0 || e.ledger.grown.Load() != 0 {
+		t.Errorf("%d bytes are left", e.Held())
 	}
 }
 

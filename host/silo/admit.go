@@ -1,6 +1,7 @@
 package silo
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -18,8 +19,18 @@ const (
 	lookEntries = 64
 )
 
-// admit counts one more activation of kind, making room for it if need be.
-func (s *Silo) admit(kind *Kind) error {
+// cost returns what an activation of the kind is to take, as far as is known.
+func (k *Kind) cost() int64 {
+	if k.Typical != nil {
+		if n := k.Typical(); n > 0 {
+			return n
+		}
+	}
+	return k.Cost
+}
+
+// admit counts one more activation, of cost bytes, making room for it if need be.
+func (s *Silo) admit(cost int64) error {
 	s.mu.Lock()
 	draining := s.draining.Load()
 	if !draining {
@@ -29,25 +40,44 @@ func (s *Silo) admit(kind *Kind) error {
 	if draining {
 		return abi.NewError(abi.ErrShuttingDown, "the node is shutting down")
 	}
-	s.bytes.Add(kind.Cost)
+	s.bytes.Add(cost)
+	s.coming.Add(cost)
 	for s.crowded() {
 		if !s.evict() && s.crowded() {
-			s.retire(kind)
+			s.retire(cost, cost)
 			return s.overloaded(", none idle")
 		}
 	}
-	if s.cfg.MaxActors > 0 && s.count.Load() > int64(s.cfg.MaxActors+s.cfg.MaxActors/10+leavingSlack) ||
-		s.cfg.MaxBytes > 0 && s.bytes.Load() > s.cfg.MaxBytes+s.cfg.MaxBytes/10+leavingSlack*kind.Cost {
-		s.retire(kind)
+	left, overdraft := s.room()
+	if s.cfg.MaxActors > 0 && s.count.Load() > int64(s.cfg.MaxActors+s.cfg.MaxActors/10+leavingSlack) || left < -overdraft-leavingSlack*cost {
+		s.retire(cost, cost)
 		return s.overloaded("; idle ones are being passivated, but not as fast as new ones come")
 	}
 	return nil
 }
 
+// room returns how many bytes are left, with what was admitted taken off, and how many may be missing for what is leaving.
+func (s *Silo) room() (left, overdraft int64) {
+	if s.cfg.Room == nil {
+		return math.MaxInt64, 0
+	}
+	left, overdraft = s.cfg.Room()
+	return left - s.coming.Load(), overdraft
+}
+
+// Coming is how many bytes activations are expected to take that [Config].Room does not know of: those that have not started,
+// and those that nobody else counts.
+func (s *Silo) Coming() int64 { return s.coming.Load() }
+
 // crowded reports whether the silo exceeds its bounds, those apart that are leaving.
 func (s *Silo) crowded() bool {
-	return s.cfg.MaxActors > 0 && s.count.Load()-s.leaving.Load() > int64(s.cfg.MaxActors) ||
-		s.cfg.MaxBytes > 0 && s.bytes.Load()-s.leavingBytes.Load() > s.cfg.MaxBytes
+	return s.cfg.MaxActors > 0 && s.count.Load()-s.leaving.Load() > int64(s.cfg.MaxActors) || s.short()
+}
+
+// short reports whether there is not enough memory, even when those are gone that are leaving.
+func (s *Silo) short() bool {
+	left, _ := s.room()
+	return s.cfg.Room != nil && left+s.leavingBytes.Load() < 0
 }
 
 func (s *Silo) overloaded(why string) error {
@@ -55,9 +85,10 @@ func (s *Silo) overloaded(why string) error {
 		strconv.FormatInt(s.bytes.Load()>>20, 10)+" MiB are in use"+why+"; raise limits.max_actors or limits.max_bytes, or add nodes")
 }
 
-// retire counts one activation less.
-func (s *Silo) retire(kind *Kind) {
-	s.bytes.Add(-kind.Cost)
+// retire counts one activation less, of cost bytes, some of them coming.
+func (s *Silo) retire(cost, coming int64) {
+	s.bytes.Add(-cost)
+	s.coming.Add(-coming)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.count.Add(-1) == 0 && s.draining.Load() {
@@ -67,8 +98,7 @@ func (s *Silo) retire(kind *Kind) {
 
 // evict sends off as many actors as it takes, of a few, those first that are least worth. It reports whether there was one.
 func (s *Silo) evict() (some bool) {
-	byBytes := s.cfg.MaxBytes > 0 && s.bytes.Load()-s.leavingBytes.Load() > s.cfg.MaxBytes
-	found := s.sample(time.Now(), func(_ *entry, idle time.Duration) bool { return idle >= minIdle }, byBytes)
+	found := s.sample(time.Now(), func(_ *entry, idle time.Duration) bool { return idle >= minIdle }, s.short())
 	for _, c := range found {
 		if s.send(c.e, "evicted", c.sleeps) {
 			s.evictions.Add(1)

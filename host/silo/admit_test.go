@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,7 +61,7 @@ func TestEvictionPassesOverWhoeverCannotGo(t *testing.T) {
 // One large actor takes the room of as many small ones as it needs, and no more.
 func TestEvictionMakesRoomForALargeActor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, func(c *Config, k *Kind) { c.MaxBytes = 100 * k.Cost })
+		n := newNode(t, func(c *Config, k *Kind) { c.Room = func() (int64, int64) { return 100 * k.Cost, 10 * k.Cost } })
 		for i := range 100 {
 			n.must(numbered("a", i), "m", "")
 		}
@@ -290,6 +291,42 @@ func TestDrainFinishesWhatWaits(t *testing.T) {
 		defer mu.Unlock()
 		if got["late<nil>"] != 1 || got["x<nil>"] != 50 {
 			t.Errorf("%v", got)
+		}
+	})
+}
+
+// Where the instances are counted by somebody else, the silo adds only those that have not started. What a kind was found to take
+// counts instead of what its module promises.
+func TestWhatIsCountedElsewhereCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var left, typical atomic.Int64
+		n := newNode(t, func(c *Config, k *Kind) {
+			c.Room = func() (int64, int64) { return left.Load(), 0 }
+			k.Cost, k.Counted, k.Typical = 1000, true, typical.Load
+		})
+		left.Store(1500)
+		n.start = func() error {
+			if n.silo.Coming() != 1000 {
+				t.Errorf("%d bytes are to come", n.silo.Coming())
+			}
+			if _, err := n.silo.Activate(activation("too many")); abi.CodeOf(err) != abi.ErrOverloaded {
+				t.Errorf("%v", err)
+			}
+			return nil
+		}
+		n.must("first", "m", "")
+		n.start = func() error { return nil }
+		typical.Store(10)
+		left.Store(20)
+		for i := range 10 { // nobody takes anything off what is left
+			n.must(numbered("a", i), "m", "")
+		}
+		if n.silo.Coming() != 0 || n.silo.Stats().Bytes != 1100 {
+			t.Errorf("%d bytes are to come, of %d", n.silo.Coming(), n.silo.Stats().Bytes)
+		}
+		left.Store(-1)
+		if _, err := n.silo.Activate(activation("late")); abi.CodeOf(err) != abi.ErrOverloaded {
+			t.Errorf("%v", err)
 		}
 	})
 }

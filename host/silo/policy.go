@@ -17,9 +17,11 @@ const (
 	halfLife = time.Minute
 	// loss is how many times as valuable an activation is whose state would end with it.
 	loss = 4
-	// Pressure below easy changes nothing; from hard on, those go too whose state is lost by it.
-	easy = 0.75
-	hard = 0.95
+	// Pressure below restFrom changes nothing: from there on idle actors rest early. Below easy nobody goes; from hard on, those go
+	// too whose state is lost by it.
+	restFrom = 0.65
+	easy     = 0.75
+	hard     = 0.95
 )
 
 // terms are a kind's times without a message, after which something becomes of an activation.

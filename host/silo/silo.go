@@ -36,6 +36,10 @@ type Kind struct {
 	// there is need of room.
 	Hibernate time.Duration
 	Cost      int64 // bytes that an activation is expected to take
+	// Typical is what activations of the kind were found to take; 0 before one was measured, and nil: Cost counts.
+	Typical func() int64
+	// Counted says that [Config].Room knows of an instance once it has started.
+	Counted bool
 	// Start makes an instance; see [actor.Config]. Quick says that it takes some microseconds.
 	Start    func(h *actor.Host, state []byte) (actor.Instance, error)
 	Quick    bool
@@ -46,14 +50,16 @@ type Kind struct {
 type Config struct {
 	// Kind finds a kind as it is now; the error is coded (unknown_kind, not_ready).
 	Kind func(name string) (*Kind, error)
-	// MaxActors bounds the activations, and MaxBytes the sum of their costs; 0 is no bound. A full silo hibernates or
-	// passivates the idle actors that are least worth, and refuses with overloaded where none has been idle for [minIdle].
+	// MaxActors bounds the activations; 0 is no bound. A full silo, by this or by Room, hibernates or passivates the idle actors
+	// that are least worth, and refuses with overloaded where none has been idle for [minIdle].
 	MaxActors int
-	MaxBytes  int64
+	// Room says how many bytes of memory are left at this moment, those apart that the silo knows of alone ([Silo.Coming]), and how many
+	// it may overdraw for what is on its way out and still holds its memory. It is asked at each activation. nil: there is no bound.
+	Room func() (left, overdraft int64)
 	// Sleepers keeps the state of hibernated actors. It is closed by whoever made it, after the silo. nil: state ends with its activation.
 	Sleepers Sleepers
-	// Pressure says how scarce memory is, from 0 to 1, each time that idle actors are looked for: from 0.75 on some are hibernated before
-	// their time, from 0.95 on others are passivated too. nil: it is not.
+	// Pressure says how scarce memory is, from 0 to 1, each time that idle actors are looked for and at [Silo.Relieve]: from 0.65 on they
+	// rest early, from 0.75 on some are hibernated before their time, from 0.95 on others are passivated too. nil: it is not scarce.
 	Pressure func() float64
 	// Woken is told how long each wake took, on the goroutine of the turn; nil: nobody is.
 	Woken func(kind string, took time.Duration)
@@ -85,10 +91,13 @@ type Silo struct {
 
 	count        atomic.Int64
 	bytes        atomic.Int64
+	coming       atomic.Int64 // of bytes: Room does not know of them (yet)
 	leaving      atomic.Int64 // of count: passivated, the last turn is not over
 	leavingBytes atomic.Int64
+	relief       chan struct{} // asks for a look under pressure; has room for one
 	evictions    atomic.Uint64
 	hand         atomic.Uint32 // the shard that eviction looks at next
+	restHand     atomic.Uint32
 	states       states
 
 	ctx     context.Context // of outgoing requests
@@ -120,7 +129,9 @@ type entry struct {
 	lease    cluster.Lease
 	observer cluster.Observer
 	since    time.Time
-	leaving  atomic.Bool   // it is counted as leaving
+	cost     int64         // counted in bytes
+	coming   atomic.Bool   // and in coming
+	leaving  atomic.Int64  // what it is counted as leaving with; 0: it is not
 	gone     chan struct{} // closed when nothing of it is left
 
 	plain   atomic.Bool                   // its state cannot be captured, ever
@@ -154,7 +165,7 @@ func New(cfg Config) *Silo {
 	if cfg.Sweep <= 0 {
 		cfg.Sweep = time.Second
 	}
-	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{})}
+	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{}), relief: make(chan struct{}, 1)}
 	s.workers = newWorkers(&s.work)
 	s.states.store = cfg.Sleepers
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -189,11 +200,13 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		}
 		return nil, err
 	}
-	if err := s.admit(kind); err != nil {
+	cost := kind.cost()
+	if err := s.admit(cost); err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{}), counted: now}
+	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{}), counted: now, cost: cost}
+	e.coming.Store(true)
 	c := actor.Config{
 		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
 		Start: func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
@@ -208,7 +221,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	sh.mu.Lock()
 	if old := sh.entries[id]; old != nil {
 		sh.mu.Unlock()
-		s.retire(kind)
+		s.retire(cost, cost)
 		if old.lease.Epoch == req.Lease.Epoch {
 			return old.act, nil
 		}
@@ -324,6 +337,9 @@ func (s *Silo) each(f func(*entry)) {
 
 // Started passes on that the instance stands.
 func (e *entry) Started(*actor.Activation) {
+	if e.kind.Counted {
+		e.silo.coming.Add(-e.arrived())
+	}
 	if !e.waking.IsZero() {
 		e.woke()
 	}
@@ -362,8 +378,16 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 		s.refuse(id, end.Backlog, abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}
 	s.left(e)
-	s.retire(e.kind)
+	s.retire(e.cost, e.arrived())
 	close(e.gone)
+}
+
+// arrived returns what of the activation was in coming, once.
+func (e *entry) arrived() int64 {
+	if e.coming.CompareAndSwap(true, false) {
+		return e.cost
+	}
+	return 0
 }
 
 // succeed brings the successor of an activation that left a backlog.
@@ -394,11 +418,19 @@ func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
 
 // send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all.
 func (s *Silo) send(e *entry, reason string, asleep bool) bool {
-	if !e.leaving.CompareAndSwap(false, true) {
+	if e.leaving.Load() != 0 {
+		return false
+	}
+	bytes := e.cost
+	if w, ok := e.act.Weight(); ok && e.kind.Counted {
+		bytes = w
+	}
+	bytes = max(bytes, 1)
+	if !e.leaving.CompareAndSwap(0, bytes) {
 		return false
 	}
 	s.leaving.Add(1)
-	s.leavingBytes.Add(e.kind.Cost)
+	s.leavingBytes.Add(bytes)
 	lost := !asleep && !e.plain.Load() && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
 	if asleep && e.act.Hibernate(reason) || !asleep && e.act.Passivate(reason) {
 		if lost {
@@ -412,9 +444,9 @@ func (s *Silo) send(e *entry, reason string, asleep bool) bool {
 
 // left ends the counting of an activation as leaving, if it is counted.
 func (s *Silo) left(e *entry) {
-	if e.leaving.CompareAndSwap(true, false) {
+	if bytes := e.leaving.Swap(0); bytes != 0 {
 		s.leaving.Add(-1)
-		s.leavingBytes.Add(-e.kind.Cost)
+		s.leavingBytes.Add(-bytes)
 	}
 }
 

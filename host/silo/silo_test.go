@@ -97,7 +97,7 @@ func TestAFullSiloEvictsWhoWasIdleLongest(t *testing.T) {
 }
 
 func TestAFullSiloWithNobodyIdleRefuses(t *testing.T) {
-	n := newNode(t, func(c *Config, k *Kind) { c.MaxBytes = 200 })
+	n := newNode(t, func(c *Config, k *Kind) { c.Room = func() (int64, int64) { return 200, 20 } })
 	gate := make(chan struct{})
 	entered := make(chan struct{}, 2)
 	n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {

@@ -625,3 +625,28 @@ func TestMustExistWakesASleeper(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// Under a little pressure idle actors rest before their time, and stay.
+func TestActorsRestEarlyUnderPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pressure atomic.Int64 // percent
+		n := sleepyNode(t, func(c *Config, k *Kind) {
+			c.Pressure = func() float64 { return float64(pressure.Load()) / 100 }
+			k.Hibernate = time.Minute
+		})
+		n.want("a", "1 call")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n.silo.Hot() != 1 {
+			t.Error("it rests without need")
+		}
+		pressure.Store(66)
+		n.silo.Relieve() // at once
+		synctest.Wait()
+		if st := n.silo.Stats(); n.silo.Hot() != 0 || st.Activations != 1 || st.Evictions != 0 {
+			t.Errorf("%d are hot, %+v", n.silo.Hot(), st)
+		}
+		pressure.Store(0)
+		n.want("a", "2")
+	})
+}

@@ -21,6 +21,9 @@ func (s *Silo) sweep() {
 		select {
 		case <-s.quit:
 			return
+		case <-s.relief:
+			n--
+			s.relieve(time.Now())
 		case now := <-tick.C:
 			for i := range s.shards {
 				due = s.turnWheel(&s.shards[i], due[:0], now)
@@ -98,14 +101,57 @@ func (e *entry) usesAt(now time.Time) uses {
 	return e.uses.after(now.Sub(e.counted), e.act.Turns()-e.turns)
 }
 
+// Relieve has the silo look at the pressure at once, rather than at its next look.
+func (s *Silo) Relieve() {
+	select {
+	case s.relief <- struct{}{}:
+	default:
+	}
+}
+
+// maxRest is how many actors are sent to rest early at a time.
+const maxRest = 4096
+
+// restEarly has those rest that were used lately and are idle now: a hot actor takes many times the memory of one at rest. The others
+// rest already, or will be found by the wheel.
+func (s *Silo) restEarly(now time.Time) {
+	n := 0
+	for range shards {
+		sh := &s.shards[s.restHand.Add(1)%shards]
+		var hot []*entry
+		sh.mu.Lock()
+		for _, e := range sh.entries {
+			if idle := now.Sub(e.act.LastUsed()); idle >= minIdle && idle <= restAfter+2*s.cfg.Sweep && e.act.Idle() {
+				hot = append(hot, e)
+			}
+		}
+		sh.mu.Unlock()
+		for _, e := range hot {
+			if e.act.Rest() {
+				n++
+			}
+		}
+		if n >= maxRest {
+			return
+		}
+	}
+}
+
 // relieve sends off as many as the pressure asks for.
 func (s *Silo) relieve(now time.Time) {
 	if s.cfg.Pressure == nil {
 		return
 	}
 	p := s.cfg.Pressure()
+	if p >= restFrom {
+		s.restEarly(now)
+	}
+	_, batch := s.room()
 	n := min(share(s.count.Load()-s.leaving.Load(), p), maxLeaving-s.leaving.Load())
 	for round := 0; n > 0 && round < 2*shards/lookShards; round++ {
+		if batch > 0 && s.leavingBytes.Load() > batch { // capturing the state of one takes memory for a while
+			return
+		}
 		found := s.sample(now, func(e *entry, idle time.Duration) bool {
 			return idle >= shortened(e.kind.Idle, p)
 		}, true)
@@ -139,7 +185,7 @@ func (s *Silo) sample(now time.Time, may func(e *entry, idle time.Duration) bool
 		idle, looked := 0, 0
 		sh.mu.Lock()
 		for _, e := range sh.entries { // begins anywhere
-			if used := e.act.LastUsed(); !e.leaving.Load() && may(e, now.Sub(used)) && e.act.Idle() {
+			if used := e.act.LastUsed(); e.leaving.Load() == 0 && may(e, now.Sub(used)) && e.act.Idle() {
 				found = append(found, candidate{e: e, used: used, uses: e.usesAt(now)})
 				idle++
 			}
@@ -163,10 +209,9 @@ func (s *Silo) sample(now time.Time, may func(e *entry, idle time.Duration) bool
 		c.sleeps = c.e.canSleep(now) && c.e.act.Status().Sleeps
 		bytes := int64(0)
 		if byBytes {
-			if bytes = c.e.kind.Cost; c.sleeps {
-				if w, ok := c.e.act.Weight(); ok {
-					bytes = w
-				}
+			bytes = c.e.cost
+			if w, ok := c.e.act.Weight(); ok {
+				bytes = w
 			}
 		}
 		c.worth = worth(now.Sub(c.used), c.uses, bytes, !c.sleeps)

@@ -21,6 +21,15 @@ type Snapshot struct {
 	Modules   map[string]int    // module files by state
 	Members   map[string]int    // nodes of the cluster by state, as this one sees them; nil: no cluster
 	Link      *LinkCounts       // nil: the node has no link
+	Memory    *MemoryCounts     // nil: it was not looked at yet
+}
+
+// MemoryCounts is what the node's actors take of the memory.
+type MemoryCounts struct {
+	Budget   int64            // bytes that they may take together
+	Parts    map[string]int64 // bytes that they take, by part
+	Pressure float64          // how scarce memory is, 0 to 1
+	Refused  uint64           // times that a guest was refused growth since the budget was spent
 }
 
 // KindCounts is what activations of one kind did since the node started.
@@ -72,6 +81,10 @@ var (
 	descWaiting   = desc("waiting_actors", "Actors that wait for other actors.")
 	descModules   = desc("module_files", "Module files in the directory of actors, by state.", "state")
 	descMembers   = desc("cluster_members", "Nodes of the cluster by state, as this node sees them, itself included.", "state")
+	descMemory    = desc("memory_bytes", "Bytes of memory that actors take, by part.", "part")
+	descBudget    = desc("memory_budget_bytes", "Bytes of memory that actors may take together.")
+	descPressure  = desc("memory_pressure", "How scarce memory is, from 0 to 1.")
+	descRefused   = desc("memory_growth_refused_total", "Times that a guest was refused memory since all together have what they may.")
 	descBuild     = desc("build_info", "1, labelled by the versions of the binary.", "version", "goversion")
 )
 
@@ -79,7 +92,7 @@ var (
 func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{descRequests, descResolves, descRetried, descAttempts, descBlocked, descActors, descLeases,
 		descTurns, descInline, descFuel, descErrors, descBackoff, descBytes, descEvictions, descSleepers, descAsleep, descDropped, descSlept, descWakes,
-		descWakeTime, descWaiting, descModules, descMembers, descBuild} {
+		descWakeTime, descWaiting, descModules, descMembers, descMemory, descBudget, descPressure, descRefused, descBuild} {
 		ch <- d
 	}
 	describeLink(ch)
@@ -138,6 +151,14 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 	}
 	if s.Link != nil {
 		s.Link.collect(ch)
+	}
+	if m := s.Memory; m != nil {
+		for part, n := range m.Parts {
+			ch <- gauge(descMemory, float64(n), part)
+		}
+		ch <- gauge(descBudget, float64(m.Budget))
+		ch <- gauge(descPressure, m.Pressure)
+		ch <- counter(descRefused, m.Refused)
 	}
 	kinds := s.Kinds
 	if len(kinds) > MaxKinds {

@@ -101,11 +101,14 @@ func TestWhatTheNodeCounts(t *testing.T) {
 	tel := New()
 	tel.Watch(func() Snapshot {
 		return Snapshot{Version: "v1", Bytes: 4096, Evictions: 2, Waiting: 1, Modules: map[string]int{"loaded": 3},
+			Memory: &MemoryCounts{Budget: 100, Parts: map[string]int64{"pages": 10, "heap": 20}, Pressure: 0.5, Refused: 3},
 			Kinds: []KindCounts{{Kind: "counter", Turns: 10, Inline: 9, Fuel: 123, Traps: 1, Limits: 2, Deadlocks: 3, MailboxFull: 4, Expired: 5, StartFailures: 6,
 				HeldBack: 7, Backoff: true}, {Kind: "well"}}}
 	})
 	wants(t, scrape(t, tel), "wasilo_activation_bytes 4096", "wasilo_evictions_total 2", "wasilo_waiting_actors 1",
 		`wasilo_module_files{state="loaded"} 3`,
+		`wasilo_memory_bytes{part="pages"} 10`, `wasilo_memory_bytes{part="heap"} 20`, "wasilo_memory_budget_bytes 100", "wasilo_memory_pressure 0.5",
+		"wasilo_memory_growth_refused_total 3",
 		`wasilo_turns_total{kind="counter"} 10`, `wasilo_turns_inline_total{kind="counter"} 9`, `wasilo_fuel_total{kind="counter"} 123`,
 		`wasilo_actor_errors_total{code="trap",kind="counter"} 1`, `wasilo_actor_errors_total{code="limit_exceeded",kind="counter"} 2`,
 		`wasilo_actor_errors_total{code="deadlock",kind="counter"} 3`, `wasilo_actor_errors_total{code="mailbox_full",kind="counter"} 4`,

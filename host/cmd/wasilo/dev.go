@@ -20,7 +20,7 @@ Compiled modules are kept in the user's cache directory, so the next start is qu
 
 With --nodes N there are N nodes n1, n2, … in one cluster, each a process of its own, which end with this one. They listen on the
 ports of --http, --link and --gossip, the second one on ports higher by ten, and so on. The gossip is fast unless --profile says
-otherwise. With -o json, one line {"nodes":[{"url":…,"id":…,"link":…,"gossip":…,"pid":…},…]} on stdout says that all are
+otherwise. What --max-bytes and --max-sleep say is for all of them together. With -o json, one line {"nodes":[{"url":…,"id":…,"link":…,"gossip":…,"pid":…},…]} on stdout says that all are
 ready and connected.`,
 		Example: `  wasilo dev
   wasilo dev --nodes 3

@@ -6,32 +6,29 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-
-	"github.com/wasilo/wasilo/host"
 )
 
-// softMemory is the part of the memory at which the Go runtime collects garbage as hard as it may. The rest is for what it does not
-// count: compiled modules, mapped files, the kernel's part of the process.
-const softMemory = 0.8
+// heapStep is by how much of itself the limit must change to be set anew: each time costs the Go runtime a short stop.
+const heapStep = 1.0 / 32
 
-// softMemoryLimit returns the limit that the Go runtime is to be given, and whether it is to be given one: not if it has one, and
-// not where nobody knows what memory there is.
-func softMemoryLimit(current int64, memory uint64, known bool) (int64, bool) {
-	if current != math.MaxInt64 || !known || memory > math.MaxInt64 {
-		return 0, false
-	}
-	return int64(float64(memory) * softMemory), true
-}
-
-// limitMemory has this process, which is a node's alone, collect its garbage in time rather than be killed for it. Garbage may
-// take as much as the actors themselves: without a limit, a node in a cgroup dies although its actors would fit.
-func (a *app) limitMemory(log *slog.Logger) {
+// heapLimiter returns what sets the Go runtime's soft memory limit as the node's budget says, nil where the environment or somebody else
+// has set one. The process is a node's alone. Garbage may take as much as the actors themselves: without a limit, a node in a cgroup dies
+// although its actors would fit. What the limit is depends on what the memories of actors take beside the Go heap, and follows it.
+func (a *app) heapLimiter(log *slog.Logger) func(bytes int64) {
 	if slices.ContainsFunc(a.env, func(pair string) bool { return strings.HasPrefix(pair, "GOMEMLIMIT=") && pair != "GOMEMLIMIT=" }) {
-		return // "off" is a wish too, and would read as no limit
+		return nil // "off" is a wish too, and would read as no limit
 	}
-	memory, known := host.MachineMemory()
-	if limit, ok := softMemoryLimit(debug.SetMemoryLimit(-1), memory, known); ok {
-		debug.SetMemoryLimit(limit)
-		log.Debug("the Go runtime's soft memory limit", "bytes", limit, "memory", memory)
+	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		return nil
+	}
+	set := int64(0)
+	return func(bytes int64) { // one at a time
+		if d := bytes - set; bytes > 0 && (set == 0 || float64(max(d, -d)) > float64(set)*heapStep) {
+			if set == 0 {
+				log.Debug("the Go runtime's soft memory limit", "bytes", bytes)
+			}
+			set = bytes
+			debug.SetMemoryLimit(bytes)
+		}
 	}
 }

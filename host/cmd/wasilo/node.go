@@ -42,7 +42,7 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 		log = log.With("on", c.host.ID)
 	}
 	c.host.Log = log
-	a.limitMemory(log)
+	c.host.HeapLimit = a.heapLimiter(log)
 	if c.host.ActorsDir = c.actorsDir(); c.host.ActorsDir != "" {
 		if err := checkActorsDir(c.host.ActorsDir); err != nil {
 			return err

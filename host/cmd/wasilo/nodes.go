@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
@@ -21,6 +22,8 @@ const (
 // nodePlan is how one of several nodes for development differs from the others.
 type nodePlan struct {
 	id, http, link, gossip, data, cache string
+
+	maxBytes, maxSleep int64 // its share; 0: the default
 }
 
 // planNodes says what n nodes are called and where they listen: the first at the addresses of c, the others at ports above,
@@ -33,9 +36,15 @@ func planNodes(c *settings, n int, data string) ([]nodePlan, error) {
 		return nil, usagef("--nodes makes members: leave out --mode client")
 	}
 	plans := make([]nodePlan, n)
+	share := func(all int64) int64 { return max(all/int64(n), min(all, 1<<20)) }
+	maxBytes := c.host.Limits.MaxBytes
+	if maxBytes == 0 {
+		maxBytes = host.DefaultMaxBytes()
+	}
 	for i := range plans {
 		id := "n" + strconv.Itoa(i+1)
-		p := nodePlan{id: id, data: filepath.Join(data, id), cache: filepath.Join(data, "cache")} // compiled once for all
+		p := nodePlan{id: id, data: filepath.Join(data, id), cache: filepath.Join(data, "cache"), // compiled once for all
+			maxBytes: share(maxBytes), maxSleep: share(c.host.Limits.MaxSleep)}
 		for _, a := range []struct {
 			name, base string
 			to         *string
@@ -75,6 +84,12 @@ func (p nodePlan) args(c *settings, flags *pflag.FlagSet, first string) []string
 	}
 	args := []string{"serve", "--" + leashFlag, "--id", p.id, "--http", p.http, "--link", p.link, "--gossip", p.gossip,
 		"--data", p.data, "--cache", p.cache, "--actors", c.host.ActorsDir, "--profile", string(profile)}
+	if p.maxBytes > 0 {
+		args = append(args, "--max-bytes", strconv.FormatInt(p.maxBytes, 10))
+	}
+	if p.maxSleep > 0 {
+		args = append(args, "--max-sleep", strconv.FormatInt(p.maxSleep, 10))
+	}
 	joins := slices.Clone(c.host.Net.Join)
 	if first != "" {
 		joins = append(joins, first)

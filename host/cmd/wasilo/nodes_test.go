@@ -10,24 +10,28 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host"
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
 func TestPlanNodes(t *testing.T) {
 	c := defaultSettings()
+	c.host.Limits.MaxBytes = 300 << 20
+	const third = 100 << 20
 	got, err := planNodes(&c, 3, "data")
 	want := []nodePlan{
-		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1", "data/cache"},
-		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2", "data/cache"},
-		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3", "data/cache"},
+		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1", "data/cache", third, 0},
+		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2", "data/cache", third, 0},
+		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3", "data/cache", third, 0},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\n%+v", err, got)
 	}
+	c.host.Limits.MaxBytes, c.host.Limits.MaxSleep = 0, 3<<19
 	c.host.HTTP, c.host.Net.Link, c.host.Net.Gossip = "[::1]:0", "localhost:65525", "127.0.0.1:1"
 	got, err = planNodes(&c, 2, "/d")
-	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2", "/d/cache"}) {
+	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2", "/d/cache", host.DefaultMaxBytes() / 2, 1 << 20}) {
 		t.Errorf("%v\n%+v", err, got)
 	}
 	for says, change := range map[string]func(*settings){
@@ -50,20 +54,21 @@ func TestArgsOfNodes(t *testing.T) {
 	flags := pflag.NewFlagSet("dev", pflag.ContinueOnError)
 	nodeFlags(flags)
 	flags.String("nodes", "", "")
-	given := "--nodes 3 --http 127.0.0.1:1 --turn 3s --config a.toml --join x:1 --profile wan"
+	given := "--nodes 3 --http 127.0.0.1:1 --turn 3s --config a.toml --max-bytes 3GiB --join x:1 --profile wan"
 	if err := flags.Parse(strings.Fields(given)); err != nil {
 		t.Fatal(err)
 	}
 	c := defaultSettings()
 	c.host.Net.Join, c.host.Net.Profile = []string{"x:1"}, serfwatch.WAN
-	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2", "d/cache"}
+	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2", "d/cache", 1 << 30, 1 << 20}
 	got := strings.Join(p.args(&c, flags, "127.0.0.1:3"), " ")
 	want := "serve --leash --id n2 --http 127.0.0.1:11 --link 127.0.0.1:12 --gossip 127.0.0.1:13 --data d/n2 --cache d/cache --actors actors --profile wan " +
-		"--join x:1 --join 127.0.0.1:3 --config=a.toml --turn=3s"
+		"--max-bytes 1073741824 --max-sleep 1048576 --join x:1 --join 127.0.0.1:3 --config=a.toml --turn=3s"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 	c = defaultSettings()
+	p.maxBytes, p.maxSleep = 0, 0
 	got = strings.Join(p.args(&c, pflag.NewFlagSet("", 0), ""), " ")
 	if strings.Contains(got, "--join") || !strings.HasSuffix(got, "--profile fast") {
 		t.Error(got)

@@ -182,13 +182,13 @@ func nodeSettings() []setting {
 				return err
 			}},
 		{key: "limits.max_sleep", name: "max-sleep",
-			usage: "`SIZE` of memory that hibernated actors may take, more goes to the directory of data (default a quarter of the memory)",
+			usage: "`SIZE` of memory that hibernated actors may take of --max-bytes, more goes to the directory of data (default a third)",
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.MaxSleep, err = parseSize(v, 1<<20, mostBytes)
 				return err
 			}},
 		{key: "limits.max_bytes", name: "max-bytes",
-			usage: "`SIZE` that active actors may take together (default half of the memory)",
+			usage: "`SIZE` of memory that actors, modules and kept states may take together (default three quarters of the memory)",
 			set: func(c *settings, v string) (err error) {
 				c.host.Limits.MaxBytes, err = parseSize(v, 1<<20, mostBytes)
 				return err

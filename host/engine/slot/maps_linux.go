@@ -40,6 +40,7 @@ type maps struct {
 	stride  int  // size of the image
 	max     int  // replicas at most
 	compare bool // the image is so small that comparing is cheaper
+	solid   int  // pages of the image that are written to the file
 
 	written  int         // replicas in the file
 	open     []*region   // those with blank slots
@@ -103,6 +104,14 @@ func (p *Pool) mapImage(image []byte) (err error) {
 			mach.budget.give(1)
 		}
 	}()
+	m.solid = m.stride / Page
+	if !m.compare {
+		for i := range m.stride / Page {
+			if p.zero.has(i) {
+				m.solid--
+			}
+		}
+	}
 	m.max = int(min(max(p.opt.ReplicaBytes/int64(m.stride), 1), maxReplicas))
 	if err := unix.Ftruncate(m.fd, int64(m.max)*int64(m.stride)); err != nil {
 		return fmt.Errorf("a file for %d replicas: %w: %w", m.max, err, ErrMemory)
@@ -291,6 +300,7 @@ func (m *maps) stats(st *Stats) {
 	st.Mappings += m.mappings
 	st.PrivateBytes += int64(m.private) * Page
 	st.ReplicaBytes = int64(m.written) * int64(m.stride)
+	st.WrittenBytes = int64(m.written) * int64(m.solid) * Page
 }
 
 // close is after trim, with no slot live.

@@ -53,6 +53,8 @@ type Stats struct {
 	PrivateBytes int64
 	// ReplicaBytes is the length of all copies of the image, the first included, be they all resident or not.
 	ReplicaBytes int64
+	// WrittenBytes is what of them is in memory for certain: all but their pages of zeros, which come when a guest touches them.
+	WrittenBytes int64
 }
 
 // Pool makes slots of one image.
@@ -162,6 +164,9 @@ func (p *Pool) trim() {
 	}
 }
 
+// Mapped reports whether slots are mappings, and not copies in the Go heap.
+func (p *Pool) Mapped() bool { return p.maps != nil }
+
 // Stats may be called at any time.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
@@ -169,6 +174,8 @@ func (p *Pool) Stats() Stats {
 	st := Stats{Live: p.live, Idle: len(p.copies), Grown: p.grown, PrivateBytes: p.heap + p.past}
 	if p.maps != nil {
 		p.maps.stats(&st)
+	} else {
+		st.WrittenBytes = int64(len(p.image))
 	}
 	return st
 }

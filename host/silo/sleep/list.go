@@ -30,6 +30,9 @@ type Stats struct {
 	SpillErrors  uint64 // chunks that could not be written
 }
 
+// Bytes is [Stats].Bytes. It takes some nanoseconds.
+func (s *Store) Bytes() int64 { return s.bytes.Load() }
+
 // Stats looks at every chunk: some hundred microseconds for a million sleepers.
 func (s *Store) Stats() Stats {
 	st := Stats{Bytes: s.bytes.Load(), Compactions: s.compactions.Load(), Damaged: s.damaged.Load(), SpillErrors: s.spillErrors.Load()}

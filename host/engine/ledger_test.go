@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/engine/slot"
+)
+
+// grow is a turn that asks for so many pages of 64 KiB.
+func grow(t *testing.T, i *Instance, pages int64) int64 {
+	t.Helper()
+	out, err := turn(i, script(t, nil, record{op: opGrow, a: pages}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results(out, 1)[0]
+}
+
+// Whatever becomes of instances, the ledger ends where it began.
+func TestTheLedgerBalances(t *testing.T) {
+	bothSlots(t, func(t *testing.T, cfg Config) {
+		e := newEngine(t, cfg)
+		m := mustLoad(t, e, "hostcalls.wasm")
+		plain := mustLoad(t, e, "hostile/table_grow.wasm")
+		e.Trim()
+		if mem := e.Memory(); e.Held() != 0 || mem.Live+mem.Idle+mem.Folded+mem.Grown != 0 {
+			t.Fatalf("after loading: %+v, %d held", mem, e.Held())
+		} else if mem.Code < 1000 || mem.Templates < slot.Page {
+			t.Errorf("%+v", mem)
+		}
+		var all []*Instance
+		for n := range 20 {
+			i := instantiate(t, m, noHost{}, Options{})
+			all = append(all, i)
+			before := e.Held()
+			switch n % 5 {
+			case 0:
+				if grow(t, i, 16) != 4 {
+					t.Fatal("it does not grow")
+				}
+				if by := e.Held() - before; by < 16*pageSize-unmeasured {
+					t.Errorf("16 pages count %d bytes", by)
+				}
+			case 1:
+				grow(t, i, 2)
+				i.Rest()
+				if by := e.Held() - before; by > 16<<10 {
+					t.Errorf("at rest it takes %d bytes more", by)
+				}
+			case 2:
+				grow(t, i, 0)
+				i.Rest()
+				grow(t, i, 3)
+			case 3:
+				if err := i.Turn(call("x", nil), time.Now().Add(-time.Second), &abi.Output{}); err == nil {
+					t.Error("a turn without time succeeded")
+				}
+			}
+		}
+		p := instantiate(t, plain, noHost{}, Options{})
+		if mem := e.Memory(); mem.Live != 17 || mem.Folded != 4 || mem.Grown < 16*pageSize {
+			t.Errorf("%+v", mem)
+		}
+		for _, i := range append(all, p) {
+			i.Close()
+		}
+		if e.Memory().Idle == 0 {
+			t.Error("nothing is kept for instances to come")
+		}
+		e.Trim()
+		if mem := e.Memory(); e.Held() != 0 || mem.Live+mem.Idle+mem.Folded+mem.Grown != 0 {
+			t.Errorf("%+v, %d held", mem, e.Held())
+		}
+	})
+}
+
+// Growth beyond what the node has is refused, at once, and counted; those that have hardly grown still may, and what rests comes back.
+func TestGrowthIsAdmitted(t *testing.T) {
+	bothSlots(t, func(t *testing.T, cfg Config) {
+		e := newEngine(t, cfg)
+		m := mustLoad(t, e, "hostcalls.wasm")
+		var alarms atomic.Int64
+		e.Alarm(func() { alarms.Add(1) })
+		resting := instantiate(t, m, noHost{}, Options{})
+		grow(t, resting, 14)
+		resting.Rest()
+		large, small := instantiate(t, m, noHost{}, Options{}), instantiate(t, m, noHost{}, Options{})
+		kept := instantiate(t, m, noHost{}, Options{})
+		kept.Close()
+		e.Limit(e.Held()+64*pageSize, 4*pageSize, e.Held()+32*pageSize)
+		if grow(t, large, 31) < 0 || alarms.Load() != 0 {
+			t.Errorf("it does not grow; %d alarms", alarms.Load())
+		}
+		if grow(t, large, 31) < 0 || alarms.Load() != 1 {
+			t.Errorf("it does not grow; %d alarms", alarms.Load())
+		}
+		if grow(t, large, 20) != -1 || e.Memory().Refused != 1 || alarms.Load() < 2 {
+			t.Errorf("%+v, %d alarms", e.Memory(), alarms.Load())
+		}
+		if fail := large.failure("the turn", &breach{"it broke"}); fail.Code != abi.ErrLimitExceeded || !strings.Contains(fail.Message, "out of memory (node)") {
+			t.Errorf("%v", fail)
+		}
+		if e.Memory().Idle != 0 {
+			t.Error("memory is kept while guests ask for it")
+		}
+		if grow(t, small, 3) < 0 || grow(t, small, 30) != -1 {
+			t.Error("the reserve is not for the modest, or for all")
+		}
+		e.Limit(1, 0, 0)
+		if grow(t, resting, 0) != 18 {
+			t.Error("an actor that rested does not have its memory again")
+		}
+		grown := capture(t, resting)
+		_, err := m.Instantiate(context.Background(), noHost{}, Options{State: grown})
+		if abi.CodeOf(err) != abi.ErrOverloaded {
+			t.Errorf("%v", err)
+		}
+		if _, err := m.Instantiate(context.Background(), noHost{}, Options{State: []byte("x")}); abi.CodeOf(err) != abi.ErrStateUnusable {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func capture(t *testing.T, i *Instance) []byte {
+	t.Helper()
+	state, err := i.Capture(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// A kind's typical weight comes from what its actors have written, and rises faster than it falls.
+func TestGaugesFollow(t *testing.T) {
+	e := newEngine(t, Config{})
+	m := mustLoad(t, e, "hostcalls.wasm")
+	g := m.Gauge("a")
+	if g != m.Gauge("a") || g == m.Gauge("b") || g.Weight() != 0 {
+		t.Error("gauges are mixed up")
+	}
+	i := instantiate(t, m, noHost{}, Options{Gauge: g})
+	grow(t, i, 10) // the first turn of the first instances is measured
+	if w := g.Weight(); w < 10*pageSize {
+		t.Errorf("an instance of more than 640 KiB weighs %d", w)
+	}
+	if m.Gauge("b").Weight() != 0 {
+		t.Error("another kind learns from it")
+	}
+	var at atomic.Int64
+	for _, step := range []struct{ see, want int64 }{{800, 800}, {1600, 1200}, {1200, 1200}, {400, 1100}, {1300, 1200}} {
+		if follow(&at, step.see); at.Load() != step.want {
+			t.Errorf("after %d it is %d, want %d", step.see, at.Load(), step.want)
+		}
+	}
+	if (&Gauge{}).expect(slot.Page) != slot.Page {
+		t.Error("more is expected than there is")
+	}
+}
