@@ -68,7 +68,7 @@ func (b *body) attach(i *Instance) {
 // newBody returns a body whose memory lies in s, nil for the Go heap.
 func (m *Module) newBody(s *slot.Slot) *body {
 	l := &m.eng.ledger
-	b := &body{module: m, overall: bodyBytes}
+	b := &body{module: m, overall: bodyBytes + m.held()}
 	b.memory.slot, b.memory.engine, b.memory.where = s, m.eng, &l.heap
 	if s == nil {
 		b.overall = m.heapBytes()

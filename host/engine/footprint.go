@@ -6,7 +6,7 @@ package engine
 // stock Go guest of 2.1 MB with 2.6 MB of memory takes 3.9 MB in all).
 func (m *Module) Footprint() int64 {
 	if m.template != nil {
-		return (&Gauge{}).expect(int64(len(m.template.pool.Image()))) + bodyBytes
+		return (&Gauge{}).expect(int64(len(m.template.pool.Image()))) + bodyBytes + m.held()
 	}
 	return int64(m.minMemory) + m.heapBytes()
 }
