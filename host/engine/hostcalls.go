@@ -31,9 +31,10 @@ type Host interface {
 }
 
 const (
-	maxWait    = 64 << 10 // handles of one `wait`
-	handleCost = 50       // units of fuel for each of them, here and at the host
-	randomStep = 64 << 10 // bytes of `random` between looks at the clock
+	maxWait     = 64 << 10 // handles of one `wait`
+	requestCost = 5_000    // units of fuel for a request that is sent, or refused
+	handleCost  = 50       // units of fuel for each of them, here and at the host
+	randomStep  = 64 << 10 // bytes of `random` between looks at the clock
 )
 
 // hostFuncs are the host's functions by name. Each takes its parameters from the stack and leaves its result there.
@@ -105,6 +106,7 @@ func refuse(c abi.Code) uint64 { return uint64(-int64(c)) }
 
 // request decodes the request in a range of guest memory and copies it out.
 func (i *Instance) request(name string, ptr, n uint32) (*abi.Request, abi.Code) {
+	i.guard.charge(requestCost)
 	b := i.view(name, ptr, n)
 	if len(b) > i.maxMessage+abi.MaxEnvelopeExtra {
 		return nil, abi.ErrPayloadTooLarge

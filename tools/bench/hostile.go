@@ -110,6 +110,29 @@ func hostile(ctx context.Context, b *bench) (string, error) {
 		_, err := e.Load(ctx, m.Wasm)
 		fmt.Fprintf(&doc, "| %s | %d | %s | %s |\n", m.Name, len(m.Wasm), short(time.Since(began)), brief(fmt.Sprint(err)))
 	}
+	doc.WriteString("\n### What compiling costs\n\nModules that are no guests, so that they are refused once they are compiled; *allocated* is by forge and compiler,\n" +
+		"all in all. Compiling belongs on no request's path, and cannot be stopped.\n\n" +
+		"| module | KiB | ms | ms for a KiB | MiB allocated for a KiB | refused by |\n|---|---|---|---|---|---|\n")
+	for _, m := range bomb.Compile() {
+		fmt.Fprintf(os.Stderr, "hostile: compiling %s\n", m.Name)
+		runtime.GC()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		_, err := e.Load(ctx, m.Wasm)
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		stage := "nothing"
+		if le := (*engine.LoadError)(nil); errors.As(err, &le) {
+			stage = "its exports"
+			if le.Stage == engine.StageCompile {
+				stage = "the forge: " + brief(le.Reason)
+			}
+		}
+		kib := float64(len(m.Wasm)) / 1024
+		fmt.Fprintf(&doc, "| %s | %s | %s | %s | %s | %s |\n", m.Name, figure(kib), figure(took.Seconds()*1e3), figure(took.Seconds()*1e3/kib),
+			figure(float64(after.TotalAlloc-before.TotalAlloc)/(1<<20)/kib), stage)
+	}
 	return doc.String(), e.Close()
 }
 
