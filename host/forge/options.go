@@ -22,10 +22,20 @@ type Limits struct {
 	MaxNesting    int // blocks inside blocks of one function; 4,000 (Go nests a block for each call site of a function)
 	MaxNestingSum int // over all blocks of the module, the depth at which each stands; 64 Mi: half a second of compiling
 
-	// Blocks, loops (which count eight times), ifs and br_ifs of one function, and the sum of the squares of that number
-	// over all functions: the runtime's compiler is quadratic in it. 16,000 and 2^28: at most a few seconds of compiling,
-	// where 13,000 ifs in a row take two and 52,000 a minute. cmd/vet has 2,162 and adds up to 2^26.
-	MaxBlocks, MaxBlocksSquared int
+	// Sums over the module of what its compiler, which cannot be stopped, does more than each byte's worth: see flow.go. Beside a figure
+	// stand what a unit took at most (on one core at 2.5 GHz that takes 0.8 s for a MiB of Go's code), and how far below the limit the
+	// stock Go programs were that come nearest: cmd/vet with 14 MB, cmd/compile with 49. Those that grow with the code have an
+	// allowance for each byte of it beside the figure here, less than those bytes take themselves.
+	MaxBlocks        int // blocks, loops (which count eight times), ifs and br_ifs of one function; 32,000
+	MaxBlocksSquared int // over the functions, that number × (that number + targets of br_tables); 2^26, and 64 a byte: 20 ns; 3 times
+	MaxValues        int // moved by parameters, results and branches, where there are more than 16; 2^19: 0.8 µs and 430 bytes; Go has none
+	MaxLocalsSum     int // of all functions, with their parameters; 2^24, and 2 a byte: 13 ns and 8 bytes; 100 times
+	MaxWalks         int // blocks walked through in search of a definition; 2^25, and 16 a byte: 15 ns; 10 times
+	MaxPhis          int // ways into blocks × the square of the values that differ there × loops around; 2^28, and 128 a byte: 2 ns; 8 times
+	MaxLive          int // blocks × the values that are held there; 2^23, and 8 a byte: 60 ns and 14 bytes; 9 times
+	MaxGlobalLoads   int // calls, those that are added too, × mutable globals; 2^19, and 1 a byte: 0.6 µs and 170 bytes; 8 times
+	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 5 ns; 8 times
+	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 18 ns; 20 times
 
 	Memory     uint64 // bytes; the maximum of a memory is lowered to it, a minimum above it is refused; 64 MiB
 	TableElems uint32 // entries; the maximum of a table is lowered to it, a minimum above it is refused; 1 Mi
@@ -52,8 +62,16 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxBrTable, 65_520)
 	def(&l.MaxNesting, 4_000)
 	def(&l.MaxNestingSum, 64<<20)
-	def(&l.MaxBlocks, 16_000)
-	def(&l.MaxBlocksSquared, 1<<28)
+	def(&l.MaxBlocks, 32_000)
+	def(&l.MaxBlocksSquared, 1<<26)
+	def(&l.MaxValues, 1<<19)
+	def(&l.MaxLocalsSum, 1<<24)
+	def(&l.MaxWalks, 1<<25)
+	def(&l.MaxPhis, 1<<28)
+	def(&l.MaxLive, 1<<23)
+	def(&l.MaxGlobalLoads, 1<<19)
+	def(&l.MaxWide, 1<<26)
+	def(&l.MaxPairs, 1<<25)
 	if l.Memory == 0 {
 		l.Memory = 64 << 20
 	}
