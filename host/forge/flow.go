@@ -24,6 +24,7 @@ type flow struct {
 	meets   int // chains of all ways that meet, together
 
 	walks, phis, live int
+	memory            int // bytes that the compiler takes
 }
 
 // flowBlock is what flow knows of an open block.
@@ -139,6 +140,39 @@ func (c *checker) flowAccess() {
 	}
 }
 
+// takes is how many bytes the compiler takes for an instruction, about, while it is at the function: measured as what it allocates for
+// functions of thousands of the same, on amd64. What can trap takes by far the most.
+func takes(op opcode) int {
+	switch {
+	case op == opCallIndirect:
+		return 15_000
+	case op >= opI32Load && op <= opI64Store32:
+		return 4_900
+	case op >= 0x6d && op <= 0x70, op >= 0x7f && op <= 0x82: // divisions
+		return 5_700
+	case op >= 0xa8 && op <= 0xab, op >= 0xae && op <= 0xb1: // from floating point, with a trap
+		return 8_300
+	case op >= 0x5b && op <= 0x66, op >= 0x8b && op <= 0xbf: // other floating point
+		return 1_500
+	case op == opTableGet, op == opTableSet:
+		return 5_200
+	case op>>8 == opVector:
+		return 4_500
+	case op>>8 == opBulk, op == opMemoryGrow, op == opCall:
+		return 2_800
+	case op == opLoop:
+		return 20_000
+	case op == opBlock, op == opIf, op == opBrIf:
+		return 6_700
+	}
+	return 300
+}
+
+const (
+	takesTarget = 2_800 // of a br_table
+	takesValue  = 430   // on a long list
+)
+
 // longList is from how many values on a list is a long one.
 const longList = 16
 
@@ -146,6 +180,9 @@ const longList = 16
 func (c *checker) moved(n int) {
 	if n <= longList {
 		return
+	}
+	if !c.flow.dead {
+		c.flow.memory += n * takesValue
 	}
 	if c.d.cost.values += n; c.d.cost.values > c.d.limits.MaxValues {
 		c.fail("up to here long lists of parameters, results and operands of branches have more than %d values together: "+
@@ -155,7 +192,7 @@ func (c *checker) moved(n int) {
 
 // cost is what the functions so far cost the compiler: see Limits.
 type cost struct {
-	squares, values, locals, walks, phis, live, calls, widest, wide int
+	squares, values, locals, walks, phis, live, calls, widest, wide, memory int
 }
 
 // allowance is what each byte of code adds to a limit.
@@ -183,6 +220,8 @@ func (c *checker) spend() {
 	k.calls += f.calls
 	k.widest = max(k.widest, c.parts+c.edges)
 	k.wide += k.widest
+	f.memory += c.edges*takesTarget + f.live*14
+	k.memory = max(k.memory, f.memory)
 	code := c.r.off - c.d.m.sectionAt["code"]
 	for _, s := range []struct {
 		have, most, perByte int
@@ -193,6 +232,7 @@ func (c *checker) spend() {
 		{k.walks, l.MaxWalks, walksPerByte, "locals, globals or memory used after too many branches: searching for what they hold takes %d steps"},
 		{k.phis, l.MaxPhis, phisPerByte, "branches that meet with too many values, or in too many loops: comparing them takes %d steps"},
 		{k.live, l.MaxLive, livePerByte, "too many values held over too many branches: %d together"},
+		{f.memory, l.MaxCompiler, 0, "one, the last, for which the compiler takes some %d bytes of memory: split it"},
 		{k.wide, l.MaxWide, widePerByte, "too many functions behind one with many branches: %d steps"},
 	} {
 		if most := s.most + s.perByte*code; s.have > most {

@@ -3,6 +3,9 @@ package forge
 // instruction validates one.
 func (c *checker) instruction() {
 	in := &c.in
+	if !c.flow.dead {
+		c.flow.memory += takes(in.op)
+	}
 	switch op := in.op; {
 	case op >= opI32Eqz && op <= opI64Extend32:
 		s := &plainOps[op-opI32Eqz]

@@ -35,6 +35,7 @@ type Limits struct {
 	MaxLive          int // blocks × the values that are held there; 2^23, and 8 a byte: 60 ns and 14 bytes; 9 times
 	MaxGlobalLoads   int // calls, those that are added too, × mutable globals; 2^19, and 1 a byte: 0.6 µs and 170 bytes; 8 times
 	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 5 ns; 8 times
+	MaxCompiler      int // bytes that the compiler holds for one function, by estimate: see takes; 512 MiB; 4 times
 	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 18 ns; 20 times
 
 	Memory     uint64 // bytes; the maximum of a memory is lowered to it, a minimum above it is refused; 64 MiB
@@ -71,6 +72,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxLive, 1<<23)
 	def(&l.MaxGlobalLoads, 1<<19)
 	def(&l.MaxWide, 1<<26)
+	def(&l.MaxCompiler, 512<<20)
 	def(&l.MaxPairs, 1<<25)
 	if l.Memory == 0 {
 		l.Memory = 64 << 20
