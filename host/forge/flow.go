@@ -27,6 +27,9 @@ type flow struct {
 	memory            int // bytes that the compiler takes
 }
 
+// phisMost keeps sums and products within 64 bits.
+const phisMost = 1 << 50
+
 // flowBlock is what flow knows of an open block.
 type flowBlock struct {
 	skip       bool // it was opened out of reach
@@ -39,7 +42,7 @@ type flowBlock struct {
 	knownElse  int
 }
 
-// next is the start of a block.
+// nextBlock counts blocks that begin here: ways to a label are edges, too, since each gets a block of its own.
 func (c *checker) nextBlock(edges int) {
 	f := &c.flow
 	f.live += edges * (1 + len(c.stack) + min(len(c.locals), f.gets+f.sets) + f.known)
@@ -101,7 +104,7 @@ func (c *checker) flowEnd(b *block) {
 	}
 	if b.op == opLoop {
 		p := len(b.typ.params) + min(len(c.locals), f.gets+f.sets-w.gets-w.sets)
-		f.phis += 2 * (w.ways + 1) * p * p
+		f.phis = min(f.phis+2*(w.ways+1)*p*p, phisMost)
 		f.meets += w.chains
 		f.loops--
 		f.chain++
@@ -119,7 +122,7 @@ func (c *checker) flowEnd(b *block) {
 		f.chain = w.chain + 1
 	} else {
 		p := len(b.typ.results) + min(len(c.locals), f.sets-w.sets)
-		f.phis += w.ways * p * p
+		f.phis = min(f.phis+w.ways*p*p, phisMost)
 		f.meets += w.chains
 		f.chain = 0
 	}

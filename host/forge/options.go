@@ -22,21 +22,21 @@ type Limits struct {
 	MaxNesting    int // blocks inside blocks of one function; 4,000 (Go nests a block for each call site of a function)
 	MaxNestingSum int // over all blocks of the module, the depth at which each stands; 64 Mi: half a second of compiling
 
-	// Sums over the module of what its compiler, which cannot be stopped, does more than each byte's worth: see flow.go. Beside a figure
-	// stand what a unit took at most (on one core at 2.5 GHz that takes 0.8 s for a MiB of Go's code), and how far below the limit the
-	// stock Go programs were that come nearest: cmd/vet with 14 MB, cmd/compile with 49. Those that grow with the code have an
-	// allowance for each byte of it beside the figure here, less than those bytes take themselves.
+	// What the compiler, which cannot be stopped, does beyond each byte's worth, summed over the module: see flow.go. Beside each figure
+	// stand what a unit of it takes, on one core of a quiet machine on which a KiB of Go's code takes 0.4 ms, and how many times the
+	// limit has what the nearest of five stock Go programs needs (the example actors, gofmt, vet, link and go of cmd, 4 to 28 MB). Where
+	// a sum grows with honest code, each byte of code up to there adds to the limit. cmd/compile, 49 MB, nests too deep.
 	MaxBlocks        int // blocks, loops (which count eight times), ifs and br_ifs of one function; 32,000
-	MaxBlocksSquared int // over the functions, that number × (that number + targets of br_tables); 2^26, and 64 a byte: 20 ns; 3 times
-	MaxValues        int // moved by parameters, results and branches, where there are more than 16; 2^19: 0.8 µs and 430 bytes; Go has none
-	MaxLocalsSum     int // of all functions, with their parameters; 2^24, and 2 a byte: 13 ns and 8 bytes; 100 times
-	MaxWalks         int // blocks walked through in search of a definition; 2^25, and 16 a byte: 15 ns; 10 times
-	MaxPhis          int // ways into blocks × the square of the values that differ there × loops around; 2^28, and 128 a byte: 2 ns; 8 times
-	MaxLive          int // blocks × the values that are held there; 2^23, and 8 a byte: 60 ns and 14 bytes; 9 times
-	MaxGlobalLoads   int // calls, those that are added too, × mutable globals; 2^19, and 1 a byte: 0.6 µs and 170 bytes; 8 times
-	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 5 ns; 8 times
-	MaxCompiler      int // bytes that the compiler holds for one function, by estimate: see takes; 512 MiB; 4 times
-	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 18 ns; 20 times
+	MaxBlocksSquared int // over the functions, that number × (that number + targets of br_tables); 2^26, and 64 a byte: 10 ns; 2.8 times
+	MaxValues        int // of parameters, results and branches, where there are more than 16; 2^19: 0.5 µs and 430 bytes; Go has none
+	MaxLocalsSum     int // locals and parameters of all functions; 2^24, and 2 a byte: 7 ns and 8 bytes; 600 times
+	MaxWalks         int // blocks walked through in search of a definition; 2^25, and 16 a byte: 12 ns; 20 times
+	MaxPhis          int // ways into blocks × the square of the values that differ there × loops around; 2^28, and 128 a byte: 1 ns; 12 times
+	MaxLive          int // blocks × the values and addresses that are held there; 2^23, and 8 a byte: 20 to 120 ns and 14 bytes; 9 times
+	MaxGlobalLoads   int // calls × mutable globals, with those that are added; 2^19, and 1 a byte: 0.1 µs and 170 bytes; 10 times
+	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 10 ns; 26 times
+	MaxCompiler      int // bytes that the compiler holds for one function, by estimate: see takes; 512 MiB; 5 times
+	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 9 ns; 80 times
 
 	Memory     uint64 // bytes; the maximum of a memory is lowered to it, a minimum above it is refused; 64 MiB
 	TableElems uint32 // entries; the maximum of a table is lowered to it, a minimum above it is refused; 1 Mi

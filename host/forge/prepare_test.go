@@ -143,7 +143,7 @@ func TestLimits(t *testing.T) {
 		"nesting sum": {forge.Limits{MaxNestingSum: 1000}, simple(deep), "more than 1000"},
 		"blocks":      {forge.Limits{MaxBlocks: 100}, simple(deep), "more than 100 blocks"},
 		"squares":     {forge.Limits{MaxBlocksSquared: 10_000}, simple(many), "at most"},
-		"compiler": {forge.Limits{MaxCompiler: 50_000}, local(bytes.Repeat(cat("41 00 28 00 00 1a"), 20)), "split it"},
+		"compiler":    {forge.Limits{MaxCompiler: 50_000}, local(bytes.Repeat(cat("41 00 28 00 00 1a"), 20)), "split it"},
 		"values":      {forge.Limits{MaxValues: 19}, wide, "more than 19 values"},
 		"sum of locals": {forge.Limits{MaxLocalsSum: 1}, module(types, section(3, uleb(0)), section(10, sized(cat("01 64 7f 0b")))),
 			"100 locals and parameters"},
