@@ -36,7 +36,7 @@ type Limits struct {
 	MaxGlobalLoads   int // calls × mutable globals, with those that are added; 2^19, and 1 a byte: 0.1 µs and 170 bytes; 10 times
 	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 10 ns; 26 times
 	MaxCompiler      int // bytes that the compiler holds for one function, by estimate: see takes; 512 MiB; 5 times
-	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 9 ns; 80 times
+	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 9 ns; 56 times
 
 	Memory     uint64 // bytes; the maximum of a memory is lowered to it, a minimum above it is refused; 64 MiB
 	TableElems uint32 // entries; the maximum of a table is lowered to it, a minimum above it is refused; 1 Mi
