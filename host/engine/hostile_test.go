@@ -35,6 +35,24 @@ func TestHostileLoads(t *testing.T) {
 	}
 }
 
+// TestCompileBombs: what takes the compiler much more than its bytes' worth is refused before, and quickly; the rest gets as far as to
+// its exports.
+func TestCompileBombs(t *testing.T) {
+	e := newEngine(t, Config{})
+	for _, b := range bomb.Compile() {
+		_, err := e.Load(context.Background(), b.Wasm)
+		var le *LoadError
+		switch {
+		case !errors.As(err, &le):
+			t.Errorf("%s: %v", b.Name, err)
+		case b.Words == "" && le.Stage != StageExports:
+			t.Errorf("%s: %v, want it compiled", b.Name, err)
+		case b.Words != "" && (le.Stage != StageCompile || !strings.Contains(le.Reason, b.Words)):
+			t.Errorf("%s: %v, want %s", b.Name, err, b.Words)
+		}
+	}
+}
+
 // TestHostileNames: what a guest calls its functions goes into errors and logs, but not all of it.
 func TestHostileNames(t *testing.T) {
 	m, err := newEngine(t, Config{}).Load(context.Background(), bomb.LongNames("hostile_names"))

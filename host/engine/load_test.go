@@ -168,7 +168,7 @@ func TestLoadStopsBombs(t *testing.T) {
 		wasm       []byte
 	}{
 		{"nesting", "blocks nested deeper than 4000", bodies(1, nested(100_000))},
-		{"nesting in many functions", "nested too deep on the whole", bodies(100, nested(3000))},
+		{"nesting in many functions", "blocks and branches on the whole", bodies(100, nested(3000))},
 		{"locals", "more than 5000 locals", bodies(1, []byte{1, 0x88, 0x27 + 1, 0x7f, 0x0b})},
 		{"locals that overflow", "more than 5000 locals", bodies(1, []byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b})},
 		{"br_table", "70000 targets of a br_table, at most 65520 are accepted", bodies(1, brTable)},

@@ -65,6 +65,7 @@ type shape struct {
 const (
 	leafFrame   = 1024 // a leaf with a frame of at most so much charges no stack: there is one leaf at a time
 	leafTest    = 32   // a leaf without loops of at most so much code tests no fuel: who called it does
+	inRegisters = 8    // parameters and results, about; each beyond takes up to three words, one of them in its own place
 	frameConst  = 64   // of every frame: return address, saved registers
 	doubleCalls = 1    // a loop with at most so many calls is opened twice; Go's has one, which makes room on the stack
 	testCost    = 8192 // units; no path through a function costs much more between two tests of the fuel
@@ -81,7 +82,7 @@ func (b *bodyWriter) body(w *rewriter, index uint32, f *function) []byte {
 		}
 		*b = bodyWriter{w: w, out: asm{b.out.b[:0]}, pend: asm{b.pend.b[:0]}, labels: b.labels[:0], in: b.in,
 			results: t.results, loops: f.info.loops, entry: true, plan: p, planning: b.planning}
-		b.shape = b.shapeOf(f, len(t.params))
+		b.shape = b.shapeOf(f, len(t.params), len(t.results))
 		b.pass(f)
 		if b.planning {
 			b.plan.finish()
@@ -107,7 +108,7 @@ func (b *bodyWriter) pass(f *function) {
 	}
 }
 
-func (b *bodyWriter) shapeOf(f *function, params int) (s shape) {
+func (b *bodyWriter) shapeOf(f *function, params, results int) (s shape) {
 	if !b.w.opt.Meter {
 		return s
 	}
@@ -115,7 +116,9 @@ func (b *bodyWriter) shapeOf(f *function, params int) (s shape) {
 	if f.info.vectors {
 		width = 16
 	}
-	frame := width*int64(params+f.localCount+f.info.height) + frameConst + b.w.dispatchFrames(f.info.indirect, width)
+	values := params + f.localCount + f.info.height + 2*max(0, params-inRegisters) + 2*max(0, results-inRegisters) +
+		max(0, f.info.height-2*inRegisters)
+	frame := width*int64(values) + frameConst + b.w.dispatchFrames(f.info.indirect, width)
 	leaf := !f.info.calls
 	if !leaf || frame > leafFrame {
 		s.stack = frame

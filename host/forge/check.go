@@ -13,6 +13,8 @@ type checker struct {
 	in     instr
 	info   bodyInfo
 	parts  int // blocks and branches so far, for MaxBlocks
+	edges  int // targets of br_tables
+	flow   flow
 }
 
 // block is an open block; its label is what a branch to it must bring.
@@ -23,6 +25,7 @@ type block struct {
 	dead    bool // what follows cannot be reached
 	started int
 	loop    int // the innermost loop: its place in bodyInfo.loops, or -1
+	flow    flowBlock
 }
 
 func (b *block) label() []valType {
@@ -37,11 +40,12 @@ func (c *checker) fail(format string, args ...any) { c.r.failAt(c.in.at, format,
 // body validates up to the last end.
 func (c *checker) body(t funcType) bodyInfo {
 	c.stack, c.blocks, c.info = c.stack[:0], c.blocks[:0], bodyInfo{}
-	c.parts = 0
+	c.parts, c.edges, c.flow = 0, 0, flow{calls: 1}
 	for _, l := range c.locals {
 		c.info.vectors = c.info.vectors || l == v128
 	}
 	c.in.at = c.r.off
+	c.moved(len(t.params))
 	c.open(opBlock, funcType{results: t.results})
 	for len(c.blocks) > 0 && c.r.err == nil {
 		if c.r.left() == 0 {
@@ -53,11 +57,7 @@ func (c *checker) body(t funcType) bodyInfo {
 			c.instruction()
 		}
 	}
-	c.d.squares += c.parts * c.parts
-	if c.d.squares > c.d.limits.MaxBlocksSquared {
-		c.fail("the functions up to here have too many blocks and branches on the whole: the squares of their numbers add up "+
-			"to more than %d", c.d.limits.MaxBlocksSquared)
-	}
+	c.spend()
 	return c.info
 }
 
@@ -79,6 +79,7 @@ func (c *checker) push(t valType) {
 }
 
 func (c *checker) pushAll(types []valType) {
+	c.moved(len(types))
 	for _, t := range types {
 		c.push(t)
 	}
@@ -102,6 +103,7 @@ func (c *checker) pop(want valType) valType {
 }
 
 func (c *checker) popAll(types []valType) {
+	c.moved(len(types))
 	for i := len(types) - 1; i >= 0; i-- {
 		c.pop(types[i])
 	}
@@ -125,6 +127,9 @@ func (c *checker) open(op opcode, t funcType) {
 		c.fail("the blocks of the module are nested too deep on the whole: their depths add up to more than %d", c.d.limits.MaxNestingSum)
 	}
 	c.pushAll(t.params)
+	if op != opElse {
+		c.flowOpen(&c.blocks[depth])
+	}
 }
 
 // shut takes the results of the innermost block off the stack, and the block.
@@ -149,6 +154,7 @@ func (c *checker) die() {
 	b := &c.blocks[len(c.blocks)-1]
 	c.stack = c.stack[:b.height]
 	b.dead = true
+	c.flow.dead = true
 }
 
 // label finds the block that a branch names.
@@ -197,11 +203,14 @@ func (c *checker) control() {
 			return
 		}
 		b := c.shut()
+		c.flowElse(&b)
 		if c.r.err == nil {
 			c.open(opElse, b.typ)
+			c.blocks[len(c.blocks)-1].flow = b.flow
 		}
 	case opEnd:
 		b := c.shut()
+		c.flowEnd(&b)
 		if b.op == opIf && !(funcType{params: b.typ.params}).equal(funcType{params: b.typ.results}) {
 			c.fail("an if without else whose results are not its parameters (type mismatch)")
 		}
@@ -209,20 +218,27 @@ func (c *checker) control() {
 			c.pushAll(b.typ.results)
 		}
 	case opBr:
-		c.popAll(c.label(in.x).label())
+		b := c.label(in.x)
+		c.popAll(b.label())
+		c.flowWay(b, 1)
 		c.die()
 	case opBrIf:
 		c.part(1)
 		c.pop(i32)
-		t := c.label(in.x).label()
+		b := c.label(in.x)
+		t := b.label()
 		c.popAll(t)
 		c.pushAll(t)
+		c.flowWay(b, 1)
+		c.flow.chain++
+		c.nextBlock(1)
 	case opBrTable:
 		c.pop(i32)
 		c.brTable()
 		c.die()
 	case opReturn:
 		c.popAll(c.blocks[0].typ.results)
+		c.flowWay(&c.blocks[0], 1)
 		c.die()
 	default:
 		c.fail("%s", foreign(in.op))
@@ -235,10 +251,14 @@ func (c *checker) brTable() {
 	last := c.label(targets[len(targets)-1]).label()
 	top := &c.blocks[len(c.blocks)-1]
 	for _, target := range targets {
-		types := c.label(target).label()
+		b := c.label(target)
+		types := b.label()
+		c.moved(len(types))
 		if c.r.err != nil {
 			return
 		}
+		c.flowWay(b, 1)
+		c.edges++
 		if len(types) != len(last) {
 			c.fail("br_table with targets of %d and %d operands (type mismatch)", len(types), len(last))
 			return

@@ -185,7 +185,7 @@ func (w *rewriter) noteRef(f uint32) {
 
 // dispatchFrames is what the frames of dispatch functions between a caller and what it calls take on the stack at most. values
 // is the most parameters and results, with the index, of a call_indirect of the caller, 0 for none. Measured on amd64: 40
-// bytes while all values are in registers, 22 bytes a value from there on.
+// bytes while all values are in registers, 22 to 28 bytes a value from there on.
 func (w *rewriter) dispatchFrames(values int, width int64) int64 {
 	if w.dispatched == nil || values == 0 {
 		return 0
@@ -196,7 +196,7 @@ func (w *rewriter) dispatchFrames(values int, width int64) int64 {
 			frames = 2
 		}
 	}
-	return frames * (80 + 3*width*int64(max(0, values-4)))
+	return frames * (80 + 4*width*int64(max(0, values-4)))
 }
 
 // dispatcher adds the function that calls what stands at an index, if it is of a type.
@@ -299,6 +299,7 @@ func (c *dispatchCode) span(w *rewriter, s []tableEntry) {
 	}
 	width := s[len(s)-1].at - first + 1
 	c.i(opBrTable, width)
+	w.widest = max(w.widest, len(fns)+int(width))
 	for i, at := 0, first; at < first+width; at++ {
 		label := uint32(len(fns))
 		if s[i].at == at {
@@ -323,6 +324,7 @@ func (c *dispatchCode) operands() {
 }
 
 func (c *dispatchCode) call(w *rewriter, f uint32) {
+	w.calls++
 	c.operands()
 	c.i(opCall, w.fn(f))
 	c.i(opReturn)
@@ -334,6 +336,7 @@ func (c *dispatchCode) trap(w *rewriter, d *dispatchTable, id uint32) {
 		d.which = w.addHelper(helper{name: fmt.Sprintf("%s.which.%d", Reserved, d.index), typ: w.typ([]valType{i32}, []valType{i32}),
 			locals: []byte{0}, code: d.whichTrap()})
 	}
+	w.calls += 3 // one is that of the function above, if this is a part
 	c.operands()
 	c.get(c.index)
 	c.i(opCall, d.which)

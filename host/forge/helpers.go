@@ -50,6 +50,7 @@ func (w *rewriter) replace(p *asm, in *instr) {
 	f, ok := w.byUse[use]
 	if !ok {
 		f = w.addHelper(w.helperFor(use))
+		w.calls += helperCalls
 		w.byUse[use] = f
 	}
 	p.i(opCall, f)

@@ -3,6 +3,9 @@ package forge
 // instruction validates one.
 func (c *checker) instruction() {
 	in := &c.in
+	if !c.flow.dead {
+		c.flow.memory += takes(in.op)
+	}
 	switch op := in.op; {
 	case op >= opI32Eqz && op <= opI64Extend32:
 		s := &plainOps[op-opI32Eqz]
@@ -10,9 +13,13 @@ func (c *checker) instruction() {
 		c.push(s.result[0])
 	case op == opLocalGet:
 		c.push(c.local())
+		c.flow.gets++
+		c.flowUse(1)
 	case op == opLocalSet:
 		c.pop(c.local())
+		c.flow.sets++
 	case op == opLocalTee:
+		c.flow.sets++
 		t := c.local()
 		c.pop(t)
 		c.push(t)
@@ -116,6 +123,10 @@ func (c *checker) local() valType {
 
 // calling counts a call in the innermost loop.
 func (c *checker) calling() {
+	c.flow.calls++
+	if !c.flow.dead {
+		c.flow.live += c.flow.known / 8
+	}
 	if loop := c.blocks[len(c.blocks)-1].loop; loop >= 0 {
 		c.info.loops[loop]++
 	}
@@ -134,6 +145,7 @@ func (c *checker) global() {
 		return
 	}
 	g := c.m.globals[in.x]
+	c.flowUse(1)
 	if in.op == opGlobalGet {
 		c.push(g.val)
 		return
@@ -146,6 +158,9 @@ func (c *checker) global() {
 
 // memory checks that there is one, and the alignment of an access to it.
 func (c *checker) memory(align uint32) {
+	if c.in.op != opMemorySize && c.in.op>>8 != opBulk {
+		c.flowAccess()
+	}
 	if len(c.m.memories) == 0 {
 		c.fail("%s without a memory (unknown memory 0)", c.in.op)
 	} else if c.in.op != opMemorySize && c.in.op != opMemoryGrow && c.in.op>>8 != opBulk && c.in.x > align {

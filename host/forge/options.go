@@ -22,10 +22,21 @@ type Limits struct {
 	MaxNesting    int // blocks inside blocks of one function; 4,000 (Go nests a block for each call site of a function)
 	MaxNestingSum int // over all blocks of the module, the depth at which each stands; 64 Mi: half a second of compiling
 
-	// Blocks, loops (which count eight times), ifs and br_ifs of one function, and the sum of the squares of that number
-	// over all functions: the runtime's compiler is quadratic in it. 16,000 and 2^28: at most a few seconds of compiling,
-	// where 13,000 ifs in a row take two and 52,000 a minute. cmd/vet has 2,162 and adds up to 2^26.
-	MaxBlocks, MaxBlocksSquared int
+	// What the compiler, which cannot be stopped, does beyond each byte's worth, summed over the module: see flow.go. Beside each figure
+	// stand what a unit of it takes, on one core of a quiet machine on which a KiB of Go's code takes 0.4 ms, and how many times the
+	// limit has what the nearest of five stock Go programs needs (the example actors, gofmt, vet, link and go of cmd, 4 to 28 MB). Where
+	// a sum grows with honest code, each byte of code up to there adds to the limit. cmd/compile, 49 MB, nests too deep.
+	MaxBlocks        int // blocks, loops (which count eight times), ifs and br_ifs of one function; 32,000
+	MaxBlocksSquared int // over the functions, that number × (that number + targets of br_tables); 2^26, and 64 a byte: 10 ns; 2.8 times
+	MaxValues        int // of parameters, results and branches, where there are more than 16; 2^19: 0.5 µs and 430 bytes; Go has none
+	MaxLocalsSum     int // locals and parameters of all functions; 2^24, and 2 a byte: 7 ns and 8 bytes; 600 times
+	MaxWalks         int // blocks walked through in search of a definition; 2^25, and 16 a byte: 12 ns; 20 times
+	MaxPhis          int // ways into blocks × the square of the values that differ there × loops around; 2^28, and 128 a byte: 1 ns; 12 times
+	MaxLive          int // blocks × the values and addresses that are held there; 2^23, and 8 a byte: 20 to 120 ns and 14 bytes; 9 times
+	MaxGlobalLoads   int // calls × mutable globals, with those that are added; 2^19, and 1 a byte: 0.1 µs and 170 bytes; 10 times
+	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 10 ns; 26 times
+	MaxCompiler      int // bytes that the compiler holds for one function, by estimate: see takes; 512 MiB; 5 times
+	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 9 ns; 56 times
 
 	Memory     uint64 // bytes; the maximum of a memory is lowered to it, a minimum above it is refused; 64 MiB
 	TableElems uint32 // entries; the maximum of a table is lowered to it, a minimum above it is refused; 1 Mi
@@ -52,8 +63,17 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxBrTable, 65_520)
 	def(&l.MaxNesting, 4_000)
 	def(&l.MaxNestingSum, 64<<20)
-	def(&l.MaxBlocks, 16_000)
-	def(&l.MaxBlocksSquared, 1<<28)
+	def(&l.MaxBlocks, 32_000)
+	def(&l.MaxBlocksSquared, 1<<26)
+	def(&l.MaxValues, 1<<19)
+	def(&l.MaxLocalsSum, 1<<24)
+	def(&l.MaxWalks, 1<<25)
+	def(&l.MaxPhis, 1<<28)
+	def(&l.MaxLive, 1<<23)
+	def(&l.MaxGlobalLoads, 1<<19)
+	def(&l.MaxWide, 1<<26)
+	def(&l.MaxCompiler, 512<<20)
+	def(&l.MaxPairs, 1<<25)
 	if l.Memory == 0 {
 		l.Memory = 64 << 20
 	}

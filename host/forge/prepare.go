@@ -112,7 +112,9 @@ func Prepare(wasm []byte, opt Options) (*Module, error) {
 		return nil, err
 	}
 	w := &rewriter{m: m, opt: opt, byUse: map[bulkUse]uint32{}, out: &Module{InputSHA256: sha256.Sum256(wasm)}}
-	w.prepare()
+	if err := w.prepare(); err != nil {
+		return nil, err
+	}
 	return w.out, nil
 }
 
@@ -140,7 +142,7 @@ func fits(m *module, l Limits) error {
 }
 
 // prepare fills the result.
-func (w *rewriter) prepare() {
+func (w *rewriter) prepare() error {
 	m, out := w.m, w.out
 	w.tier, out.TierReason = tierOf(m)
 	out.Tier, out.Features, out.WeightsVersion = w.tier, m.features(), WeightsVersion
@@ -174,8 +176,13 @@ func (w *rewriter) prepare() {
 		out.TableEntries += int(t.min)
 	}
 	w.interfaces()
-	out.Wasm = w.write()
+	code := w.code() // first: bodies add types and helpers
+	if err := w.affordable(); err != nil {
+		return err
+	}
+	out.Wasm = w.write(code)
 	out.OutputSHA256 = sha256.Sum256(out.Wasm)
+	return nil
 }
 
 // lift takes the active data segments out of an image, and gives those that remain their new indices.

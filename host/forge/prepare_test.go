@@ -119,6 +119,12 @@ func TestReservedNamesAreRefused(t *testing.T) {
 func TestLimits(t *testing.T) {
 	deep := bytes.Repeat(cat("02 40"), 101)
 	deep = cat(deep, bytes.Repeat([]byte{0x0b}, 101))
+	many := bytes.Repeat(cat("41 00 04 40 0b"), 1000)
+	wide := module(section(1, cat("60", uleb(20), bytes.Repeat([]byte{0x7f}, 20), uleb(0))), section(3, uleb(0)), section(10, sized(cat("00 0b"))))
+	local := func(body ...any) []byte {
+		return module(types, section(3, uleb(0)), section(5, cat("00 01")), section(10, sized(cat("01 01 7f", cat(body...), "0b"))))
+	}
+	global := section(6, cat("7f 01 41 00 0b"), cat("7f 01 41 00 0b"), cat("7f 01 41 00 0b"))
 	for what, c := range map[string]struct {
 		limits forge.Limits
 		wasm   []byte
@@ -136,8 +142,22 @@ func TestLimits(t *testing.T) {
 		"nesting":     {forge.Limits{MaxNesting: 100}, simple(deep), "deeper than 100"},
 		"nesting sum": {forge.Limits{MaxNestingSum: 1000}, simple(deep), "more than 1000"},
 		"blocks":      {forge.Limits{MaxBlocks: 100}, simple(deep), "more than 100 blocks"},
-		"squares":     {forge.Limits{MaxBlocksSquared: 10_000}, simple(deep), "more than 10000"},
-		"br_table":    {forge.Limits{MaxBrTable: 2}, simple("41 00 0e 03 00 00 00 00"), "at most 2"},
+		"squares":     {forge.Limits{MaxBlocksSquared: 10_000}, simple(many), "at most"},
+		"compiler":    {forge.Limits{MaxCompiler: 50_000}, local(bytes.Repeat(cat("41 00 28 00 00 1a"), 20)), "split it"},
+		"values":      {forge.Limits{MaxValues: 19}, wide, "more than 19 values"},
+		"sum of locals": {forge.Limits{MaxLocalsSum: 1}, module(types, section(3, uleb(0)), section(10, sized(cat("01 64 7f 0b")))),
+			"100 locals and parameters"},
+		"walks": {forge.Limits{MaxWalks: 1}, local("02 40", bytes.Repeat(cat("20 00 0d 00"), 100), "0b"), "searching for what they hold"},
+		"phis": {forge.Limits{MaxPhis: 1}, local(bytes.Repeat(cat("03 40"), 400), "20 00 1a", bytes.Repeat(cat("20 00 0d 00 0b"), 400)),
+			"in too many loops"},
+		"live": {forge.Limits{MaxLive: 1}, local("20 00", bytes.Repeat(cat("28 00 00"), 30), "1a", bytes.Repeat(cat("20 00 04 40 0b"), 30)),
+			"values held over"},
+		"wide": {forge.Limits{MaxWide: 1}, module(types, cat(byte(3), sized(cat(200, make([]byte, 200)))), cat(byte(10), sized(cat(200, sized(cat("00 41 00 0e", 20_000, make([]byte, 20_001), "0b")),
+			bytes.Repeat(cat("02 00 0b"), 199))))), "behind one with many branches"},
+		"loads": {forge.Limits{MaxGlobalLoads: 1}, module(types, section(3, uleb(0)), global,
+			section(10, sized(cat("00", bytes.Repeat(cat("10 00"), 10), "0b")))), "calls × mutable globals"},
+		"pairs":    {forge.Limits{MaxPairs: 1}, simple(), "functions × types"},
+		"br_table": {forge.Limits{MaxBrTable: 2}, simple("41 00 0e 03 00 00 00 00"), "at most 2"},
 		"locals": {forge.Limits{MaxLocals: 9}, module(types, section(3, uleb(0)), section(10, sized(cat("01 0a 7f 0b")))),
 			"more than 9 locals"},
 		"elements": {forge.Limits{MaxElements: 1}, module(types, section(3, uleb(0)), section(9, cat("01 00 02 00 00"))), "at most 1"},

@@ -29,6 +29,8 @@ type rewriter struct {
 	mismatch   uint32           // the function in it
 	refs       map[uint32]bool  // functions that ref.func names in bodies, where tables go
 
+	calls   int // in helpers, at most
+	widest  int // blocks and targets of the largest helper
 	scratch bodyWriter
 }
 
@@ -114,9 +116,8 @@ func (w *rewriter) helperIndex(i int) uint32 {
 }
 
 // write writes all sections.
-func (w *rewriter) write() []byte {
+func (w *rewriter) write(code []byte) []byte {
 	m := w.m
-	code := w.code() // first: bodies add types and helpers
 	b := append(make([]byte, 0, len(code)+len(code)/4+4096), header...)
 	b = appendSection(b, secType, w.typeSection())
 	b = appendSection(b, secImport, w.importSection())

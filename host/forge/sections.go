@@ -37,8 +37,8 @@ type decoder struct {
 	m       *module
 	check   checker
 	nesting int // sum over all blocks
-	squares int // sum over all functions: blocks and branches, squared
 	items   int // of all element segments
+	cost    cost
 	exports map[string]bool
 	reserve bool // refuse reserved names
 }
@@ -99,6 +99,7 @@ func decode(wasm []byte, limits Limits, reserve bool) (*module, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	d.m.cost = d.cost
 	return d.m, nil
 }
 

@@ -215,6 +215,7 @@ type module struct {
 	declared  []bool         // functions that ref.func may name
 	sectionAt map[string]int // where the content of each section starts
 	uses      uses
+	cost      cost
 }
 
 // place is where an instruction stands.

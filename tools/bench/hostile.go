@@ -110,7 +110,7 @@ func hostile(ctx context.Context, b *bench) (string, error) {
 		_, err := e.Load(ctx, m.Wasm)
 		fmt.Fprintf(&doc, "| %s | %d | %s | %s |\n", m.Name, len(m.Wasm), short(time.Since(began)), brief(fmt.Sprint(err)))
 	}
-	doc.WriteString("\n### What compiling costs\n\nModules that are no guests, so that they are refused once they are compiled; *allocated* is by forge and compiler,\n" +
+	doc.WriteString("\n### What compiling costs\n\nModules that are no guests, so that those that the forge accepts are refused once they are compiled; *allocated* is by forge and compiler,\n" +
 		"all in all. Compiling belongs on no request's path, and cannot be stopped.\n\n" +
 		"| module | KiB | ms | ms for a KiB | MiB allocated for a KiB | refused by |\n|---|---|---|---|---|---|\n")
 	for _, m := range bomb.Compile() {

@@ -21,7 +21,7 @@ type Module struct {
 func All() []Module {
 	return []Module{
 		{"nesting", "blocks nested deeper than 4000", function(cat([]byte{0}, repeat(100_000, 0x02, 0x40), repeat(100_001, 0x0b)))},
-		{"nesting in many functions", "nested too deep on the whole", functions(100, cat([]byte{0}, repeat(3000, 0x02, 0x40), repeat(3001, 0x0b)))},
+		{"nesting in many functions", "blocks and branches on the whole", functions(100, cat([]byte{0}, repeat(3000, 0x02, 0x40), repeat(3001, 0x0b)))},
 		{"branches", "blocks and branches", function(cat([]byte{0}, repeat(20_000, 0x41, 0, 0x0d, 0), []byte{0x0b}))},
 		{"giant locals", "more than 5000 locals", function(cat([]byte{1}, leb(1<<32-1), []byte{0x7f, 0x0b}))},
 		{"giant br_table", "70000 targets of a br_table", function(cat([]byte{0, 0x41, 0, 0x0e}, leb(70_000), make([]byte, 70_001), []byte{0x0b}))},
@@ -73,6 +73,30 @@ func LongNames(kind string) []byte {
 			sized([]byte{0, 0x20, 0, 0x45, 0x04, 0x40, 0, 0x0b, 0x20, 0, 0x41, 1, 0x6b, 0x10, 3, 0x0b}))), // traps at 0
 		section(11, cat([]byte{1, 0, 0x41, 0, 0x0b}, sized(desc))),
 		section(0, cat(name("name"), []byte{1}, sized(names))))
+}
+
+// Recursion exports a function "run" that calls one for ever that takes and returns so many values, and a global "depth" of its calls.
+func Recursion(params, results int, vectors, indirect bool) []byte {
+	value, zero := byte(0x7e), []byte{0x42, 0}
+	if vectors {
+		value, zero = 0x7b, cat([]byte{0xfd, 12}, make([]byte, 16))
+	}
+	call, args := []byte{0x10, 0}, []byte{}
+	if indirect {
+		call = []byte{0x41, 0, 0x11, 0, 0}
+	}
+	for i := range params {
+		args = cat(args, []byte{0x20}, leb(i))
+	}
+	return module(
+		section(1, []byte{2, 0x60}, leb(params), repeat(params, value), leb(results), repeat(results, value), []byte{0x60, 0, 0}),
+		section(3, []byte{2, 0, 1}),
+		section(4, []byte{1, 0x70, 0, 32}),
+		section(6, []byte{1, 0x7e, 1, 0x42, 0, 0x0b}),
+		section(7, []byte{2}, name("depth"), []byte{3, 0}, name("run"), []byte{0, 1}),
+		section(9, []byte{1, 0, 0x41, 0, 0x0b, 1, 0}),
+		section(10, []byte{2}, sized(cat([]byte{0, 0x23, 0, 0x42, 1, 0x7c, 0x24, 0}, args, call, []byte{0x0b})),
+			sized(cat([]byte{0}, bytes.Repeat(zero, params), []byte{0x10, 0}, repeat(results, 0x1a), []byte{0x0b}))))
 }
 
 // types has one type, of no parameters and results.
