@@ -31,8 +31,7 @@ const (
 	deltaHead   = len(deltaMagic) + deltaHash + 8
 	deltaHash   = 16
 	flagZstd    = 1
-	compressMin = 512     // bytes of pages from which on compressing pays
-	maxDelta    = 5 << 30 // of what a delta unpacks to: a memory and its numbers
+	compressMin = 512 // bytes of pages from which on compressing pays
 )
 
 // Why a delta is not woken; see [StateError].
@@ -366,13 +365,14 @@ func xor(dst, src []byte) {
 	}
 }
 
-// newCoders returns what packs and unpacks deltas. Both are used from any goroutine.
-func newCoders() (*zstd.Encoder, *zstd.Decoder, error) {
+// newCoders returns what packs and unpacks deltas, of instances with so many bytes of memory at most: a frame may ask for what it likes,
+// and a page takes a few bytes beside its own. Both are used from any goroutine.
+func newCoders(memory uint64) (*zstd.Encoder, *zstd.Decoder, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20),
 		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
 		return nil, nil, err
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxDelta), zstd.WithDecoderLowmem(true))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(memory+memory/64+16<<20), zstd.WithDecoderLowmem(true))
 	return enc, dec, err
 }

@@ -130,7 +130,7 @@ func New(cfg Config) (*Engine, error) {
 		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
 	}
 	var err error
-	if e.encoder, e.decoder, err = newCoders(); err != nil {
+	if e.encoder, e.decoder, err = newCoders(cfg.MaxMemory); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -155,7 +155,7 @@ func TestHostileDescriptions(t *testing.T) {
 // TestTheSameTemplateTwice: what a guest leaves behind that was stopped in its inbox is no part of the template, or two nodes would have
 // two under one name.
 func TestTheSameTemplateTwice(t *testing.T) {
-	for _, describe := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond} {
+	for _, describe := range []time.Duration{100 * time.Millisecond, 600 * time.Millisecond} {
 		m := mustLoad(t, newEngine(t, Config{Describe: describe}), "hostile/inbox_scribble.wasm")
 		for _, b := range m.template.pool.Image()[4096:] {
 			if b != 0 {

@@ -119,8 +119,8 @@ func (i *Instance) tablesFull() bool { return i.body.tables != nil && i.body.tab
 func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, error) {
 	i := &Instance{module: m, host: h}
 	i.limits(opt)
-	if m.minMemory > i.memoryLimit {
-		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(m.minMemory)+" of memory; its limit is "+
+	if least := m.startsWith(); least > i.memoryLimit {
+		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(least)+" of memory; its limit is "+
 			byteSize(i.memoryLimit)+" (limits.memory, or that of the kind)")
 	}
 	if least := m.forged.TableEntries; least > int(i.tableLimit) {
@@ -191,7 +191,13 @@ func (i *Instance) run(ctx context.Context, what string, f func() error) error {
 		}
 	})
 	defer stop()
-	if err := f(); err != nil {
+	err := f()
+	if err == nil {
+		// Host functions fail once the time is up, and the guest may come to its end before it looks at its fuel: what it has become then
+		// is not what it becomes elsewhere.
+		err = i.guard.check()
+	}
+	if err != nil {
 		return i.failure(what, err)
 	}
 	return nil

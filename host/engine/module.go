@@ -214,12 +214,25 @@ func (m *Module) Instantiate(ctx context.Context, h Host, opt Options) (*Instanc
 	return i, nil
 }
 
+// leastOptions are those by which a module is started before it is known which kinds there are: the default memory, or what it declares.
+func (m *Module) leastOptions() Options {
+	return Options{Memory: max(m.eng.cfg.Memory, m.minMemory)}
+}
+
+// startsWith returns the bytes of memory that an instance has at its first turn at least.
+func (m *Module) startsWith() uint64 {
+	if m.template == nil {
+		return m.minMemory
+	}
+	return max(m.minMemory, uint64(len(m.template.pool.Image())))
+}
+
 // describe asks the module what it is.
 func (m *Module) describe(ctx context.Context) (*abi.Description, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.eng.cfg.Describe)
 	defer cancel()
 	m.acquire()
-	i, err := m.start(ctx, nil, Options{})
+	i, err := m.start(ctx, nil, m.leastOptions())
 	if err != nil {
 		m.release()
 		return nil, &LoadError{Stage: StageDescribe, Reason: "its start failed: " + abi.AsError(err).Message, Err: err}

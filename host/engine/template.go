@@ -25,7 +25,7 @@ type template struct {
 // prepareTemplate makes the module's template.
 func (m *Module) prepareTemplate(ctx context.Context) error {
 	i := &Instance{module: m, log: m.eng.cfg.Log}
-	i.limits(Options{})
+	i.limits(m.leastOptions())
 	i.console.init(i)
 	b := m.newBody(nil)
 	b.attach(i)
@@ -47,11 +47,19 @@ func (m *Module) prepareTemplate(ctx context.Context) error {
 		return err
 	}
 	// What every instance needs before its first turn is in the template too. A guest that fails here fails in its first turn again,
-	// where its caller hears of it.
-	i.phase = phaseInbox
-	i.guard.arm(i.guard.deadline)
-	image = bytes.Clone(image) // what a failing guest leaves behind depends on when its time was up
-	if i.provideInbox(inboxStep) == nil {
+	// where its caller hears of it. Its fuel ends it, since time would not everywhere at the same place: with that the module is refused.
+	image = bytes.Clone(image)
+	i.fuel = inboxFuel
+	var fail *abi.Error
+	err = i.run(ctx, abi.ExportInbox, func() error {
+		fail = i.provideInbox(inboxStep)
+		i.phase = phaseStart // whose time it is
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if fail == nil {
 		if image, err = m.photograph(t, b); err != nil {
 			return err
 		}
@@ -64,6 +72,9 @@ func (m *Module) prepareTemplate(ctx context.Context) error {
 	m.template = t
 	return nil
 }
+
+// inboxFuel is what a guest may use to provide the inbox of its template: some ten milliseconds at most. A stock Go guest takes 6,000.
+const inboxFuel = 16 << 20
 
 // photograph takes the state of b. The image is valid until b goes on.
 func (m *Module) photograph(t *template, b *body) (image []byte, err error) {
@@ -126,6 +137,9 @@ func (m *Module) give(b *body) {
 	if m.closed.Load() || b.memory.slot == nil || b.mod.IsClosed() || b.write(m.template.globals) != nil || !b.reset() {
 		b.discard()
 		return
+	}
+	if b.turn != nil && stackOf(b.turn) > keepStack {
+		b.turn = nil
 	}
 	b.user, b.gauge, b.known = nil, nil, false
 	b.env = environment{}

@@ -250,10 +250,16 @@ func (m *maps) restore(b []byte) (pages int, ok bool) {
 // dirty is Slot.Dirty.
 func (m *maps) dirty(s *Slot, yield func(offset uint32, page []byte) bool) error {
 	if m.machine.how == byCompare || m.compare && s.place.own == nil {
+		if m.stride > compareUpTo {
+			s.own = -1
+		}
 		s.compare(0, len(s.buf)/Page, yield)
 		return nil
 	}
-	err := m.scanner.scan(s.buf, func(off, n int) bool { return s.compare(off/Page, (off+n)/Page, yield) })
+	err := m.scanner.scan(s.buf, func(off, n int) bool {
+		s.own += n / Page
+		return s.compare(off/Page, (off+n)/Page, yield)
+	})
 	if err != nil {
 		return fmt.Errorf("slot: looking for written pages: %w: %w", err, ErrScan)
 	}

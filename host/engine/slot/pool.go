@@ -111,6 +111,9 @@ func (o Options) withDefaults(image int) Options {
 	return o
 }
 
+// Copies reports whether every slot is a whole copy of the image, in the heap.
+func (p *Pool) Copies() bool { return p.maps == nil }
+
 // Image is the image at its full length. It must not be written to: where it is mapped, that ends the process.
 // It is there until Close.
 func (p *Pool) Image() []byte { return p.image }

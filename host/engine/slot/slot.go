@@ -8,6 +8,7 @@ type Slot struct {
 	buf     []byte // the memory now
 	limit   uint64
 	refused bool
+	own     int // pages of its own that the last Dirty met, whether they differ or not; -1: not known
 
 	// Where buf lies: in the heap, with room for growth, or at the place in a mapping.
 	room  []byte
@@ -86,6 +87,7 @@ func (s *Slot) Dirty(yield func(offset uint32, page []byte) bool) error {
 	if s.pool == nil {
 		return fmt.Errorf("slot: %w", ErrReleased)
 	}
+	s.own = 0
 	if s.pool.maps != nil && s.place.mapped() {
 		return s.pool.maps.dirty(s, yield)
 	}
