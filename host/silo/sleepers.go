@@ -260,6 +260,19 @@ func (e *entry) Return(_ []byte, why error) {
 	if abi.CodeOf(why) == abi.ErrStateUnusable {
 		s.cfg.Log.Error("nothing can be made of what a sleeping actor left", "actor", z.Identity, "err", why)
 	}
+	s.dropLate(z.Identity, z.Epoch)
+}
+
+// dropLate gives up what came into the store when its actor was lost already: whoever looked for such has been there, and it would lie there
+// until the actor is asked for on this node again.
+func (s *Silo) dropLate(id abi.Identity, epoch abi.Epoch) {
+	p := cluster.PartitionOf(id)
+	if !s.states.outdated(id, p, epoch) {
+		return
+	}
+	if _, ok, err := s.states.store.Take(p, id); ok || err != nil {
+		s.states.count[dropLost].Add(1)
+	}
 }
 
 // woke notes that the instance stands, and goes on counting where the activation before left off.
@@ -308,6 +321,9 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 		// The time is that of the last use: idleness goes on in sleep.
 		err = s.states.store.Put(cluster.PartitionOf(id), &sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
 			Slept: e.act.LastUsed(), State: state})
+	}
+	if err == nil {
+		s.dropLate(id, e.lease.Epoch)
 	}
 	if abi.CodeOf(err) == abi.ErrUnsupported { // it can never be captured
 		e.plain.Store(true)
