@@ -101,10 +101,19 @@ func TestTiers(t *testing.T) {
 	table := func(code string) []byte {
 		return module(types, section(3, uleb(0)), section(4, cat("70 00 02")), section(9, cat(elem)), section(10, body(code)))
 	}
+	vectors := func(n int) []byte {
+		globals := make([][]byte, n)
+		for i := range globals {
+			globals[i] = cat("7b 01 fd 0c", make([]byte, 16), "0b")
+		}
+		return module(section(6, globals...))
+	}
 	for what, c := range map[string]struct {
 		wasm   []byte
 		reason string // "" for the image tier
 	}{
+		"vectors":        {vectors(256), ""},
+		"many vectors":   {vectors(257), "global 256 is one of more than 256 mutable v128"},
 		"nothing":        {module(), ""},
 		"read table":     {table("41 00 25 00 1a"), ""},
 		"table.size":     {table("fc 10 00 1a"), ""},

@@ -21,6 +21,10 @@ func (t Tier) String() string {
 	return "plain"
 }
 
+// maxVectors is how many v128 globals an image may have. Each is read and set by a function of its own, which takes some four microseconds a
+// copy, in no turn's time, and two milliseconds to compile where there are many.
+const maxVectors = 256
+
 // tierOf decides, and says why in a sentence for people.
 func tierOf(m *module) (Tier, string) {
 	if p := m.uses.tableWrite; p != nil {
@@ -38,9 +42,15 @@ func tierOf(m *module) (Tier, string) {
 			return Plain, fmt.Sprintf("the mutable global %q.%q is imported", e.module, e.name)
 		}
 	}
+	vectors := 0
 	for i, g := range m.globals {
 		if g.mutable && g.val.reference() {
 			return Plain, fmt.Sprintf("global %d is a mutable %s", i, g.val)
+		}
+		if g.mutable && g.val == v128 {
+			if vectors++; vectors > maxVectors {
+				return Plain, fmt.Sprintf("global %d is one of more than %d mutable v128", i, maxVectors)
+			}
 		}
 	}
 	for i, s := range m.data {
