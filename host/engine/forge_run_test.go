@@ -32,8 +32,13 @@ type forged struct {
 
 // newForged instantiates; p is nil for an original. The error is that of instantiating, start function included.
 func newForged(t testing.TB, wasm []byte, p *forge.Module) (*forged, error) {
+	return newForgedFor(t, wasm, p, 2000)
+}
+
+// newForgedFor is newForged with the number of refills before the guest is ended.
+func newForgedFor(t testing.TB, wasm []byte, p *forge.Module, most int) (*forged, error) {
 	ctx := context.Background()
-	f := &forged{runtime: wazero.NewRuntime(ctx), most: 2000, slice: 100_000}
+	f := &forged{runtime: wazero.NewRuntime(ctx), most: most, slice: 100_000}
 	t.Cleanup(func() { f.runtime.Close(ctx) })
 	wasi_snapshot_preview1.MustInstantiate(ctx, f.runtime)
 	refill := api.GoModuleFunc(func(_ context.Context, m api.Module, _ []uint64) {
@@ -122,8 +127,9 @@ func runFixtures(t *testing.T, files []string, opt forge.Options) {
 		if strings.HasPrefix(base, "wasi_") {
 			continue // wazero's own WASI, which is in use here, has no end with these
 		}
-		if base == "probe.wasm" && testing.Short() {
-			continue // a large one of the same compiler as examples.wasm
+		if raced && (base == "probe.wasm" || base == "examples.wasm") {
+			t.Logf("%s: left out, it would be compiled for minutes under the race detector", base)
+			continue
 		}
 		p, err := forge.Prepare(wasm, opt)
 		if err != nil {
@@ -133,7 +139,7 @@ func runFixtures(t *testing.T, files []string, opt forge.Options) {
 		dispatched += p.Dispatched
 		names := []string{"_initialize", "wasilo_describe", "wasilo_inbox", "wasilo_turn", "wasilo_turn"}
 		ended := false
-		b, errB := newForged(t, wasm, p)
+		b, errB := newForgedFor(t, wasm, p, 200)
 		if ended = errors.Is(errB, errOutOfTime); ended {
 			stopped = append(stopped, base)
 			continue
