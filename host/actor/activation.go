@@ -17,7 +17,7 @@ import (
 type Instance interface {
 	// Turn runs one turn and fills out, which comes as an empty reply. It ends by deadline: nothing else ends it. An
 	// error (trap, limit_exceeded or internal; any other counts as a trap) means that the instance is broken and must be
-	// closed; a failure that the actor survives is an Output of kind OutError.
+	// closed, but for overloaded, which says that the turn did not begin, for want of room, and that nothing has changed; a failure that the actor survives is an Output of kind OutError.
 	Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error
 	Close() error
 }

@@ -401,3 +401,32 @@ func TestRefusals(t *testing.T) {
 	_, err = w.call("a", "m", "", time.Minute) // a read-only turn with an effect
 	wantCode(t, err, abi.ErrTrap)
 }
+
+// A turn that could not begin for want of room costs its caller an error by which it may send again, and the actor nothing.
+func TestTurnThatDidNotBeginBreaksNothing(t *testing.T) {
+	w := newWorld(t)
+	n, full, told := 0, false, 0
+	w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error {
+		if full {
+			return abi.NewError(abi.ErrOverloaded, "no room")
+		}
+		if ev.Self != nil {
+			told++
+		}
+		n++
+		return reply(out, fmt.Sprint(n))
+	})
+	for i, c := range []struct {
+		full bool
+		want string
+	}{{true, ""}, {false, "1"}, {true, ""}, {true, ""}, {false, "2"}} {
+		full = c.full
+		got, err := w.call("a", "m", "", time.Minute)
+		if got != c.want || c.full != (abi.CodeOf(err) == abi.ErrOverloaded) {
+			t.Errorf("%d: %q, %v", i, got, err)
+		}
+	}
+	if told != 1 || len(w.ends) != 0 || w.count.Traps.Load() != 0 {
+		t.Errorf("told who it is %d times; %d ends, %d traps", told, len(w.ends), w.count.Traps.Load())
+	}
+}

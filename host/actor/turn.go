@@ -74,6 +74,7 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	a.lastUsed.Store(now.UnixNano())
 	a.turns.Store(a.turns.Load() + 1)
 	a.rested = false
+	told := a.told
 	if !a.told {
 		a.told = true
 		a.ev.Self = &abi.Self{Identity: a.cfg.Identity, Epoch: a.cfg.Epoch, Reason: a.cfg.Reason}
@@ -107,6 +108,10 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	if a.meter != nil {
 		a.cfg.Counters.Fuel.Add(uint64(max(0, a.meter.Fuel())))
 	}
+	if notBegun(err) {
+		a.told = told
+		return err
+	}
 	if err != nil {
 		return turnError(err)
 	}
@@ -121,6 +126,9 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	return abi.NewError(abi.ErrTrap, "the turn's output is of kind "+strconv.Itoa(int(a.out.Kind))+
 		" and no error, reply or effects")
 }
+
+// notBegun reports whether a turn ended with err before it began, for want of room: the instance is as it was.
+func notBegun(err error) bool { return err != nil && abi.CodeOf(err) == abi.ErrOverloaded }
 
 // turnError is the error of a turn that broke. Whatever a native instance returned, it has a code by which nobody sends the
 // message again: its turn has run.
@@ -241,6 +249,9 @@ func (a *Activation) setEvent(tag abi.EventTag, env *abi.Envelope) {
 
 // broken ends the activation after a turn that failed and returns what the caller gets.
 func (a *Activation) broken(err error) error {
+	if notBegun(err) {
+		return err
+	}
 	a.countBroken(err)
 	a.end(End{Reason: "trap", Err: err})
 	return err

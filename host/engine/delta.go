@@ -67,8 +67,15 @@ func (i *Instance) Capture(dst []byte) ([]byte, error) {
 	if i.body == nil {
 		return append(dst, i.folded...), nil
 	}
+	if i.mem.Size() > bulkMemory { // packing takes memory of that order: few do it at once, and in nobody else's way
+		i.module.eng.bulk <- struct{}{}
+		defer func() { <-i.module.eng.bulk }()
+	}
 	return i.capture(dst, -1)
 }
+
+// bulkMemory is the memory, in bytes, from which on an instance is captured in turn with others; stock Go starts with less.
+const bulkMemory = 8 << 20
 
 // errLarge is the error of a capture that would hold more pages than were asked for.
 var errLarge = errors.New("the state is too large")
@@ -122,7 +129,11 @@ func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 	b.known = true
 	flags := byte(0)
 	if len(body)-pages >= compressMin {
-		if packed := i.module.eng.encoder.EncodeAll(body, nil); len(packed) < len(body) {
+		encoder := i.module.eng.encoder
+		if len(body) > bulkMemory {
+			encoder = i.module.eng.bulkEncoder
+		}
+		if packed := encoder.EncodeAll(body, nil); len(packed) < len(body) {
 			body, flags = packed, flagZstd
 		}
 	}
@@ -365,14 +376,13 @@ func xor(dst, src []byte) {
 	}
 }
 
-// newCoders returns what packs and unpacks deltas, of instances with so many bytes of memory at most: a frame may ask for what it likes,
-// and a page takes a few bytes beside its own. Both are used from any goroutine.
-func newCoders(memory uint64) (*zstd.Encoder, *zstd.Decoder, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20),
+// newEncoder returns what packs deltas, a few at once.
+func newEncoder() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20),
 		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
-	if err != nil {
-		return nil, nil, err
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(memory+memory/64+16<<20), zstd.WithDecoderLowmem(true))
-	return enc, dec, err
+}
+
+// newDecoder returns what unpacks those of memories of at most so many bytes.
+func newDecoder(memory uint64) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(memory+memory/64+16<<20), zstd.WithDecoderLowmem(true))
 }

@@ -89,9 +89,10 @@ type Engine struct {
 	lines *rate.Limiter
 	// reaping discards instances that broke; Close waits for it.
 	reaping sync.WaitGroup
-	// encoder and decoder pack and unpack deltas.
-	encoder *zstd.Encoder
-	decoder *zstd.Decoder
+	// encoder and decoder pack and unpack deltas; bulkEncoder packs large ones, of which bulk has room for so many at once.
+	encoder, bulkEncoder *zstd.Encoder
+	bulk                 chan struct{}
+	decoder              *zstd.Decoder
 
 	ledger  ledger
 	mu      sync.Mutex
@@ -130,9 +131,16 @@ func New(cfg Config) (*Engine, error) {
 		e.cache = openDiskCache(cfg.CacheDir, cfg.Log)
 	}
 	var err error
-	if e.encoder, e.decoder, err = newCoders(cfg.MaxMemory); err != nil {
+	if e.encoder, err = newEncoder(); err == nil {
+		e.bulkEncoder, err = newEncoder()
+	}
+	if err == nil {
+		e.decoder, err = newDecoder(cfg.MaxMemory)
+	}
+	if err != nil {
 		return nil, err
 	}
+	e.bulk = make(chan struct{}, 2)
 	return e, nil
 }
 

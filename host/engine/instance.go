@@ -226,13 +226,18 @@ func (i *Instance) describe(ctx context.Context) (*abi.Description, error) {
 
 // Turn runs one turn: it gives ev to the guest and fills out, whatever that held before. It ends by deadline, or within about a tenth
 // of a millisecond of it. An error, always an [*abi.Error] of code trap, limit_exceeded or internal, means that the instance is broken and
-// must be closed; a message that is too large, either way, is an Output of kind OutError.
+// must be closed; one of code overloaded means that the turn did not begin, for want of memory. A message that is too large, either way, is
+// an Output of kind OutError.
 func (i *Instance) Turn(ev *abi.Event, deadline time.Time, out *abi.Output) error {
 	if !i.state.CompareAndSwap(stateIdle, stateRunning) {
 		return i.refused("a turn")
 	}
 	if err := i.runTurn(ev, deadline, out); err != nil {
-		i.state.Store(stateBroken)
+		if i.body == nil && i.folded != nil { // it did not begin
+			i.state.Store(stateIdle)
+		} else {
+			i.state.Store(stateBroken)
+		}
 		return err
 	}
 	i.state.Store(stateIdle)

@@ -151,3 +151,27 @@ func TestDeltasUnpackToMemories(t *testing.T) {
 		t.Errorf("%d bytes of a bomb: %v", len(bomb), err)
 	}
 }
+
+// TestNoMemoryAtRestLosesNothing: an actor at rest whose memory cannot be had is overloaded, and goes on when it can.
+func TestNoMemoryAtRestLosesNothing(t *testing.T) {
+	m := mustLoad(t, newEngine(t, Config{}), "tally.wasm")
+	i := instantiate(t, m, noHost{}, Options{})
+	if got := count(t, i, first("tally", "add", make([]byte, 200<<10))); got != 1 {
+		t.Fatal(got)
+	}
+	i.Rest()
+	if i.body != nil {
+		t.Fatal("it has not folded")
+	}
+	limit := i.memoryLimit
+	i.memoryLimit = pageSize
+	for range 2 {
+		if _, err := turn(i, call("add", nil)); abi.CodeOf(err) != abi.ErrOverloaded {
+			t.Fatalf("got %v", err)
+		}
+	}
+	i.memoryLimit = limit
+	if got := count(t, i, call("add", nil)); got != 2 {
+		t.Errorf("%d, want 2", got)
+	}
+}

@@ -46,18 +46,21 @@ func (i *Instance) countFolded(by int64) {
 	l.add(&l.heap, by*(int64(cap(i.folded))+foldedBytes))
 }
 
-// unfold makes the instance again of what it kept. Its memory is never refused for the node's sake: it was there before, and the actor
+// unfold makes the instance again of what it kept. An error of code overloaded leaves it as it was. Its memory is never refused for the node's sake: it was there before, and the actor
 // would be lost.
 func (i *Instance) unfold() *abi.Error {
 	b, err := i.module.take(i)
 	if err != nil {
-		return abi.NewError(abi.ErrLimitExceeded, "the actor's memory cannot be had again: "+err.Error())
+		return abi.NewError(abi.ErrOverloaded, "there is no memory for an actor at rest: "+err.Error())
 	}
 	i.takeStack()
 	i.memory.free = true
 	if err := i.restore(i.folded); err != nil {
 		b.discard()
 		i.body = nil
+		if abi.CodeOf(err) == abi.ErrLimitExceeded { // it had this memory before
+			return abi.NewError(abi.ErrOverloaded, "there is no memory for an actor at rest: "+err.Error())
+		}
 		return abi.NewError(abi.ErrInternal, err.Error())
 	}
 	i.memory.free = false
