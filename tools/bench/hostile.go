@@ -25,8 +25,8 @@ const hostileNote = "One node with the modules of testdata/wasm/hostile; a turn 
 	"the garbage collector runs every 20 ms. *Late* is how long after its 100 ms an attacker's request was answered, 0 if before; the\n" +
 	"innocent's times are from request to answer; *tick* is the longest time between two ticks, less the millisecond; *stop* the longest\n" +
 	"that the collector waited for all goroutines to stop. `(nothing)` is without attackers, `(spin)` with plain goroutines that spin for\n" +
-	"100 ms: what the machine itself does, which takes them in turns of 10 ms. An instance is closed before its caller is answered: giving\n" +
-	"64 MiB of pages back is in *late*, too."
+	"100 ms: what the machine itself does, which takes them in turns of 10 ms. An instance of more than 4 MiB gives its pages back after its\n" +
+	"caller was answered."
 
 const (
 	hostileTurn = 100 * time.Millisecond
