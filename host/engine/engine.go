@@ -125,6 +125,7 @@ func New(cfg Config) (*Engine, error) {
 	case cfg.Describe < 0:
 		return nil, fmt.Errorf("engine: a describe time of %v", cfg.Describe)
 	}
+	prime()
 	e := &Engine{cfg: cfg, wasi: wasiSignatures(), starts: make(chan struct{}, startsAtOnce()), lines: rate.NewLimiter(allLinesSecond, allLinesBurst),
 		modules: make(map[*Module]struct{})}
 	if cfg.CacheDir != "" {
@@ -143,6 +144,12 @@ func New(cfg Config) (*Engine, error) {
 	e.bulk = make(chan struct{}, 2)
 	return e, nil
 }
+
+// prime has wazero find out its own version, which it does at first use and without a lock.
+var prime = sync.OnceFunc(func() {
+	ctx := context.Background()
+	wazero.NewRuntime(ctx).Close(ctx)
+})
 
 // Close refuses further loads. It fails while modules or instances are open: they keep working, and the memory they run
 // in is released by closing them.
