@@ -232,6 +232,9 @@ var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().Wi
 var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dispatchFrom,
 	Limits: forge.Limits{MaxSize: MaxModule, Memory: maxMemory, TableElems: maxTable}}
 
+// ForgeOptions are those that every module is prepared with: for tools that measure what runs.
+func ForgeOptions() forge.Options { return forgeOptions }
+
 // dispatchFrom is how many entries a table must have for the forge to make a function of it: each entry is an object of every instance's.
 const dispatchFrom = 32
 

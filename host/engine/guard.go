@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -16,14 +17,16 @@ import (
 // How many units of fuel a guest runs on before it looks at its host again. That bounds how long it goes on after its end, and how long
 // the garbage collector waits for it, for it cannot be interrupted in between.
 //
-// A unit takes about a nanosecond, but the first touch of a page of memory takes the kernel a microsecond, and seven of them on some
-// virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length: an instance
-// with little memory gets a long one, of some 50 to 100 microseconds; others get a short one, and the less the nearer their end.
+// A unit takes about a nanosecond, but the first touch of a page of memory takes the kernel two microseconds, and seven on some
+// virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length: at most some
+// 8,000, by the memory that it has or by the slice. That is 16 to 60 ms for which the collector waits at worst, once. Near its end a guest
+// with more than a little memory gets as much as it could use up before that, at the worst rate.
 const (
-	slice      = 100_000
-	shortSlice = 4_096
+	slice      = 100_000 // of some 10 to 50 microseconds where no page is touched anew
+	shortSlice = 32_768  // where the memory has more pages than should be touched within one
 	leastSlice = 1_024
-	fewPages   = 4 << 20 // bytes of memory up to which slices are long: all of them touched anew take up to 7 ms
+	fewPages   = 4 << 20  // bytes of memory up to which all that can be touched takes no time worth a thought
+	somePages  = 32 << 20 // bytes up to which all of it may be touched within a slice, far from the end
 	worstUnit  = 8 * time.Microsecond
 	yieldEvery = 50 * time.Microsecond // between looks for other goroutines
 )
@@ -65,16 +68,31 @@ func (g *guard) arm(deadline time.Time) {
 // give lets the guest run on for a slice.
 func (g *guard) give(now time.Time) {
 	b := g.inst.body
-	n := int64(slice)
-	// A guest that is about to get much memory owes for it already.
-	if debt := -int64(b.fuel.Get()); debt > slice || b.mem != nil && b.mem.Size() > fewPages {
-		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), shortSlice)
+	memory := uint32(0)
+	if b.mem != nil {
+		memory = b.mem.Size()
+	}
+	if debt := -int64(b.fuel.Get()); debt > slice { // it is about to get much memory, for which it owes already
+		memory = math.MaxUint32
+	}
+	n := SliceOf(memory)
+	if memory > fewPages {
+		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), n)
 	}
 	if limit := g.inst.fuel; limit > 0 {
 		n = min(n, max(limit-g.used, 0))
 	}
 	g.slice = n
 	b.fuel.Set(uint64(n))
+}
+
+// SliceOf is how many units a guest runs on at most with so many bytes of memory, far from the end of its turn: for tools that measure
+// what metering costs.
+func SliceOf(memory uint32) int64 {
+	if memory > somePages {
+		return shortSlice
+	}
+	return slice
 }
 
 // spent returns the units of fuel that were used since arming.

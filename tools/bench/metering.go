@@ -18,16 +18,16 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
+	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/host/forge"
 )
 
 const meteringNote = `The corpus of testdata/wasm/corpus, as it is and rewritten by the forge, each kernel in turns of a few milliseconds: the CPU
 time of the metered in that of the original, the median of the pairs with the middle half of them in brackets. wazero's own check is
 the same module, unmetered, under WithCloseOnContextDone. Fuel is what one round is charged; units a nanosecond compare it with
-the original's time. The refill callback only sets the fuel anew, in slices of 100,000 units.`
-
-// fuelSlice is what a refill gives.
-const fuelSlice = 100_000
+the original's time. The modules are
+prepared as the engine prepares them; the refill callback looks at the clock and gives slices as long as the engine's, by the memory that a
+guest has.`
 
 // kernel is one export of a module in three forms.
 type kernel struct {
@@ -60,9 +60,14 @@ func newVariant(ctx context.Context, wasm []byte, p *forge.Module, guard bool) (
 	}
 	if p != nil {
 		wasm = p.Wasm
+		end := time.Now().Add(time.Hour)
 		refill := api.GoModuleFunc(func(context.Context, api.Module, []uint64) {
-			v.given += fuelSlice - v.fuel.Get()
-			v.fuel.Set(fuelSlice)
+			if time.Now().After(end) { // as the engine looks at its deadline
+				panic("bench: an hour has passed")
+			}
+			slice := uint64(engine.SliceOf(v.module.Memory().Size()))
+			v.given += slice - v.fuel.Get()
+			v.fuel.Set(slice)
 		})
 		if _, err := rt.NewHostModuleBuilder(forge.RefillModule).NewFunctionBuilder().
 			WithGoModuleFunction(refill, nil, nil).Export(forge.RefillName).Instantiate(ctx); err != nil {
@@ -148,7 +153,7 @@ const loopsModule = "by hand"
 
 // kernels are the exports k_* of a module, with as many rounds as take some milliseconds.
 func (b *bench) kernels(ctx context.Context, module string, wasm []byte, guard bool) ([]*kernel, error) {
-	p, err := forge.Prepare(wasm, forge.Options{Meter: true})
+	p, err := forge.Prepare(wasm, engine.ForgeOptions())
 	if err != nil {
 		return nil, err
 	}
