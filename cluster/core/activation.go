@@ -99,6 +99,8 @@ func (m *Machine) shutdown(now time.Duration) {
 	}
 	m.phase = PhaseShuttingDown
 	m.queue.push(now, Event{Type: ShutdownBegun, Count: m.ledger.Len()})
+	clear(m.held) // who waits is told that this node leaves
+	m.wakeHeld()
 	m.ledger.each(func(e *entry) {
 		if e.lease.State == LeaseActive {
 			m.mustMove(e, LeaseReleasing)

@@ -1,6 +1,10 @@
 package core
 
-import "github.com/wasilo/wasilo/abi"
+import (
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
 
 // InputType says what happened.
 type InputType uint8
@@ -35,6 +39,15 @@ const (
 	// Lapse says that this node may have been taken for dead: it stood still for so long that the others can have given its actors
 	// to somebody else. Every lease is revoked.
 	Lapse
+	// Assigned brings what the voters' log says, and which session is this node's own (Assignments, Session). With [Config.Quorum] that
+	// decides who owns what.
+	Assigned
+	// Renewed says until when this node's session lasts (Until), in the time that Step counts.
+	Renewed
+	// Hold stops new messages for the actors of some partitions, which are about to move; Unhold lets them go where they go now (Part).
+	// Messages of turns that the actors wait for pass.
+	Hold
+	Unhold
 	// Shutdown begins a graceful shutdown: no new leases from here on.
 	Shutdown
 	// ReleaseAll releases what the shutdown left in the ledger, after the silo has drained.
@@ -52,10 +65,17 @@ type Input struct {
 	// Finishing: for an actor of this node whose turn runs. During a shutdown it may still reach other nodes.
 	Finishing bool
 	Refused   abi.Epoch // of a lease whose target has just refused the caller as gone; zero: none has
-	Lease     Lease
-	Handle    any // how the adapter finds the activation; never nil; the machine only gives it back
-	Code      abi.Code
-	Reason    string
+	// RefusedSerial is the serial of that lease.
+	RefusedSerial uint64
+	Lease         Lease
+	Handle        any // how the adapter finds the activation; never nil; the machine only gives it back
+	Code          abi.Code
+	Reason        string
+
+	Assignments *Assignments
+	Session     SessionID
+	Until       time.Duration
+	Part        Part
 }
 
 // EffectType says what is to be done.
@@ -117,13 +137,17 @@ const (
 	RefusedNoMember             // nobody hosts it at present
 	RefusedBlocked              // everybody who hosts it is blocked
 	RefusedNotActive            // only an active one was wanted
+	RefusedNoQuorum             // this node's session with the voters has run out
+	RefusedUnowned              // the log names no owner at present
 )
 
 // Code returns what the refusal is on the wire.
 func (r Refusal) Code() abi.Code {
 	switch r {
-	case RefusedNotStarted, RefusedNoMember:
+	case RefusedNotStarted, RefusedNoMember, RefusedUnowned:
 		return abi.ErrNotReady
+	case RefusedNoQuorum:
+		return abi.ErrNoQuorum
 	case RefusedShuttingDown:
 		return abi.ErrShuttingDown
 	case RefusedUnknownKind:
@@ -137,4 +161,6 @@ func (r Refusal) Code() abi.Code {
 }
 
 // Passing reports whether asking again in a moment may succeed.
-func (r Refusal) Passing() bool { return r == RefusedNoMember || r == RefusedBlocked }
+func (r Refusal) Passing() bool {
+	return r == RefusedNoMember || r == RefusedBlocked || r == RefusedUnowned
+}

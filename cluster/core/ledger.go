@@ -50,16 +50,21 @@ func (s LeaseState) CanBecome(next LeaseState) bool {
 	return false
 }
 
-// Lease is the right of one activation to run, and the ledger's entry of it. Identity and epoch name it.
+// Lease is the right of one activation to run, and the ledger's entry of it. Identity, epoch and serial name it.
 type Lease struct {
 	Identity Identity
 	Epoch    abi.Epoch
-	State    LeaseState // when it was handed out; the ledger has the present one
-	Owner    NodeID
+	// Serial tells activations of one identity under one epoch apart, where the epoch is that of the partition's assignment; 0 where every
+	// activation has an epoch of its own.
+	Serial uint64
+	State  LeaseState // when it was handed out; the ledger has the present one
+	Owner  NodeID
 }
 
 // Same reports whether both name the same lease, whatever its state.
-func (l Lease) Same(o Lease) bool { return l.Epoch == o.Epoch && l.Identity == o.Identity }
+func (l Lease) Same(o Lease) bool {
+	return l.Epoch == o.Epoch && l.Serial == o.Serial && l.Identity == o.Identity
+}
 
 // What a ledger refuses.
 var (
@@ -172,7 +177,7 @@ func (l *Ledger) issue(lease Lease, p Partition) (*entry, error) {
 
 // find returns the entry of exactly this lease, or nil: reports about an earlier activation must not touch a later one.
 func (l *Ledger) find(lease Lease) *entry {
-	if e := l.byIdentity[lease.Identity]; e != nil && e.lease.Epoch == lease.Epoch {
+	if e := l.byIdentity[lease.Identity]; e != nil && e.lease.Same(lease) {
 		return e
 	}
 	return nil

@@ -3,8 +3,6 @@ package core
 import (
 	"slices"
 	"time"
-
-	"github.com/wasilo/wasilo/abi"
 )
 
 // Mode is what a node is to its cluster.
@@ -41,18 +39,26 @@ type Config struct {
 	Self     NodeID
 	Mode     Mode
 	Strategy Strategy // nil is [Rendezvous]
+	// Quorum: the voters' log says who owns what (see [Assigned]), not this node's view of the members.
+	Quorum bool
+	Boot   uint64 // of this run; what an earlier one owned is not this one's
 }
 
 // Machine is the cluster layer of one node as a pure state machine. See the package's comment for its promises.
 type Machine struct {
-	cfg     Config
-	phase   Phase
-	hosting hosting
-	view    *View
-	ledger  Ledger
-	epoch   uint64 // of the last lease
-	queue   queue
-	effects []Effect
+	cfg         Config
+	phase       Phase
+	hosting     hosting
+	view        *View
+	ledger      Ledger
+	epoch       uint64 // of the last lease; with a log of the last activation
+	session     SessionID
+	until       time.Duration // of the session
+	assignments *Assignments
+	held        map[MoveID]Part
+	waiting     map[Identity]struct{} // for what is held
+	queue       queue
+	effects     []Effect
 }
 
 // NewMachine returns a machine that knows no members yet.
@@ -64,6 +70,8 @@ func NewMachine(cfg Config) *Machine {
 	m.hosting.hosted = make(map[NodeID][]string)
 	m.hosting.blocked = make(map[NodeID]struct{})
 	m.hosting.missed = make(map[NodeID]absence)
+	m.held = make(map[MoveID]Part)
+	m.waiting = make(map[Identity]struct{})
 	m.view = newView(nil, nil, &m.hosting, cfg.Strategy)
 	return m
 }
@@ -104,6 +112,14 @@ func (m *Machine) Step(in *Input, now time.Duration) []Effect {
 		m.unblock(in.Node, now)
 	case Lapse:
 		m.lapse(now)
+	case Assigned:
+		m.assigned(in, now)
+	case Renewed:
+		m.until = in.Until
+	case Hold:
+		m.held[in.Part.Move] = in.Part
+	case Unhold:
+		m.unhold(in.Part.Move)
 	case Shutdown:
 		m.shutdown(now)
 	case ReleaseAll:
@@ -172,6 +188,9 @@ func (m *Machine) owner(kind string, p Partition, now time.Duration) (*Member, R
 
 // placed is owner without regard to the phase.
 func (m *Machine) placed(kind string, p Partition, now time.Duration) (*Member, Refusal) {
+	if m.cfg.Quorum && (m.session == 0 || now >= m.until) {
+		return nil, RefusedNoQuorum
+	}
 	owner, placing := m.view.Owner(kind, p)
 	switch placing {
 	case UnknownKind:
@@ -183,6 +202,16 @@ func (m *Machine) placed(kind string, p Partition, now time.Duration) (*Member, 
 		return nil, RefusedNoMember
 	case AllBlocked:
 		return nil, RefusedBlocked
+	case Unowned:
+		return nil, RefusedUnowned
+	}
+	if m.cfg.Quorum {
+		if _, blocked := m.hosting.blocked[owner.ID]; blocked {
+			return nil, RefusedBlocked
+		}
+		if s, _ := m.view.slot(kind, p); owner.ID == m.cfg.Self && s != m.session {
+			return nil, RefusedUnowned // of an earlier run, or of a session that has ended
+		}
 	}
 	return owner, 0
 }
@@ -207,13 +236,17 @@ func (m *Machine) resolve(in *Input, now time.Duration) {
 	}
 
 	e := m.ledger.byIdentity[id]
+	if m.holds(id.Kind(), p) && !(in.Finishing && e != nil && e.lease.State == LeaseActive) {
+		m.waiting[id] = struct{}{}
+		m.do(Effect{Type: Wait, Identity: id})
+		return
+	}
 	if e == nil {
 		if in.Existing {
 			refuse(RefusedNotActive)
 			return
 		}
-		m.epoch++
-		e, err := m.ledger.issue(Lease{Identity: id, Epoch: abi.Epoch{Index: m.epoch}, Owner: m.cfg.Self}, p)
+		e, err := m.ledger.issue(m.newLease(id, p), p)
 		if err != nil { // there is no entry, so there is nothing it could collide with
 			panic("cluster/core: " + err.Error())
 		}
@@ -231,7 +264,7 @@ func (m *Machine) resolve(in *Input, now time.Duration) {
 	case e.pending():
 		e.waited = true
 		m.do(Effect{Type: Wait, Identity: id})
-	case e.lease.Epoch == in.Refused:
+	case e.lease.Epoch == in.Refused && e.lease.Serial == in.RefusedSerial:
 		// Its target says it is gone; the report of its end must be on its way. Handing it out again would only spin.
 		e.waited = true
 		m.do(Effect{Type: Wait, Identity: id, Refused: true})

@@ -2,6 +2,7 @@ package core
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -74,7 +75,87 @@ func (m *Machine) lapse(now time.Duration) {
 			m.revoke(e, now)
 		}
 	})
+	if m.cfg.Quorum {
+		if a := m.view.assigned; a != nil {
+			m.do(Effect{Type: Forget, Epoch: abi.Epoch{Generation: a.Generation, Index: a.Index}})
+		}
+		return
+	}
 	m.do(Effect{Type: Forget, Epoch: abi.Epoch{Index: m.epoch}})
+}
+
+// assigned takes over what the log says. An activation goes on only under the very epoch that it began with.
+func (m *Machine) assigned(in *Input, now time.Duration) {
+	if !m.cfg.Quorum || in.Assignments == nil {
+		return
+	}
+	lost := m.session != 0 && m.session != in.Session
+	m.session = in.Session
+	if lost {
+		m.until = 0
+		m.lapse(now)
+	}
+	m.assignments = in.Assignments
+	m.replan(m.view.topology, now)
+}
+
+// holds reports whether a partition is about to move, so that nothing new may begin there.
+func (m *Machine) holds(kind string, p Partition) bool {
+	for _, part := range m.held {
+		if part.Partitions.Has(p) && slices.Contains(part.Kinds, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// unhold lets those go on who wait for what was held.
+func (m *Machine) unhold(id MoveID) {
+	if _, ok := m.held[id]; !ok {
+		return
+	}
+	delete(m.held, id)
+	m.wakeHeld()
+}
+
+func (m *Machine) wakeHeld() {
+	all := make([]Identity, 0, len(m.waiting))
+	for who := range m.waiting {
+		all = append(all, who)
+	}
+	slices.SortFunc(all, func(a, b Identity) int { return strings.Compare(a.Key(), b.Key()) })
+	for _, who := range all {
+		if !m.holds(who.Kind(), PartitionOf(who)) {
+			delete(m.waiting, who)
+			m.do(Effect{Type: Wake, Identity: who})
+		}
+	}
+}
+
+// newLease returns the lease of a new activation. Its epoch is that of the partition's assignment where the log decides, otherwise one of
+// its own.
+func (m *Machine) newLease(id Identity, p Partition) Lease {
+	m.epoch++
+	l := Lease{Identity: id, Epoch: abi.Epoch{Index: m.epoch}, Owner: m.cfg.Self}
+	if m.cfg.Quorum {
+		_, l.Epoch = m.view.slot(id.Kind(), p)
+		l.Serial = m.epoch
+	}
+	return l
+}
+
+// mayKeep reports whether the view lets a lease go on.
+func (m *Machine) mayKeep(e *entry) bool {
+	kind := e.lease.Identity.Kind()
+	owner, _ := m.view.Owner(kind, e.partition)
+	if owner == nil || owner.ID != m.cfg.Self {
+		return false
+	}
+	if !m.cfg.Quorum {
+		return true
+	}
+	s, epoch := m.view.slot(kind, e.partition)
+	return s == m.session && epoch == e.lease.Epoch
 }
 
 // replan computes the view anew and revokes the leases of what this node no longer owns, before any other lease can be
@@ -82,23 +163,30 @@ func (m *Machine) lapse(now time.Duration) {
 // takes or gives its own share of them, and a change of something that is hosted elsewhere concerns none.
 func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
 	prev := m.view
-	m.view = newView(prev, t, &m.hosting, m.cfg.Strategy)
+	if m.cfg.Quorum {
+		m.view = assignedView(prev, t, &m.hosting, m.assignments)
+	} else {
+		m.view = newView(prev, t, &m.hosting, m.cfg.Strategy)
+	}
 	moved := m.view.moved(prev)
 	m.ledger.among(moved, func(e *entry) {
 		if e.lease.State == LeaseRevoked {
 			m.wake(e) // whoever waits for its end may find the actor elsewhere
 			return
 		}
-		owner, _ := m.view.Owner(e.lease.Identity.Kind(), e.partition)
-		if owner == nil || owner.ID != m.cfg.Self {
+		if !m.mayKeep(e) {
 			m.revoke(e, now)
 			lost++
 		}
 	})
 	m.do(Effect{Type: Recheck, Moved: moved})
-	if m.epoch > 0 { // there was an actor here
+	if m.epoch > 0 || m.cfg.Quorum { // there may have been an actor here
 		for _, l := range m.view.lost(prev, m.cfg.Self) {
-			m.do(Effect{Type: Forget, Kind: l.kind, Moved: l.partitions, Epoch: abi.Epoch{Index: m.epoch}})
+			epoch := abi.Epoch{Index: m.epoch}
+			if m.cfg.Quorum {
+				epoch = prev.newest(l)
+			}
+			m.do(Effect{Type: Forget, Kind: l.kind, Moved: l.partitions, Epoch: epoch})
 		}
 	}
 	return lost

@@ -16,6 +16,7 @@ const (
 	UnknownKind                // nobody hosts the kind, and this node has not registered it
 	NoMember                   // no member hosts it at present; but it is registered here, or a host of it was lost
 	AllBlocked                 // every member that hosts it is on the block list
+	Unowned                    // the log gives the partition to nobody at present
 )
 
 // View is who owns what: computed once when members, hosted kinds or the block list change, then only read. Kinds with the
@@ -24,6 +25,7 @@ type View struct {
 	topology *Topology
 	kinds    map[string]kindPlace
 	groups   map[string]*group // by groupKey
+	assigned *Assignments      // what it was computed from where the voters' log decides, otherwise nil
 }
 
 type kindPlace struct {
@@ -35,6 +37,11 @@ type kindPlace struct {
 type group struct {
 	hosts  []Member // sorted by id
 	owners [Partitions]uint16
+
+	// Where the log decides:
+	key      string
+	slots    *Group
+	sessions []SessionID // of hosts
 }
 
 // hosting is what a view is computed from, besides the topology.
@@ -174,7 +181,7 @@ func (v *View) moved(prev *View) *Moved {
 			all = new(Moved)
 		}
 		for p := range all {
-			all[p] = all[p] || c.to == nil || *c.from.owner(p) != *c.to.owner(p)
+			all[p] = all[p] || !c.from.same(c.to, p)
 		}
 	}
 	return all
@@ -211,7 +218,7 @@ type loss struct {
 // lost returns the partitions that self owns in g and not in to, which may be nil; nil: none.
 func (g *group) lost(to *group, self NodeID) (parts *Moved) {
 	for p := range g.owners {
-		if g.owner(p).ID != self || to != nil && to.owner(p).ID == self {
+		if !g.owns(self, p) || to.owns(self, p) && (g.slots == nil || g.same(to, p)) {
 			continue
 		}
 		if parts == nil {
@@ -222,7 +229,35 @@ func (g *group) lost(to *group, self NodeID) (parts *Moved) {
 	return parts
 }
 
-func (g *group) owner(p int) *Member { return &g.hosts[g.owners[p]] }
+// owner returns nil where the log names none.
+func (g *group) owner(p int) *Member {
+	if i := g.owners[p]; i != noOwner {
+		return &g.hosts[i]
+	}
+	return nil
+}
+
+// owns reports whether a node owns a partition in g, which may be nil.
+func (g *group) owns(node NodeID, p int) bool {
+	if g == nil {
+		return false
+	}
+	m := g.owner(p)
+	return m != nil && m.ID == node
+}
+
+// same reports whether g and to, which may be nil, have one owner of a partition, under the same epoch.
+func (g *group) same(to *group, p int) bool {
+	if to == nil {
+		return false
+	}
+	if g.slots != nil && to.slots != nil {
+		a, b := &g.slots.Slots[p], &to.slots.Slots[p]
+		return a.Owner == b.Owner && a.Epoch == b.Epoch && (g.owner(p) == nil || to.owner(p) != nil && *g.owner(p) == *to.owner(p))
+	}
+	a, b := g.owner(p), to.owner(p)
+	return a == b || a != nil && b != nil && *a == *b
+}
 
 // groupKey tells sets of hosts apart, runs of one node included.
 func groupKey(hosts []Member) string {
@@ -270,7 +305,10 @@ func (v *View) Owner(kind string, p Partition) (*Member, Placing) {
 	case k.group == nil:
 		return nil, k.placing
 	}
-	return k.group.owner(int(p)), Placed
+	if m := k.group.owner(int(p)); m != nil {
+		return m, Placed
+	}
+	return nil, Unowned
 }
 
 // OwnerOf returns the member that owns an actor; see [View.Owner].

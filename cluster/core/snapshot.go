@@ -1,0 +1,177 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// SnapshotVersion is the version of table snapshots that this package writes and the newest that it reads.
+const SnapshotVersion = 1
+
+// AppendSnapshot writes the table: equal tables give equal bytes.
+func (t *Table) AppendSnapshot(b []byte) []byte {
+	b = abi.AppendArray(b, 7)
+	for _, v := range []uint64{SnapshotVersion, t.index, uint64(t.generation), t.last} {
+		b = abi.AppendUint(b, v)
+	}
+	b = abi.AppendArray(b, len(t.sessions))
+	for _, s := range t.Sessions() {
+		b = abi.AppendUint(abi.AppendArray(b, 9), uint64(s.ID))
+		b = abi.AppendUint(abi.AppendText(b, string(s.Node)), s.Boot)
+		b = abi.AppendUint(abi.AppendText(b, s.Authority), uint64(s.Weight))
+		b = abi.AppendBool(appendTexts(b, s.Kinds), s.Draining)
+		b = abi.AppendUint(abi.AppendUint(b, uint64(s.Speaks)), s.Renewed)
+	}
+	b = abi.AppendArray(b, len(t.groups))
+	for _, g := range t.Groups() {
+		b = appendTexts(abi.AppendUint(abi.AppendArray(b, 3), uint64(g.ID)), g.Kinds)
+		b = g.appendSlots(b)
+	}
+	b = abi.AppendArray(b, len(t.moves))
+	for _, m := range t.Moves() {
+		b = abi.AppendArray(b, 7)
+		for _, v := range []uint64{uint64(m.ID), uint64(m.Group), uint64(m.From), uint64(m.To), m.Released} {
+			b = abi.AppendUint(b, v)
+		}
+		b = abi.AppendBytes(abi.AppendBytes(b, m.Partitions.append(nil)), m.Manifest)
+	}
+	return b
+}
+
+// appendSlots writes runs of equal slots: neighbours were mostly assigned by one entry, but to many sessions, so runs go by session.
+func (g *Group) appendSlots(b []byte) []byte {
+	sets := make(map[Slot]*PartitionSet)
+	var order []Slot
+	for p, s := range g.Slots {
+		set := sets[s]
+		if set == nil {
+			set = new(PartitionSet)
+			sets[s] = set
+			order = append(order, s)
+		}
+		set.Add(Partition(p))
+	}
+	b = abi.AppendArray(b, len(order))
+	for _, s := range order {
+		b = abi.AppendArray(b, 5)
+		for _, v := range []uint64{uint64(s.Owner), uint64(s.Epoch.Generation), s.Epoch.Index, uint64(s.Move)} {
+			b = abi.AppendUint(b, v)
+		}
+		b = abi.AppendBytes(b, sets[s].append(nil))
+	}
+	return b
+}
+
+// ReadSnapshot reads what [Table.AppendSnapshot] wrote. The error says what is wrong, and wraps [ErrEntryVersion] for a later version.
+func ReadSnapshot(b []byte) (*Table, error) {
+	r := abi.NewReader(b)
+	n := r.Array()
+	if version := r.Uint(); r.Err() == nil && version > SnapshotVersion {
+		return nil, fmt.Errorf("a snapshot of version %d, and this node reads up to %d: %w", version, SnapshotVersion, ErrEntryVersion)
+	}
+	if n != 7 {
+		r.Fail("a snapshot has seven items")
+	}
+	t := NewTable()
+	t.index, t.generation, t.last = r.Uint(), r.Uint32(), r.Uint()
+	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
+		t.readSession(&r)
+	}
+	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
+		t.readGroup(&r)
+	}
+	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
+		t.readMove(&r)
+	}
+	r.End()
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("a snapshot of the table: %w", err)
+	}
+	return t, nil
+}
+
+func (t *Table) readSession(r *abi.Reader) {
+	s := &Session{}
+	if r.Array() != 9 {
+		r.Fail("a session has nine items")
+	}
+	s.ID, s.Node, s.Boot = SessionID(r.Uint()), NodeID(r.Text()), r.Uint()
+	s.Authority, s.Weight, s.Kinds, s.Draining = r.Text(), r.Uint32(), readTexts(r, maxKindsOfNode), r.Bool()
+	s.Speaks, s.Renewed = r.Uint32(), r.Uint()
+	if r.Err() != nil {
+		return
+	}
+	kinds, fault := checkHosted(s.Kinds)
+	switch {
+	case fault != "":
+		r.Fail(fault)
+	case !slices.Equal(kinds, s.Kinds):
+		r.Fail("the kinds of a session are sorted")
+	case s.ID == 0 || uint64(s.ID) > t.last || s.Renewed > t.index || t.sessions[s.ID] != nil:
+		r.Fail(fmt.Sprintf("session %d cannot be", s.ID))
+	}
+	if err := s.member().check(); err != nil {
+		r.Fail(err.Error())
+	}
+	t.sessions[s.ID] = s
+}
+
+func (t *Table) readGroup(r *abi.Reader) {
+	g := &Group{}
+	if r.Array() != 3 {
+		r.Fail("a group has three items")
+	}
+	g.ID, g.Kinds = GroupID(r.Uint()), readTexts(r, maxCommands)
+	var all PartitionSet
+	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
+		if r.Array() != 5 {
+			r.Fail("a slot has five items")
+		}
+		slot := Slot{Owner: SessionID(r.Uint()), Epoch: abi.Epoch{Generation: r.Uint32(), Index: r.Uint()}, Move: MoveID(r.Uint())}
+		var set PartitionSet
+		if !set.read(r.Bytes()) || slot.Epoch.Index > t.index || slot.Epoch.Generation > t.generation ||
+			slot.Owner != 0 && t.sessions[slot.Owner] == nil {
+			r.Fail(fmt.Sprintf("a slot of group %d cannot be", g.ID))
+		}
+		for p := range set.All {
+			if all.Has(p) {
+				r.Fail(fmt.Sprintf("partition %d of group %d stands twice", p, g.ID))
+			}
+			all.Add(p)
+			g.Slots[p] = slot
+		}
+	}
+	switch {
+	case r.Err() != nil:
+		return
+	case g.ID == 0 || uint64(g.ID) > t.last || t.groups[g.ID] != nil || all.Len() != Partitions || !slices.IsSorted(g.Kinds):
+		r.Fail(fmt.Sprintf("group %d cannot be", g.ID))
+	}
+	t.groups[g.ID] = g
+	for _, k := range g.Kinds {
+		if t.byKind[k] != 0 {
+			r.Fail("a kind is in two groups")
+		}
+		t.byKind[k] = g.ID
+	}
+}
+
+func (t *Table) readMove(r *abi.Reader) {
+	m := &Move{}
+	if r.Array() != 7 {
+		r.Fail("a move has seven items")
+	}
+	m.ID, m.Group, m.From, m.To, m.Released = MoveID(r.Uint()), GroupID(r.Uint()), SessionID(r.Uint()), SessionID(r.Uint()), r.Uint()
+	if !m.Partitions.read(r.Bytes()) {
+		r.Fail("these bytes are no set of partitions")
+	}
+	if b := r.Bytes(); len(b) > 0 {
+		m.Manifest = slices.Clone(b)
+	}
+	if r.Err() == nil && (m.ID == 0 || uint64(m.ID) > t.last || t.moves[m.ID] != nil || len(m.Manifest) > maxManifest || m.Released > t.index) {
+		r.Fail(fmt.Sprintf("move %d cannot be", m.ID))
+	}
+	t.moves[m.ID] = m
+}
