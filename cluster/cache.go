@@ -17,6 +17,7 @@ type pidEntry struct {
 	route  core.Route
 	target Target
 	bridge PartitionBridge // that the activation was requested through; nil for another node's
+	permit *permit         // of the activation's lease; nil for another node's, and where no log decides
 }
 
 // pidCache maps identities to where they are. Reading is wait-free and writes nothing that other readers touch, so a hot

@@ -41,9 +41,11 @@ type PlacementActor interface {
 
 // ActivationRequest asks for an activation.
 type ActivationRequest struct {
-	Lease    Lease
-	Props    Props
-	Reason   string // what brought it about: "call", "message" or "get"
+	Lease  Lease
+	Props  Props
+	Reason string // what brought it about: "call", "message" or "get"
+	// Permit is to be asked whether the activation may run; nil: it always may, until it is revoked.
+	Permit   Permit
 	Observer Observer
 }
 

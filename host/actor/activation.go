@@ -86,6 +86,7 @@ type Config struct {
 	// Quick says that Start takes some microseconds: whoever calls first may wait for it on its own goroutine.
 	Quick    bool
 	Keeper   Keeper // of the state between activations; nil: it ends with each
+	Permit   Permit // nil: the activation may run until it is revoked
 	Outbox   Outbox
 	Owner    Owner
 	Waits    *Waits

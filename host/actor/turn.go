@@ -71,6 +71,9 @@ func (a *Activation) unstarted(err error, told bool) {
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
 // instance must go. The caller owns running, and the instance stands.
 func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
+	if err := a.mayBegin(env, now); err != nil {
+		return err
+	}
 	a.lastUsed.Store(now.UnixNano())
 	a.turns.Store(a.turns.Load() + 1)
 	a.rested = false
@@ -108,9 +111,12 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	if a.meter != nil {
 		a.cfg.Counters.Fuel.Add(uint64(max(0, a.meter.Fuel())))
 	}
-	if notBegun(err) {
+	if err != nil && abi.CodeOf(err) == abi.ErrOverloaded {
 		a.told = told
 		return err
+	}
+	if lost := a.mayEnd(deadline); lost != nil {
+		return lost
 	}
 	if err != nil {
 		return turnError(err)
@@ -127,8 +133,17 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 		" and no error, reply or effects")
 }
 
-// notBegun reports whether a turn ended with err before it began, for want of room: the instance is as it was.
-func notBegun(err error) bool { return err != nil && abi.CodeOf(err) == abi.ErrOverloaded }
+// notBegun reports whether a turn ended with err before it began, for want of room or of a permit: the instance is as it was.
+func notBegun(err error) bool {
+	if err == nil || isFenced(err) {
+		return false
+	}
+	switch abi.CodeOf(err) {
+	case abi.ErrOverloaded, abi.ErrNoQuorum, abi.ErrOwnershipChanged:
+		return true
+	}
+	return false
+}
 
 // turnError is the error of a turn that broke. Whatever a native instance returned, it has a code by which nobody sends the
 // message again: its turn has run.
@@ -250,6 +265,10 @@ func (a *Activation) setEvent(tag abi.EventTag, env *abi.Envelope) {
 // broken ends the activation after a turn that failed and returns what the caller gets.
 func (a *Activation) broken(err error) error {
 	if notBegun(err) {
+		return err
+	}
+	if isFenced(err) {
+		a.end(End{Reason: "revoked", Err: err})
 		return err
 	}
 	a.countBroken(err)

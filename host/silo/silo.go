@@ -209,8 +209,8 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	e.coming.Store(true)
 	c := actor.Config{
 		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
-		Start: func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
-		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
+		Start:  func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
+		Permit: req.Permit, Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}
 	if s.states.store != nil && kind.keeps() {
 		c.Keeper = e

@@ -1,0 +1,66 @@
+package actor
+
+import (
+	"errors"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+)
+
+// Permit says whether the activation may run at this moment: where nodes are given their actors for a time, and lose them with it. It
+// is asked before a turn, before each message that the turn sends, whenever the instance asks [Host.Permitted], and after the turn
+// has last touched the actor's state: the turn counts as done when that last check passed.
+type Permit interface {
+	// Check returns nil, or why not: ownership_changed for good, no_quorum for now.
+	Check() error
+	// Wait is Check, but waits until a time for what is only not so now.
+	Wait(until time.Time) error
+}
+
+// fenced is the error of a turn that ran and does not count, since the node could not show at its end that the actor was its own.
+type fenced struct{ err *abi.Error }
+
+func (e *fenced) Error() string { return e.err.Error() }
+func (e *fenced) Unwrap() error { return e.err }
+
+func isFenced(err error) bool {
+	var f *fenced
+	return errors.As(err, &f)
+}
+
+// mayBegin asks before a turn. A caller is told at once, and asks elsewhere; what nobody waits for waits here, as long as a turn may take.
+func (a *Activation) mayBegin(env *abi.Envelope, now time.Time) error {
+	p := a.cfg.Permit
+	if p == nil {
+		return nil
+	}
+	if env != nil && env.Flags&abi.OneWay == 0 {
+		return p.Check()
+	}
+	return p.Wait(now.Add(a.cfg.Limits.Turn))
+}
+
+// mayEnd asks after a turn. It waits, for what was done cannot be undone, and may count yet.
+func (a *Activation) mayEnd(deadline time.Time) error {
+	p := a.cfg.Permit
+	if p == nil {
+		return nil
+	}
+	err := p.Wait(deadline)
+	switch {
+	case err == nil:
+		return nil
+	case a.host.outgoing > 0:
+		return &fenced{abi.NewError(abi.ErrOutcomeUnknown, "the node lost the actor during the turn, which does not count; "+
+			"but the turn had sent messages to others ("+err.Error()+")")}
+	}
+	return &fenced{abi.NewError(abi.ErrOwnershipChanged, "the node lost the actor during the turn, which does not count ("+err.Error()+")")}
+}
+
+// Permitted returns nil, or why the running turn may not go on. It waits, until the turn's end, for a node that cannot tell at the moment.
+func (h *Host) Permitted() error {
+	if p := h.a.cfg.Permit; p != nil && !h.deadline.IsZero() {
+		return p.Wait(h.deadline)
+	}
+	return nil
+}
