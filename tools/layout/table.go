@@ -118,6 +118,8 @@ var Table = []Row{
 		Third: map[string]string{
 			"github.com/hashicorp/raft":     "the voters' log",
 			"github.com/hashicorp/raft-wal": "the voters' log on disk",
+			"github.com/hashicorp/go-hclog": "the type of raft's logger, which is handed to slog",
+			"golang.org/x/sys/unix":         "the lock on a voter's directory",
 		},
 	},
 	{
