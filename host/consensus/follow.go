@@ -87,7 +87,7 @@ const (
 
 // follow brings the member's table up to date, from one voter after another, until ctx ends. The table is the member's; follow only knows how
 // far it has come.
-func (m *Member) follow(ctx context.Context) {
+func (m *Resident) follow(ctx context.Context) {
 	var (
 		q      question
 		pages  []byte

@@ -13,7 +13,7 @@ import (
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
-// Runtime is what a [Member] tells of the log: a *cluster.Runtime is one.
+// Runtime is what a [Resident] tells of the log: a *cluster.Runtime is one.
 type Runtime interface {
 	HandleAssigned(a *core.Assignments, session core.SessionID)
 	HandleSession(until time.Time)
@@ -32,8 +32,8 @@ type Mover interface {
 	TurnAway(m core.MoveID)
 }
 
-// MemberConfig is what a [Member] is made from; all fields are required unless they say otherwise.
-type MemberConfig struct {
+// ResidentConfig is what a [Resident] is made from; all fields are required unless they say otherwise.
+type ResidentConfig struct {
 	Self    core.Member // with the boot number
 	Weight  uint32
 	Kinds   []string
@@ -51,10 +51,10 @@ type MemberConfig struct {
 	Log  *slog.Logger
 }
 
-// Member is a node's part in a cluster whose voters decide who owns what: it keeps the node's session, follows the log, and moves actors as it
-// says. [Member.Run] does the work; the other methods may be called from any goroutine.
-type Member struct {
-	cfg   MemberConfig
+// Resident is a node's part in a cluster whose voters decide who owns what: it keeps the node's session, follows the log, and moves actors as it
+// says. [Resident.Run] does the work; the other methods may be called from any goroutine.
+type Resident struct {
+	cfg   ResidentConfig
 	log   *slog.Logger
 	asker asker
 	base  time.Time
@@ -64,7 +64,7 @@ type Member struct {
 	over  chan struct{} // closed when Run has ended
 
 	mu      sync.Mutex
-	state   State
+	state   Standing
 	changed chan struct{} // closed at the next change of state
 
 	// Run's own.
@@ -74,8 +74,8 @@ type Member struct {
 	moves  map[core.MoveID]context.CancelFunc
 }
 
-// State is how a member stands.
-type State struct {
+// Standing is how a member stands.
+type Standing struct {
 	Session    core.SessionID
 	Until      time.Time // of the session
 	Index      uint64    // of the node's copy of the log
@@ -97,9 +97,9 @@ type Expected struct {
 // memberTick is how often time passes for the tenant.
 const memberTick = core.RenewEvery / 10
 
-// NewMember returns a member that does nothing yet.
-func NewMember(cfg MemberConfig) *Member {
-	m := &Member{cfg: cfg, log: cfg.Log, base: time.Now(), news: make(chan news), in: make(chan core.TenantInput),
+// NewResident returns a member that does nothing yet.
+func NewResident(cfg ResidentConfig) *Resident {
+	m := &Resident{cfg: cfg, log: cfg.Log, base: time.Now(), news: make(chan news), in: make(chan core.TenantInput),
 		over: make(chan struct{}), table: core.NewTable(), moves: make(map[core.MoveID]context.CancelFunc),
 		asker: asker{self: cfg.Self.ID, network: cfg.Network, office: cfg.Office, voters: cfg.Voters}}
 	m.tenant = core.NewTenant(core.TenantConfig{Node: cfg.Self.ID, Boot: cfg.Self.Boot, Authority: cfg.Self.Authority, Weight: cfg.Weight,
@@ -107,10 +107,10 @@ func NewMember(cfg MemberConfig) *Member {
 	return m
 }
 
-func (m *Member) now() time.Duration { return time.Since(m.base) }
+func (m *Resident) now() time.Duration { return time.Since(m.base) }
 
 // Run follows the log and keeps the session until ctx ends. The session then runs out by itself, unless it was closed.
-func (m *Member) Run(ctx context.Context) {
+func (m *Resident) Run(ctx context.Context) {
 	defer close(m.over)
 	ctx, cancel := context.WithCancel(ctx)
 	defer m.work.Wait()
@@ -135,7 +135,7 @@ func (m *Member) Run(ctx context.Context) {
 }
 
 // advance applies what a follower brought.
-func (m *Member) advance(ctx context.Context, n news) {
+func (m *Resident) advance(ctx context.Context, n news) {
 	if n.err != nil {
 		m.cfg.Fail(n.err)
 		return
@@ -168,7 +168,7 @@ func versionError(err error) error {
 }
 
 // step has the tenant take an input and carries out what it wants.
-func (m *Member) step(ctx context.Context, in core.TenantInput) {
+func (m *Resident) step(ctx context.Context, in core.TenantInput) {
 	effects := slices.Clone(m.tenant.Step(&in, m.now()))
 	for _, e := range effects {
 		m.do(ctx, e)
@@ -178,7 +178,7 @@ func (m *Member) step(ctx context.Context, in core.TenantInput) {
 	}
 }
 
-func (m *Member) do(ctx context.Context, e core.TenantEffect) {
+func (m *Resident) do(ctx context.Context, e core.TenantEffect) {
 	switch e.Type {
 	case core.Ask:
 		m.ask(ctx, e)
@@ -225,7 +225,7 @@ func (m *Member) do(ctx context.Context, e core.TenantEffect) {
 }
 
 // ask sends what is to be answered. One attempt at each voter: there is another in half a second.
-func (m *Member) ask(ctx context.Context, e core.TenantEffect) {
+func (m *Resident) ask(ctx context.Context, e core.TenantEffect) {
 	entry, leader, session := core.AppendEntry(nil, e.Commands...), m.leader, e.Commands[0].Session
 	m.work.Go(func() {
 		bounded, cancel := context.WithTimeout(ctx, core.SessionTime)
@@ -256,14 +256,14 @@ func (m *Member) ask(ctx context.Context, e core.TenantEffect) {
 	})
 }
 
-func (m *Member) tell(ctx context.Context, in core.TenantInput) {
+func (m *Resident) tell(ctx context.Context, in core.TenantInput) {
 	select {
 	case m.in <- in:
 	case <-ctx.Done():
 	}
 }
 
-func (m *Member) handOver(ctx context.Context, part core.Part, target core.Member) {
+func (m *Resident) handOver(ctx context.Context, part core.Part, target core.Member) {
 	ctx2, off := context.WithTimeout(ctx, core.MoveTimeout)
 	m.moves[part.Move] = off
 	m.cfg.Runtime.HandleHold(part)
@@ -282,8 +282,8 @@ func (m *Member) handOver(ctx context.Context, part core.Part, target core.Membe
 }
 
 // publish makes the state known to other goroutines.
-func (m *Member) publish() {
-	s := State{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.leader.ID,
+func (m *Resident) publish() {
+	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.leader.ID,
 		Closed: m.tenant.Closed(), Expected: make(map[core.MoveID]Expected)}
 	if u := m.tenant.Until(); u != 0 {
 		s.Until = m.base.Add(u)
@@ -320,8 +320,8 @@ func (m *Member) publish() {
 	}
 }
 
-// State returns how the member stands, and a channel that is closed when it is looked at again: at the latest a tick later.
-func (m *Member) State() (State, <-chan struct{}) {
+// Standing returns how the member stands, and a channel that is closed when it is looked at again: at the latest a tick later.
+func (m *Resident) Standing() (Standing, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.changed == nil {
@@ -331,9 +331,9 @@ func (m *Member) State() (State, <-chan struct{}) {
 }
 
 // Await waits until ok says so of the state, or ctx ends.
-func (m *Member) Await(ctx context.Context, ok func(State) bool) error {
+func (m *Resident) Await(ctx context.Context, ok func(Standing) bool) error {
 	for {
-		s, changed := m.State()
+		s, changed := m.Standing()
 		if ok(s) {
 			return nil
 		}
@@ -348,19 +348,19 @@ func (m *Member) Await(ctx context.Context, ok func(State) bool) error {
 }
 
 // SetHosts says anew what the node hosts, and whether it leaves: then what it owns moves away, as far as others host it.
-func (m *Member) SetHosts(ctx context.Context, kinds []string, weight uint32, draining bool) {
+func (m *Resident) SetHosts(ctx context.Context, kinds []string, weight uint32, draining bool) {
 	m.hand(ctx, core.TenantInput{Type: core.TenantHosts, Kinds: kinds, Weight: weight, Draining: draining})
 }
 
 // Close gives the session up: once it owns nothing, or at once with force, when nothing of it runs any more. It returns when the log
 // shows it, or ctx ends.
-func (m *Member) Close(ctx context.Context, force bool) error {
+func (m *Resident) Close(ctx context.Context, force bool) error {
 	m.hand(ctx, core.TenantInput{Type: core.TenantClose, Force: force})
-	return m.Await(ctx, func(s State) bool { return s.Closed })
+	return m.Await(ctx, func(s Standing) bool { return s.Closed })
 }
 
 // hand gives Run an input.
-func (m *Member) hand(ctx context.Context, in core.TenantInput) {
+func (m *Resident) hand(ctx context.Context, in core.TenantInput) {
 	select {
 	case m.in <- in:
 	case <-m.over:
