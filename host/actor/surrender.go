@@ -1,6 +1,10 @@
 package actor
 
-import "github.com/wasilo/wasilo/abi"
+import (
+	"slices"
+
+	"github.com/wasilo/wasilo/abi"
+)
 
 // handing is how an activation ends whose actor goes on elsewhere.
 type handing uint8
@@ -32,14 +36,7 @@ func (a *Activation) Surrender(reason string, sleep bool) Backlog {
 	if sleep {
 		a.handing = handsState
 	}
-	var back []message
-	for _, m := range a.queue.take() {
-		if m.own == nil && a.givesBack(m.env) {
-			back = append(back, m)
-		} else {
-			a.queue.push(m)
-		}
-	}
+	back := a.sortOutLocked()
 	start := !a.running
 	a.running = true
 	a.mu.Unlock()
@@ -56,6 +53,32 @@ func (a *Activation) Surrender(reason string, sleep bool) Backlog {
 		a.cfg.Spawn(a.run)
 	}
 	return rest
+}
+
+// sortOutLocked takes out of the mailbox what is given back. What one actor sent keeps its order: with a message that is to have its turn stay
+// those of the same caller before it.
+func (a *Activation) sortOutLocked() (back []message) {
+	waiting := a.queue.take()
+	var callers []abi.Identity // of messages that stay
+	stays := make([]bool, len(waiting))
+	for i := len(waiting) - 1; i >= 0; i-- {
+		m := &waiting[i]
+		switch {
+		case m.own != nil || !m.env.Caller.IsZero() && slices.Contains(callers, m.env.Caller):
+			stays[i] = true
+		case !a.givesBack(m.env):
+			stays[i] = true
+			callers = append(callers, m.env.Caller)
+		}
+	}
+	for i, m := range waiting {
+		if stays[i] {
+			a.queue.push(m)
+		} else {
+			back = append(back, m)
+		}
+	}
+	return back
 }
 
 // givesBack reports whether a message is not for this activation any more. a.mu is held.

@@ -29,6 +29,9 @@ const MaxState = 128 << 20
 // The header has a checksum of its own, so that a chunk can be walked and a key verified without reading states; it covers
 // that of the state, so that a state is never another's.
 const (
+	// MinRecord is how many bytes a record has at least.
+	MinRecord = headLen + 3
+
 	headLen = 36
 	maxKey  = abi.MaxKindLen + 1 + abi.MaxIdentityLen
 )

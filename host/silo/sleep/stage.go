@@ -2,6 +2,7 @@ package sleep
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/wasilo/wasilo/abi"
@@ -35,7 +36,7 @@ func (g *Stage) Add(zs []Sleeper) error {
 		for j := range zs[:i] {
 			_, _, _ = g.store.take(&g.part, 0, zs[j].Identity, latest) // of what was kept just now: damage is nothing to anybody
 		}
-		return err
+		return fmt.Errorf("%s: %w", zs[i].Identity, err)
 	}
 	return nil
 }
