@@ -51,6 +51,7 @@ type End struct {
 	Failed   bool   // the instance never stood
 	Told     bool   // with Failed: somebody who waited for a reply got Err
 	Released bool   // by revocation: nobody here should start a successor
+	Handed   bool   // it was surrendered: the actor goes on wherever the backlog finds it
 	Backlog  Backlog
 }
 
@@ -120,7 +121,8 @@ type Activation struct {
 	state    state
 	running  bool // some goroutine owns the fields below
 	revoked  bool
-	stopFor  string // the reason, once Stop was called
+	stopFor  string // the reason, once Stop or Surrender was called
+	handing  handing
 	queue    mailbox
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
@@ -208,11 +210,11 @@ func (a *Activation) Passivate(reason string) bool { return a.leave(reason, fals
 // [Activation.Revoke] hurries it.
 func (a *Activation) Stop(reason string) {
 	a.mu.Lock()
-	if a.state == ended || a.stopFor != "" {
+	if a.state == ended || a.stopFor != "" && a.handing == handsNothing {
 		a.mu.Unlock()
 		return
 	}
-	a.stopFor = reason
+	a.stopFor, a.handing = reason, handsNothing
 	if a.running {
 		a.mu.Unlock()
 		return
@@ -270,11 +272,12 @@ func (a *Activation) end(e End) bool {
 	if a.revoked {
 		e.Reason, e.Released = "revoked", true
 	}
+	e.Handed = a.handing != handsNothing
 	// Completions and timers are of this instance alone.
 	rest := slices.DeleteFunc(a.queue.take(), func(m message) bool { return m.own != nil })
 	deferred, calls, timers := a.deferred, a.calls, a.timers
 	a.deferred, a.calls, a.timers = nil, nil, nil
-	goesOn := len(rest) > 0 && a.stopFor != "" && !a.revoked && !e.Failed
+	goesOn := len(rest) > 0 && a.stopFor != "" && !e.Handed && !a.revoked && !e.Failed
 	if goesOn {
 		a.state, a.told, a.rested = open, false, false
 		for _, m := range rest {
@@ -304,7 +307,7 @@ func (a *Activation) end(e End) bool {
 		m := &rest[i]
 		_, stands := m.to.(*waiter)
 		switch {
-		case e.Released && stands: // and looks for the actor by itself
+		case (e.Released || e.Handed && !e.Failed) && stands: // and looks for the actor by itself
 			m.fail(gone)
 		case e.Failed && !replaced(e.Err):
 			m.fail(startError(e.Err))

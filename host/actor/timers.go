@@ -61,13 +61,13 @@ func (a *Activation) dropTimer(name string) {
 }
 
 // takeTimer reports whether a timer's event still counts, and sets the next one of a repeating timer: its rhythm is kept,
-// ticks that passed meanwhile are skipped. Once the activation is to stop, timers count only while something that it has
+// ticks that passed meanwhile are skipped. Once the activation is to stop, and will not be told to go on after all, timers count only while something that it has
 // to wait for may need them.
 func (a *Activation) takeTimer(m *own) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.timers[m.name]
-	if t == nil || t.gen != m.gen || a.stopFor != "" && len(a.deferred)+len(a.calls) == 0 {
+	if t == nil || t.gen != m.gen || a.stopFor != "" && a.handing == handsNothing && len(a.deferred)+len(a.calls) == 0 {
 		return false
 	}
 	if t.every <= 0 {

@@ -5,6 +5,9 @@
 // if the node has not lost the actor since. So an actor is hot, warm (an idle one that has let go of what only makes a turn a little faster),
 // asleep, or not there; policy.go has the rules.
 //
+// On its own it moves nothing to another node. What of a planned move is the silo's part is in surrender.go, the end of activations
+// in good order, and in moves.go, the states of those that sleep then.
+//
 // It implements [cluster.PlacementActor]: the cluster decides that an actor lives here and under which lease, the silo
 // makes it so and reports each step to the lease's observer. An activation is a [cluster.Target] itself, so a request
 // on a cached identity goes from the PID cache straight to the mailbox and never through the silo's table.
@@ -99,6 +102,7 @@ type Silo struct {
 	hand         atomic.Uint32 // the shard that eviction looks at next
 	restHand     atomic.Uint32
 	states       states
+	moves        moves
 
 	ctx     context.Context // of outgoing requests
 	cancel  context.CancelFunc
@@ -127,6 +131,7 @@ type entry struct {
 	act      *actor.Activation
 	kind     *Kind
 	lease    cluster.Lease
+	part     uint16 // the actor's partition
 	observer cluster.Observer
 	since    time.Time
 	cost     int64         // counted in bytes
@@ -137,6 +142,7 @@ type entry struct {
 	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
 	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
+	refusal atomic.Pointer[error]         // why that failed last
 
 	// Of whoever runs the activation.
 	taken    *sleep.Sleeper // what it is woken from
@@ -153,6 +159,7 @@ type entry struct {
 
 var (
 	_ cluster.PlacementActor = (*Silo)(nil)
+	_ cluster.Mover          = (*Silo)(nil)
 	_ cluster.Target         = (*actor.Activation)(nil)
 	_ actor.Owner            = (*entry)(nil)
 )
@@ -205,7 +212,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		return nil, err
 	}
 	now := time.Now()
-	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{}), counted: now, cost: cost}
+	e := &entry{silo: s, kind: kind, lease: req.Lease, part: cluster.PartitionOf(id), observer: req.Observer, since: now, gone: make(chan struct{}), counted: now, cost: cost}
 	e.coming.Store(true)
 	c := actor.Config{
 		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
@@ -222,7 +229,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	if old := sh.entries[id]; old != nil {
 		sh.mu.Unlock()
 		s.retire(cost, cost)
-		if old.lease.Epoch == req.Lease.Epoch {
+		if old.lease.Same(req.Lease) {
 			return old.act, nil
 		}
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "an earlier activation of "+id.Key()+" has not ended yet")
@@ -244,7 +251,7 @@ func (s *Silo) under(lease cluster.Lease) *actor.Activation {
 	sh := s.shard(lease.Identity)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[lease.Identity]; e != nil && e.lease.Epoch == lease.Epoch {
+	if e := sh.entries[lease.Identity]; e != nil && e.lease.Same(lease) {
 		return e.act
 	}
 	return nil
@@ -317,6 +324,7 @@ func (s *Silo) shut() {
 	s.cancel()
 	close(s.quit)
 	s.work.Wait()
+	s.moves.end()
 	s.workers.end()
 }
 
@@ -352,7 +360,8 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	if end.Failed && end.Told && abi.CodeOf(end.Err) == abi.ErrStateUnusable && s.states.store != nil {
 		e.giveUp() // before the lease ends and anybody can come for it
 	}
-	successor := end.Backlog.Len() > 0 && !s.draining.Load()
+	draining := s.draining.Load()
+	successor := end.Backlog.Len() > 0 && !draining && !end.Handed
 
 	sh := s.shard(id)
 	sh.mu.Lock()
@@ -374,6 +383,8 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	switch {
 	case successor:
 		s.work.Go(func() { s.succeed(id) })
+	case end.Handed && !draining && end.Backlog.Len() > 0:
+		s.work.Go(func() { end.Backlog.Forward(s.api) })
 	case end.Backlog.Len() > 0:
 		s.refuse(id, end.Backlog, abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}
