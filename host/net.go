@@ -87,7 +87,8 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 		return nil, errors.Join(err, n.listen.Close())
 	}
 	gossip := serfwatch.Config{ID: n.self.ID, Boot: n.self.Boot, Cluster: cfg.Cluster, Mode: c.Mode, Authority: authority, Bind: c.Gossip,
-		Advertise: c.Advertise, Join: c.Join, Profile: c.Profile, Keys: keys, Log: cfg.Log}
+		Advertise: c.Advertise, Join: c.Join, Profile: c.Profile, Keys: keys,
+		Placement: c.Placement, Weight: c.Weight, Log: cfg.Log}
 	if httpAddr != "" {
 		gossip.Tags = map[string]string{tagHTTP: httpAddr}
 	}
@@ -173,7 +174,8 @@ func authorityOf(at net.Addr, advertise string) (string, error) {
 // attach gives the network the runtime that it tells what others host.
 func (n *network) attach(r *cluster.Runtime) { n.runtime = r }
 
-// join lets the others reach this node and finds them. It refuses to be the second node of one id.
+// join lets the others reach this node and finds them. It refuses to be the second node of one id, and to join nodes that place actors
+// in another way.
 func (n *network) join(ctx context.Context, fail func(error)) error {
 	n.fail = fail
 	if !n.seeds && n.mode == cluster.Client {
@@ -184,7 +186,11 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 	} else if err != nil {
 		return err
 	}
-	if err := n.refuseRival(ctx); err != nil {
+	err := n.refuseRival(ctx)
+	if mismatch := n.watch.Misplaced(); err == nil && mismatch != nil {
+		err = &configError{mismatch}
+	}
+	if err != nil {
 		said, cancel := context.WithTimeout(ctx, leaveTime)
 		defer cancel()
 		return errors.Join(err, n.watch.Leave(said)) // so that the others have the right one back at once

@@ -31,6 +31,11 @@ type Net struct {
 	Profile serfwatch.Profile
 	// Mode: a cluster.Client hosts nothing, and calls everything.
 	Mode cluster.Mode
+	// Placement names the strategy that spreads actors over the nodes, the same on all; "" is rendezvous.
+	Placement string
+	// Weight is the share of actors that this node is to have with the placement weighted, relative to the others', 1 to
+	// cluster.MaxWeight; 0 is 1.
+	Weight int
 	// CA, Cert and Key are files: the authority whose nodes are believed, this node's certificate by it, the certificate's key.
 	// Without all three it is the user's development authority, which serves loopback addresses only.
 	CA, Cert, Key string
@@ -58,6 +63,17 @@ func (c *Net) check(bad func(format string, args ...any)) {
 	}
 	if c.Mode != cluster.Member && c.Mode != cluster.Client {
 		bad("mode %d is neither member nor client", c.Mode)
+	}
+	if _, ok := cluster.StrategyNamed(c.Placement); !ok {
+		bad("placement %q is none: %s", c.Placement, strings.Join(cluster.StrategyNames(), ", "))
+	}
+	switch {
+	case c.Weight < 0 || c.Weight > cluster.MaxWeight:
+		bad("weight %d: a weight is 1 to %d", c.Weight, cluster.MaxWeight)
+	case c.Weight > 1 && c.Placement != "weighted":
+		bad("weight %d counts for nothing without --placement weighted, on all nodes", c.Weight)
+	case c.Weight > 1 && c.Mode == cluster.Client:
+		bad("weight %d: a client hosts nothing, so it has no weight", c.Weight)
 	}
 	if c.Advertise != "" && strings.ContainsAny(c.Advertise, ":/") && !isIP(c.Advertise) {
 		bad("advertise %q: a host name or an IP address, without a port", c.Advertise)

@@ -218,9 +218,14 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		MaxActors: n.cfg.Limits.MaxActors, Room: n.budget.room, Pressure: n.budget.pressure, Sleepers: n.sleepers, Woken: n.metrics.RecordWake,
 		Log: n.log,
 	})
+	strategy, _ := cluster.StrategyNamed(n.cfg.Net.Placement) // checked with the configuration
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
-		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
-	if n.cfg.Net.Link == "" {
+		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Strategy: strategy, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
+	alone, err := n.readiness(&cfg)
+	if err != nil {
+		return err
+	}
+	if alone {
 		cfg.Topology = cluster.StaticTopology(cfg.Self)
 	} else {
 		httpAddr := ""

@@ -57,7 +57,7 @@ func TestEverySetting(t *testing.T) {
 	values := map[string]string{
 		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json",
 		"link": "127.0.0.1:1", "gossip": "127.0.0.1:2", "join": "127.0.0.1:3,[::1]:4", "advertise": "localhost", "profile": "wan",
-		"mode": "client", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
+		"mode": "client", "placement": "weighted", "weight": "3", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
 		"limits.hibernate": "never", "limits.max_sleep": "64MiB", "limits.memory": "128MiB",
 		"limits.table": "5000", "limits.stack": "1MiB", "limits.fuel": "123456789", "limits.host_calls": "77", "limits.outgoing": "6", "limits.log_bytes": "2KiB",
@@ -68,7 +68,7 @@ func TestEverySetting(t *testing.T) {
 	want.host.HTTP, want.host.ActorsDir, want.host.DataDir, want.host.ID, want.host.Cluster = "127.0.0.1:9", "/a", "/d", "n1", "c1"
 	want.host.CacheDir = "/c"
 	want.host.Net = host.Net{Link: "127.0.0.1:1", Gossip: "127.0.0.1:2", Join: []string{"127.0.0.1:3", "[::1]:4"}, Advertise: "localhost",
-		Profile: serfwatch.WAN, Mode: cluster.Client, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
+		Profile: serfwatch.WAN, Mode: cluster.Client, Placement: "weighted", Weight: 3, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
 	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
 		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30,
 		Table: 5000, Stack: 1 << 20, Fuel: 123456789, HostCalls: 77, Outgoing: 6, LogBytes: 2 << 10}

@@ -93,6 +93,15 @@ func nodeSettings() []setting {
 		{key: "mode", name: "mode",
 			usage: "`MODE`: member, or client, which hosts nothing and calls everything (default member)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.Mode, err = parseMode(v); return err }},
+		{key: "placement", name: "placement",
+			usage: "`STRATEGY` that spreads actors, the same on all nodes: " + choices(cluster.StrategyNames()) + " (default rendezvous)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Placement, err = parsePlacement(v); return err }},
+		{key: "weight", name: "weight",
+			usage: "`N`, this node's share of actors with the placement weighted, relative to the others' (default 1)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Net.Weight, err = parseCount(v, 1, cluster.MaxWeight)
+				return err
+			}},
 		{key: "ca", name: "ca", path: true,
 			usage: "`FILE` with the authority whose nodes are believed (default: the user's own, for loopback alone)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.CA, err = notEmpty(v); return err }},

@@ -197,6 +197,13 @@ func parseProfile(s string) (serfwatch.Profile, error) {
 	return "", fmt.Errorf("%q is no profile: %s", s, choices(serfwatch.Profiles()))
 }
 
+func parsePlacement(s string) (string, error) {
+	if slices.Contains(cluster.StrategyNames(), s) {
+		return s, nil
+	}
+	return "", fmt.Errorf("%q is no placement: %s", s, choices(cluster.StrategyNames()))
+}
+
 func parseMode(s string) (cluster.Mode, error) {
 	for _, m := range []cluster.Mode{cluster.Member, cluster.Client} {
 		if s == m.String() {
