@@ -216,7 +216,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			return &k.Kind, nil
 		},
 		MaxActors: n.cfg.Limits.MaxActors, Room: n.budget.room, Pressure: n.budget.pressure, Sleepers: n.sleepers, Woken: n.metrics.RecordWake,
-		Log: n.log,
+		Witness: n.cfg.Witness, Log: n.log,
 	})
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
 		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
