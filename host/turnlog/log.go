@@ -47,9 +47,9 @@ func clocks() (time.Time, int64) {
 	var at time.Time
 	var mono, least int64
 	for i := range 10 {
-		before := monotonic()
+		before := Monotonic()
 		now := time.Now()
-		if took := monotonic() - before; i == 0 || took < least {
+		if took := Monotonic() - before; i == 0 || took < least {
 			at, mono, least = now, before+took/2, took
 		}
 	}
