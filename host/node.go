@@ -216,7 +216,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			return &k.Kind, nil
 		},
 		MaxActors: n.cfg.Limits.MaxActors, Room: n.budget.room, Pressure: n.budget.pressure, Sleepers: n.sleepers, Woken: n.metrics.RecordWake,
-		Log: n.log,
+		Witness: n.cfg.Witness, Log: n.log,
 	})
 	strategy, _ := cluster.StrategyNamed(n.cfg.Net.Placement) // checked with the configuration
 	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,

@@ -44,6 +44,17 @@ type Owner interface {
 	Ended(a *Activation, end End)
 }
 
+// Witness is told what a node's activations do, for those who check afterwards that no actor lived twice. Its methods come
+// on the goroutine of the turn, and are no place to wait.
+type Witness interface {
+	// Enabled: the activation takes turns from now on. The number names it to the other two.
+	Enabled(id abi.Identity, epoch abi.Epoch) (activation uint64)
+	// Checked: a turn begins. at is when it was found that it may.
+	Checked(at time.Time, id abi.Identity, epoch abi.Epoch, activation uint64)
+	// Answered: what the turn brought about is about to leave. at is when it was found that it may, the last access to state over.
+	Answered(at time.Time, id abi.Identity, epoch abi.Epoch, activation uint64)
+}
+
 // End says why an activation ended and what it leaves behind.
 type End struct {
 	Reason   string // "idle", "shutdown", "evicted", "hibernated", "trap", "start", "revoked"
@@ -90,6 +101,7 @@ type Config struct {
 	Permit   Permit // nil: the activation may run until it is revoked
 	Outbox   Outbox
 	Owner    Owner
+	Witness  Witness // nil: nobody is told
 	Waits    *Waits
 	Limits   Limits
 	Counters *Counters
@@ -135,6 +147,7 @@ type Activation struct {
 	lastTimer uint64 // guarded by mu
 	told      bool   // self was delivered
 	woken     bool   // the instance goes on from a state that was kept
+	witnessed uint64 // what the witness calls it
 	rested    bool   // since the last turn
 	ev        abi.Event
 	out       abi.Output

@@ -56,6 +56,9 @@ func (a *Activation) start() (err error) {
 	if a.woken {
 		a.cfg.Counters.Wakes.Add(1)
 	}
+	if w := a.cfg.Witness; w != nil {
+		a.witnessed = w.Enabled(a.cfg.Identity, a.cfg.Epoch)
+	}
 	a.cfg.Owner.Started(a)
 	return nil
 }
@@ -93,6 +96,9 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	a.cfg.Counters.Turns.Add(1)
 	a.out.Kind, a.out.Payload, a.out.Err, a.out.Effects = abi.OutReply, nil, nil, a.out.Effects[:0]
 	a.host.begin(env, deadline)
+	if w := a.cfg.Witness; w != nil {
+		w.Checked(now, a.cfg.Identity, a.cfg.Epoch, a.witnessed)
+	}
 	returned := false
 	defer func() {
 		a.host.end()
@@ -120,6 +126,9 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	}
 	if err != nil {
 		return turnError(err)
+	}
+	if w := a.cfg.Witness; w != nil {
+		w.Answered(time.Now(), a.cfg.Identity, a.cfg.Epoch, a.witnessed)
 	}
 	switch a.out.Kind {
 	case abi.OutReply, abi.OutEffects:

@@ -66,6 +66,8 @@ type Config struct {
 	Pressure func() float64
 	// Woken is told how long each wake took, on the goroutine of the turn; nil: nobody is.
 	Woken func(kind string, took time.Duration)
+	// Witness is told of every activation's turns; nil: nobody is.
+	Witness actor.Witness
 	// Sweep is how often idle actors are looked for; 0 is 1 s.
 	Sweep time.Duration
 	Log   *slog.Logger // nil discards
@@ -215,7 +217,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	e := &entry{silo: s, kind: kind, lease: req.Lease, part: cluster.PartitionOf(id), observer: req.Observer, since: now, gone: make(chan struct{}), counted: now, cost: cost}
 	e.coming.Store(true)
 	c := actor.Config{
-		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e, Witness: s.cfg.Witness,
 		Start:  func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
 		Permit: req.Permit, Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}

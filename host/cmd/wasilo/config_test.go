@@ -55,7 +55,7 @@ func TestPrecedence(t *testing.T) {
 // Every setting can be given in each way, and lands where it should.
 func TestEverySetting(t *testing.T) {
 	values := map[string]string{
-		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json",
+		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json", "log.turns": "/t",
 		"link": "127.0.0.1:1", "gossip": "127.0.0.1:2", "join": "127.0.0.1:3,[::1]:4", "advertise": "localhost", "profile": "wan",
 		"mode": "client", "placement": "weighted", "weight": "3", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
@@ -64,7 +64,7 @@ func TestEverySetting(t *testing.T) {
 		"limits.max_actors": "9", "limits.max_bytes": "1GiB",
 	}
 	want := defaultSettings()
-	want.logLevel, want.logFormat = slog.LevelDebug, "json"
+	want.logLevel, want.logFormat, want.turnLog = slog.LevelDebug, "json", "/t"
 	want.host.HTTP, want.host.ActorsDir, want.host.DataDir, want.host.ID, want.host.Cluster = "127.0.0.1:9", "/a", "/d", "n1", "c1"
 	want.host.CacheDir = "/c"
 	want.host.Net = host.Net{Link: "127.0.0.1:1", Gossip: "127.0.0.1:2", Join: []string{"127.0.0.1:3", "[::1]:4"}, Advertise: "localhost",

@@ -19,6 +19,7 @@ type settings struct {
 	logLevel  slog.Level
 	logFormat string // text or json
 	leash     bool   // end when stdin does
+	turnLog   string // file; "": none
 }
 
 // actorsDir is where the node takes modules from: a client hosts nothing, whatever directory a shared file names.
@@ -120,6 +121,9 @@ func nodeSettings() []setting {
 		{key: "log.format", name: "log-format",
 			usage: "`FORMAT` of the log: text or json (default text)",
 			set:   func(c *settings, v string) (err error) { c.logFormat, err = parseLogFormat(v); return err }},
+		{key: "log.turns", name: "turn-log", path: true,
+			usage: "`FILE` to which every turn is appended, to diagnose actors that live twice; slow (default: none)",
+			set:   func(c *settings, v string) (err error) { c.turnLog, err = notEmpty(v); return err }},
 		{key: "limits.max_message", name: "max-message",
 			usage: "`SIZE` of a message at most (default " + sizeText(abi.DefaultMaxMessage) + ")",
 			set:   func(c *settings, v string) (err error) { c.host.Limits.MaxMessage, err = parseMessage(v); return err }},
