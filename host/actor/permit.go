@@ -29,32 +29,49 @@ func isFenced(err error) bool {
 }
 
 // mayBegin asks before a turn. A caller is told at once, and asks elsewhere; what nobody waits for waits here, as long as a turn may take.
-func (a *Activation) mayBegin(env *abi.Envelope, now time.Time) error {
+// It returns a time at which the turn might begin: now, or one after the wait.
+func (a *Activation) mayBegin(env *abi.Envelope, now time.Time) (time.Time, error) {
 	p := a.cfg.Permit
 	if p == nil {
-		return nil
+		return now, nil
 	}
-	if env != nil && env.Flags&abi.OneWay == 0 {
-		return p.Check()
+	now = time.Now()
+	err := p.Check()
+	if abi.CodeOf(err) != abi.ErrNoQuorum || env != nil && env.Flags&abi.OneWay == 0 {
+		return now, err
 	}
-	return p.Wait(now.Add(a.cfg.Limits.Turn))
+	if err = p.Wait(now.Add(a.cfg.Limits.Turn)); err != nil {
+		return now, err
+	}
+	now = time.Now()
+	return now, p.Check()
 }
 
 // mayEnd asks after a turn. It waits, for what was done cannot be undone, and may count yet.
-func (a *Activation) mayEnd(deadline time.Time) error {
+// It returns a time at which the turn might end: what comes after it is harmless, however long it takes.
+func (a *Activation) mayEnd(deadline time.Time) (at time.Time, err error) {
 	p := a.cfg.Permit
 	if p == nil {
-		return nil
+		if a.cfg.Witness != nil {
+			at = time.Now()
+		}
+		return at, nil
 	}
-	err := p.Wait(deadline)
+	at = time.Now()
+	if err = p.Check(); abi.CodeOf(err) == abi.ErrNoQuorum {
+		if err = p.Wait(deadline); err == nil {
+			at = time.Now()
+			err = p.Check()
+		}
+	}
 	switch {
 	case err == nil:
-		return nil
+		return at, nil
 	case a.host.outgoing > 0:
-		return &fenced{abi.NewError(abi.ErrOutcomeUnknown, "the node lost the actor during the turn, which does not count; "+
+		return at, &fenced{abi.NewError(abi.ErrOutcomeUnknown, "the node lost the actor during the turn, which does not count; "+
 			"but the turn had sent messages to others ("+err.Error()+")")}
 	}
-	return &fenced{abi.NewError(abi.ErrOwnershipChanged, "the node lost the actor during the turn, which does not count ("+err.Error()+")")}
+	return at, &fenced{abi.NewError(abi.ErrOwnershipChanged, "the node lost the actor during the turn, which does not count ("+err.Error()+")")}
 }
 
 // Permitted returns nil, or why the running turn may not go on. It waits, until the turn's end, for a node that cannot tell at the moment.

@@ -74,7 +74,7 @@ func (a *Activation) unstarted(err error, told bool) {
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
 // instance must go. The caller owns running, and the instance stands.
 func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
-	if err := a.mayBegin(env, now); err != nil {
+	if now, err = a.mayBegin(env, now); err != nil {
 		return err
 	}
 	a.lastUsed.Store(now.UnixNano())
@@ -121,14 +121,15 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 		a.told = told
 		return err
 	}
-	if lost := a.mayEnd(deadline); lost != nil {
+	at, lost := a.mayEnd(deadline)
+	if lost != nil {
 		return lost
 	}
 	if err != nil {
 		return turnError(err)
 	}
 	if w := a.cfg.Witness; w != nil {
-		w.Answered(time.Now(), a.cfg.Identity, a.cfg.Epoch, a.witnessed)
+		w.Answered(at, a.cfg.Identity, a.cfg.Epoch, a.witnessed)
 	}
 	switch a.out.Kind {
 	case abi.OutReply, abi.OutEffects:
