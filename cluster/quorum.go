@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -31,7 +32,13 @@ func (r *Runtime) HandleSession(until time.Time) {
 
 // HandleHold keeps new messages for the actors of a part, which is about to move, until [Runtime.HandleUnhold]. Those of turns that its
 // actors wait for pass.
-func (r *Runtime) HandleHold(p core.Part) { r.step(&core.Input{Type: core.Hold, Part: p}) }
+func (r *Runtime) HandleHold(p core.Part) {
+	r.mu.Lock()
+	out := r.applyLocked(r.machine.Step(&core.Input{Type: core.Hold, Part: p}, r.now()))
+	r.cache.drop(p.Partitions.Moved(), func(e *pidEntry) bool { return e.route.Local() && slices.Contains(p.Kinds, e.id.Kind()) })
+	r.mu.Unlock()
+	r.run(out)
+}
 
 // HandleUnhold lets what was held for a move go where it goes by now.
 func (r *Runtime) HandleUnhold(m core.MoveID) {

@@ -34,7 +34,7 @@ type answer struct {
 
 // resolveOnce does one round. It never blocks.
 func (r *Runtime) resolveOnce(q *query) (answer, error) {
-	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused.Epoch, RefusedSerial: q.refused.Serial,
+	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused.Epoch, RefusedSerial: q.refused.Serial, Chain: q.chain,
 		Finishing: q.finishing && !q.here}
 	for {
 		r.mu.Lock()

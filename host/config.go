@@ -119,6 +119,9 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.Net.check(bad)
+	if c.Net.Link != "" && c.DataDir == "" && c.isVoter() {
+		bad("a voter keeps a log: give data")
+	}
 	if c.Net.Link != "" && c.Net.Mode == cluster.Client && (c.ActorsDir != "" || len(c.Native) > 0) {
 		bad("mode client: a client hosts nothing: leave the actors out, or make the node a member")
 	}

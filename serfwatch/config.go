@@ -43,6 +43,8 @@ type Config struct {
 	Profile Profile
 	// Keys encrypt the gossip, 32 bytes each: the first for what is sent, all for what is received. Empty: it is not encrypted.
 	Keys [][]byte
+	// Voters says that the voters' log decides who owns an actor, not each node by what it sees. It is the same on all nodes, as Placement is.
+	Voters bool
 	// Placement names the strategy by which this node spreads actors; "" is the default, rendezvous. All nodes of a cluster need the same:
 	// one with another is left out, and [Watch.Misplaced] names it.
 	Placement string
@@ -153,7 +155,7 @@ func (c Config) checked() (Config, error) {
 
 // said is what the node says of itself.
 func (c Config) said() said {
-	s := said{cluster: c.Cluster, mode: c.Mode, extra: c.Tags, placement: c.Placement,
+	s := said{cluster: c.Cluster, mode: c.Mode, extra: c.Tags, placement: c.Placement, voters: c.Voters,
 		node: cluster.Node{ID: c.ID, Authority: c.Authority, Boot: c.Boot}}
 	if s.placement == rendezvous {
 		s.placement = ""

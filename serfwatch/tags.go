@@ -29,10 +29,11 @@ const (
 // The tags of nodes that differ from the default, rendezvous and 1.
 const (
 	tagPlacement = "placement"
+	tagDecides   = "decides" // "voters", or not there
 	tagWeight    = "weight"
 )
 
-var reserved = [...]string{tagVersion, tagCluster, tagID, tagBoot, tagMode, tagLink, tagPlacement, tagWeight}
+var reserved = [...]string{tagVersion, tagCluster, tagID, tagBoot, tagMode, tagLink, tagPlacement, tagWeight, tagDecides}
 
 // Names of strategies that have a meaning here.
 const (
@@ -47,7 +48,9 @@ type said struct {
 	mode    cluster.Mode
 	// placement is the strategy's name, "" for rendezvous.
 	placement string
-	extra     map[string]string
+	// voters says that the voters' log decides who owns an actor.
+	voters bool
+	extra  map[string]string
 }
 
 // name is what serf calls this run of the node.
@@ -68,6 +71,9 @@ func (s said) tags() map[string]string {
 	}
 	if s.placement != "" {
 		tags[tagPlacement] = s.placement
+	}
+	if s.voters {
+		tags[tagDecides] = decidesVoters
 	}
 	if s.node.Weight != 0 {
 		tags[tagWeight] = strconv.Itoa(int(s.node.Weight))
@@ -136,7 +142,7 @@ func read(name string, tags map[string]string, self said) (said, error) {
 	if checkExtra(s.extra) != nil {
 		return said{}, errors.New("it has tags that are not printable text")
 	}
-	if s.placement != self.placement {
+	if s.placement != self.placement || s.voters != self.voters {
 		return said{}, &placementError{self: self, other: s}
 	}
 	return s, nil
@@ -144,6 +150,12 @@ func read(name string, tags map[string]string, self said) (said, error) {
 
 // readPlacement reads the tags that only some nodes have; each has one way to be written.
 func (s *said) readPlacement(tags map[string]string) error {
+	if decides, ok := tags[tagDecides]; ok {
+		if decides != decidesVoters {
+			return errors.New("who decides in its cluster is nobody that this version knows")
+		}
+		s.voters = true
+	}
 	if name, ok := tags[tagPlacement]; ok {
 		if _, known := cluster.StrategyNamed(name); !known || name == "" || name == rendezvous {
 			return errors.New("its placement is none that this version knows")
@@ -163,11 +175,18 @@ func (s *said) readPlacement(tags map[string]string) error {
 	return nil
 }
 
-// placementError is the reason why a node is left out that spreads actors in another way than this one: they would never agree on
-// whose an actor is.
+const decidesVoters = "voters"
+
+// placementError is the reason why a node is left out that spreads actors in another way than this one, or lets others decide: they
+// would never agree on whose an actor is.
 type placementError struct{ self, other said }
 
 func (e *placementError) Error() string {
+	if e.other.voters != e.self.voters {
+		has := map[bool]string{true: "lets voters decide who owns an actor", false: "has no voters"}
+		return fmt.Sprintf("node %s %s, and this node, %s, %s: it is the same for all nodes of a cluster; start the node without voters again with "+
+			"--quorum (or with --voters, if it is to be one), or the others without", e.other.node.ID, has[e.other.voters], e.self.node.ID, has[e.self.voters])
+	}
 	name := func(s said) string {
 		if s.placement == "" {
 			return rendezvous

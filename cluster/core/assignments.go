@@ -69,6 +69,11 @@ func assignedView(prev *View, t *Topology, h *hosting, a *Assignments) *View {
 	for _, kind := range h.registered {
 		v.kinds[kind] = kindPlace{placing: NoMember}
 	}
+	for _, gone := range h.missed {
+		for _, kind := range gone.kinds {
+			v.kinds[kind] = kindPlace{placing: NoMember}
+		}
+	}
 	if a == nil {
 		return v
 	}

@@ -64,7 +64,8 @@ type Input struct {
 	Existing bool // only an actor that is active
 	// Finishing: for an actor of this node whose turn runs. During a shutdown it may still reach other nodes.
 	Finishing bool
-	Refused   abi.Epoch // of a lease whose target has just refused the caller as gone; zero: none has
+	Refused   abi.Epoch  // of a lease whose target has just refused the caller as gone; zero: none has
+	Chain     []Identity // of a resolve: who waits for it
 	// RefusedSerial is the serial of that lease.
 	RefusedSerial uint64
 	Lease         Lease

@@ -236,7 +236,7 @@ func (m *Machine) resolve(in *Input, now time.Duration) {
 	}
 
 	e := m.ledger.byIdentity[id]
-	if m.holds(id.Kind(), p) && !(in.Finishing && e != nil && e.lease.State == LeaseActive) {
+	if m.holds(id.Kind(), p) && !m.awaited(in.Chain) {
 		m.waiting[id] = struct{}{}
 		m.do(Effect{Type: Wait, Identity: id})
 		return

@@ -109,6 +109,16 @@ func (m *Machine) holds(kind string, p Partition) bool {
 	return false
 }
 
+// awaited reports whether an activation of this node waits for a message of this chain: its turn has to end before it can move.
+func (m *Machine) awaited(chain []Identity) bool {
+	for _, id := range chain {
+		if e := m.ledger.byIdentity[id]; e != nil && e.lease.State != LeaseRevoked {
+			return true
+		}
+	}
+	return false
+}
+
 // unhold lets those go on who wait for what was held.
 func (m *Machine) unhold(id MoveID) {
 	if _, ok := m.held[id]; !ok {

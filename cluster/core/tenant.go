@@ -75,6 +75,8 @@ const (
 	TenantHandOverFailed
 	// TenantHosts says anew what the node hosts, and whether it leaves (Kinds, Weight, Draining).
 	TenantHosts
+	// TenantSuspended says that the machine stood still while its monotonic clock did, too: the session may have ended long ago.
+	TenantSuspended
 	// TenantClose ends the session once it owns nothing; what it still owns, if Force is set, has ended here for good.
 	TenantClose
 )
@@ -206,6 +208,10 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 		}
 	case TenantHosts:
 		t.cfg.Kinds, t.cfg.Weight, t.cfg.Draining = slices.Sorted(slices.Values(in.Kinds)), in.Weight, in.Draining
+	case TenantSuspended:
+		if t.session != 0 {
+			t.lose()
+		}
 	case TenantClose:
 		t.closing = true
 		if in.Force && t.session != 0 {

@@ -63,7 +63,10 @@ type Resident struct {
 	work  sync.WaitGroup
 	over  chan struct{} // closed when Run has ended
 
+	hosts chan struct{} // there is something new in wants; has room for one
+
 	mu      sync.Mutex
+	wants   core.TenantInput // what the node hosts, as it was said last
 	state   Standing
 	changed chan struct{} // closed at the next change of state
 
@@ -99,7 +102,7 @@ const memberTick = core.RenewEvery / 10
 
 // NewResident returns a member that does nothing yet.
 func NewResident(cfg ResidentConfig) *Resident {
-	m := &Resident{cfg: cfg, log: cfg.Log, base: time.Now(), news: make(chan news), in: make(chan core.TenantInput),
+	m := &Resident{cfg: cfg, log: cfg.Log, base: time.Now(), news: make(chan news), in: make(chan core.TenantInput), hosts: make(chan struct{}, 1),
 		over: make(chan struct{}), table: core.NewTable(), moves: make(map[core.MoveID]context.CancelFunc),
 		asker: asker{self: cfg.Self.ID, network: cfg.Network, office: cfg.Office, voters: cfg.Voters}}
 	m.tenant = core.NewTenant(core.TenantConfig{Node: cfg.Self.ID, Boot: cfg.Self.Boot, Authority: cfg.Self.Authority, Weight: cfg.Weight,
@@ -126,6 +129,11 @@ func (m *Resident) Run(ctx context.Context) {
 			return
 		case n := <-m.news:
 			m.advance(ctx, n)
+		case <-m.hosts:
+			m.mu.Lock()
+			in := m.wants
+			m.mu.Unlock()
+			m.step(ctx, in)
 		case in := <-m.in:
 			m.step(ctx, in)
 		case <-tick.C:
@@ -347,9 +355,20 @@ func (m *Resident) Await(ctx context.Context, ok func(Standing) bool) error {
 	}
 }
 
-// SetHosts says anew what the node hosts, and whether it leaves: then what it owns moves away, as far as others host it.
-func (m *Resident) SetHosts(ctx context.Context, kinds []string, weight uint32, draining bool) {
-	m.hand(ctx, core.TenantInput{Type: core.TenantHosts, Kinds: kinds, Weight: weight, Draining: draining})
+// SetHosts says anew what the node hosts, and whether it leaves: then what it owns moves away, as far as others host it. It never blocks.
+func (m *Resident) SetHosts(kinds []string, weight uint32, draining bool) {
+	m.mu.Lock()
+	m.wants = core.TenantInput{Type: core.TenantHosts, Kinds: kinds, Weight: weight, Draining: draining}
+	m.mu.Unlock()
+	select {
+	case m.hosts <- struct{}{}:
+	default:
+	}
+}
+
+// Suspended ends the session, as after a time in which the machine stood still and its monotonic clock with it.
+func (m *Resident) Suspended(ctx context.Context) {
+	m.hand(ctx, core.TenantInput{Type: core.TenantSuspended})
 }
 
 // Close gives the session up: once it owns nothing, or at once with force, when nothing of it runs any more. It returns when the log

@@ -9,6 +9,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/consensus"
 	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/serfwatch"
 )
@@ -36,6 +37,7 @@ type setting struct {
 	name  string // of the flag; of the variable when written with '_', in capitals, after WASILO_
 	usage string
 	path  bool // in the file it is relative to the file's directory
+	is    bool // it is true or false; the flag alone is true
 	list  bool // the flag may be repeated, the file may have a list; set gets all of it, with commas
 	set   func(c *settings, value string) error
 }
@@ -103,6 +105,18 @@ func nodeSettings() []setting {
 				c.host.Net.Weight, err = parseCount(v, 1, cluster.MaxWeight)
 				return err
 			}},
+		{key: "voters", name: "voters", list: true,
+			usage: "`ID=ADDR`, the link of a node that is to keep the log of who owns what; three or five, the same on each of them, with commas between (default: no voters)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Voters, err = consensus.ParseVoters(v); return err }},
+		{key: "voters_even", name: "voters-even", is: true,
+			usage: "allow an even number of voters",
+			set:   func(c *settings, v string) (err error) { c.host.Net.VotersEven, err = parseBool(v); return err }},
+		{key: "voter", name: "voter", is: true,
+			usage: "be ready to become a voter, by `wasilo voters add`",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Voter, err = parseBool(v); return err }},
+		{key: "quorum", name: "quorum", is: true,
+			usage: "join a cluster that has voters, without being one",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Quorum, err = parseBool(v); return err }},
 		{key: "ca", name: "ca", path: true,
 			usage: "`FILE` with the authority whose nodes are believed (default: the user's own, for loopback alone)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.CA, err = notEmpty(v); return err }},

@@ -213,6 +213,16 @@ func parseMode(s string) (cluster.Mode, error) {
 	return 0, fmt.Errorf("%q is no mode: member or client", s)
 }
 
+func parseBool(s string) (bool, error) {
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", s)
+}
+
 // parseAddr checks that s is HOST:PORT. What the host means is for those to say who listen there.
 func parseAddr(s string) (string, error) {
 	_, port, err := net.SplitHostPort(s)

@@ -1,0 +1,219 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/cluster/core"
+	"github.com/wasilo/wasilo/host/consensus"
+	"github.com/wasilo/wasilo/host/link"
+)
+
+// carrier brings actors to other nodes and takes in those that come, as the voters' log says: it is the consensus.Mover of a node. What a move
+// takes along goes over the link in questions to the target: whether it is ready, the states in chunks, and what has arrived.
+type carrier struct{ node *Node }
+
+var _ consensus.Mover = (*carrier)(nil)
+
+// The services of a target. Each question is a CBOR array that begins with a version and the move.
+const (
+	readyService = "move.ready"
+	chunkService = "move.chunk"
+	doneService  = "move.done"
+
+	carrierVersion = 1
+	chunkBytes     = 256 << 10
+	expectTime     = 3 * time.Second // for the log to reach the target, too
+)
+
+// HandOver implements [consensus.Mover].
+func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Member) ([]byte, error) {
+	ask := func(service string, chunk []byte) ([]byte, error) {
+		return c.node.net.link.Ask(ctx, target, service, appendCarried(nil, part.Move, chunk))
+	}
+	if _, err := ask(readyService, nil); err != nil {
+		return nil, fmt.Errorf("node %s is not ready for it: %w", target.ID, err)
+	}
+	what := cluster.Part{Kinds: part.Kinds, Partitions: part.Partitions.Moved()}
+	if err := c.node.silo.Surrender(ctx, what); err != nil {
+		return nil, fmt.Errorf("its actors do not end: %w", err)
+	}
+	manifest, err := c.node.silo.Export(ctx, what, chunkBytes, func(chunk []byte) error {
+		_, err := ask(chunkService, chunk)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("what its actors left cannot be sent: %w", err)
+	}
+	b, err := ask(doneService, nil)
+	if err != nil {
+		return nil, fmt.Errorf("node %s does not say what has arrived: %w", target.ID, err)
+	}
+	arrived, err := readManifest(b)
+	if err != nil {
+		return nil, err
+	}
+	if arrived != manifest {
+		return nil, fmt.Errorf("%d actors in %d bytes were sent to node %s, and it has %d in %d", manifest.Actors, manifest.Bytes,
+			target.ID, arrived.Actors, arrived.Bytes)
+	}
+	c.node.moved.out(manifest)
+	return appendManifest(nil, manifest), nil
+}
+
+// TakeIn implements [consensus.Mover].
+func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
+	move := cluster.MoveID(part.Move)
+	want, err := readManifest(b)
+	if err != nil {
+		return err
+	}
+	have, foreign := c.node.silo.Staged(move)
+	if have != want {
+		c.node.silo.Reject(move)
+		return fmt.Errorf("%d actors in %d bytes were to come, and %d in %d are here", want.Actors, want.Bytes, have.Actors, have.Bytes)
+	}
+	for kind, n := range foreign {
+		c.node.log.Warn("actors came that were left by another version of their module: unless that version comes, their state is given up",
+			"kind", kind, "actors", n)
+	}
+	if want.Actors == 0 {
+		c.node.silo.Reject(move)
+		return nil
+	}
+	if err := c.node.silo.Accept(move, epoch); err != nil {
+		return err
+	}
+	c.node.moved.in(want)
+	return nil
+}
+
+// TurnAway implements [consensus.Mover].
+func (c *carrier) TurnAway(m core.MoveID) { c.node.silo.Reject(cluster.MoveID(m)) }
+
+// services are those of a target.
+func (c *carrier) services() map[string]link.Service {
+	serve := func(f func(x consensus.Expected, chunk []byte) ([]byte, error)) link.Service {
+		return func(ctx context.Context, from cluster.NodeID, payload []byte) ([]byte, error) {
+			move, chunk, err := readCarried(payload)
+			if err != nil {
+				return nil, err
+			}
+			x, err := c.expected(ctx, move, from)
+			if err != nil {
+				return nil, err
+			}
+			return f(x, chunk)
+		}
+	}
+	return map[string]link.Service{
+		readyService: serve(func(x consensus.Expected, _ []byte) ([]byte, error) {
+			c.node.silo.Reject(cluster.MoveID(x.Part.Move)) // of an earlier attempt
+			return nil, c.ready(x.Part)
+		}),
+		chunkService: serve(func(x consensus.Expected, chunk []byte) ([]byte, error) {
+			part := cluster.Part{Kinds: x.Part.Kinds, Partitions: x.Part.Partitions.Moved()}
+			return nil, c.node.silo.Import(cluster.MoveID(x.Part.Move), part, chunk)
+		}),
+		doneService: serve(func(x consensus.Expected, _ []byte) ([]byte, error) {
+			m, _ := c.node.silo.Staged(cluster.MoveID(x.Part.Move))
+			return appendManifest(nil, m), nil
+		}),
+	}
+}
+
+// expected returns a move that the log has come to this node from the one that asks. The log may reach this node a little later.
+func (c *carrier) expected(ctx context.Context, move core.MoveID, from cluster.NodeID) (x consensus.Expected, err error) {
+	q := c.node.quorum
+	if q == nil || !c.node.up.Load() || q.resident == nil {
+		return x, abi.NewError(abi.ErrNotReady, "this node does not follow the voters' log yet")
+	}
+	bounded, cancel := context.WithTimeout(ctx, expectTime)
+	defer cancel()
+	err = q.resident.Await(bounded, func(s consensus.Standing) (ok bool) {
+		x, ok = s.Expected[move]
+		return ok
+	})
+	if err != nil {
+		return x, abi.NewError(abi.ErrNotReady, fmt.Sprintf("this node knows of no move %d to it", move))
+	}
+	if x.From != from {
+		return x, abi.NewError(abi.ErrDenied, fmt.Sprintf("move %d comes from node %s, and node %s speaks of it", move, x.From, from))
+	}
+	return x, nil
+}
+
+// ready returns why this node cannot run what is to come, or nil.
+func (c *carrier) ready(part core.Part) error {
+	if c.node.leaving.Load() {
+		return errLeaving
+	}
+	have := c.node.kinds.Load()
+	for _, k := range part.Kinds {
+		if have.byName[k] == nil {
+			return abi.NewError(abi.ErrNotReady, "this node does not serve the kind "+k)
+		}
+	}
+	return nil
+}
+
+func appendCarried(b []byte, move core.MoveID, chunk []byte) []byte {
+	b = abi.AppendUint(abi.AppendArray(b, 3), carrierVersion)
+	return abi.AppendBytes(abi.AppendUint(b, uint64(move)), chunk)
+}
+
+func readCarried(b []byte) (move core.MoveID, chunk []byte, err error) {
+	r := abi.NewReader(b)
+	n, version := r.Array(), r.Uint()
+	if r.Err() == nil && version > carrierVersion {
+		r.Fail(fmt.Sprintf("it is of version %d, and this node knows up to %d", version, carrierVersion))
+	} else if n != 3 {
+		r.Fail("it has three items")
+	}
+	move, chunk = core.MoveID(r.Uint()), r.Bytes()
+	r.End()
+	if err := r.Err(); err != nil {
+		return 0, nil, abi.NewError(abi.ErrInvalidArgument, "what a move brings cannot be read: "+err.Error())
+	}
+	return move, chunk, nil
+}
+
+func appendManifest(b []byte, m cluster.Manifest) []byte {
+	b = abi.AppendUint(abi.AppendArray(b, 3), m.Actors)
+	return abi.AppendUint(abi.AppendUint(b, m.Bytes), m.Sum)
+}
+
+var errManifest = errors.New("a manifest has three numbers")
+
+func readManifest(b []byte) (m cluster.Manifest, err error) {
+	r := abi.NewReader(b)
+	if r.Array() != 3 {
+		return m, errManifest
+	}
+	m = cluster.Manifest{Actors: r.Uint(), Bytes: r.Uint(), Sum: r.Uint()}
+	r.End()
+	return m, r.Err()
+}
+
+// moved counts what moves brought to other nodes and from them.
+type moved struct {
+	movesOut, actorsOut, bytesOut atomic.Uint64
+	movesIn, actorsIn, bytesIn    atomic.Uint64
+}
+
+func (m *moved) out(b cluster.Manifest) {
+	m.movesOut.Add(1)
+	m.actorsOut.Add(b.Actors)
+	m.bytesOut.Add(b.Bytes)
+}
+
+func (m *moved) in(b cluster.Manifest) {
+	m.movesIn.Add(1)
+	m.actorsIn.Add(b.Actors)
+	m.bytesIn.Add(b.Bytes)
+}
