@@ -40,13 +40,16 @@ const (
 	SettleMove
 	// RaiseGeneration begins a new life of a log that lost its majority: every session ends (Generation, higher than before).
 	RaiseGeneration
+	// BlockNode has a node's sessions not be renewed, nor opened, until UnblockNode (Node): what it owns goes to others once its time is up.
+	BlockNode
+	UnblockNode
 
 	commandEnd
 )
 
 var commandNames = [...]string{OpenSession: "open", RenewSession: "renew", ExpireSession: "expire", CloseSession: "close",
 	UpdateSession: "update", Regroup: "regroup", Assign: "assign", BeginMove: "move", AbortMove: "abort", Release: "release",
-	SettleMove: "settle", RaiseGeneration: "generation"}
+	SettleMove: "settle", RaiseGeneration: "generation", BlockNode: "block", UnblockNode: "unblock"}
 
 // String returns a word for the command.
 func (t CommandType) String() string {

@@ -192,6 +192,8 @@ func (l *Log) allowed(from core.NodeID, c *core.Command) string {
 			return "node " + string(from) + " asks for a session of node " + string(c.Node)
 		}
 		return ""
+	case core.BlockNode, core.UnblockNode: // an operator's, by whichever node
+		return ""
 	case core.RenewSession, core.CloseSession, core.UpdateSession, core.Release:
 	case core.AbortMove, core.SettleMove:
 		m, ok := l.table.Move(c.Move)

@@ -89,6 +89,9 @@ type Standing struct {
 	Draining   bool
 	Closed     bool // the session was given up in good order
 	Expected   map[core.MoveID]Expected
+	Blocked    []core.NodeID // by operators
+
+	leaderAuthority string
 }
 
 // Expected is a move that is to come to this node.
@@ -291,7 +294,8 @@ func (m *Resident) handOver(ctx context.Context, part core.Part, target core.Mem
 
 // publish makes the state known to other goroutines.
 func (m *Resident) publish() {
-	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.leader.ID,
+	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.leader.ID, leaderAuthority: m.leader.Authority,
+		Blocked: m.table.Blocked(),
 		Closed: m.tenant.Closed(), Expected: make(map[core.MoveID]Expected)}
 	if u := m.tenant.Until(); u != 0 {
 		s.Until = m.base.Add(u)
@@ -385,4 +389,22 @@ func (m *Resident) hand(ctx context.Context, in core.TenantInput) {
 	case <-m.over:
 	case <-ctx.Done():
 	}
+}
+
+// Propose puts a command of an operator's into the log; core.BlockNode and core.UnblockNode are such. The error says why not, or that it is
+// not known.
+func (m *Resident) Propose(ctx context.Context, c core.Command) error {
+	s, _ := m.Standing()
+	out, err := m.asker.reach(ctx, core.Member{ID: s.Leader, Authority: s.leaderAuthority}, core.AppendEntry(nil, c))
+	if err != nil {
+		return err
+	}
+	results, err := core.ReadResults(out.results)
+	switch {
+	case err != nil:
+		return err
+	case len(results) == 1 && results[0].Void != "":
+		return abi.NewError(abi.ErrInvalidArgument, results[0].Void)
+	}
+	return nil
 }
