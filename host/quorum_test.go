@@ -1,9 +1,16 @@
 package host
 
 import (
+	"maps"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/gateway"
 )
 
@@ -37,5 +44,214 @@ func TestQuorumNodesShareTheirActors(t *testing.T) {
 	}
 	if total != identities {
 		t.Errorf("%d activations of %d actors", total, identities)
+	}
+}
+
+// cycle returns the nodes in turn, but for those that are gone.
+func (p *parliament) cycle() func() *Node {
+	var nodes []*Node
+	for _, id := range slices.Sorted(maps.Keys(p.nodes)) {
+		nodes = append(nodes, p.nodes[id])
+	}
+	return among(nodes...)
+}
+
+func among(nodes ...*Node) func() *Node {
+	var i atomic.Int64
+	return func() *Node {
+		n := nodes[int(i.Add(1))%len(nodes)]
+		if !n.serving.Load() {
+			return nil
+		}
+		return n
+	}
+}
+
+// guests are the examples, whose counters hibernate.
+func (p *parliament) guests(change func(*Config)) func(*Config) {
+	dir := actorsDir(p.t, "examples.wasm")
+	return func(cfg *Config) {
+		cfg.ActorsDir, cfg.CacheDir = dir, filepath.Join(compiled, "cache")
+		cfg.Limits.Hibernate = 200 * time.Millisecond
+		if change != nil {
+			change(cfg)
+		}
+	}
+}
+
+func value(t testing.TB, n *Node, actor string) int {
+	t.Helper()
+	return field[int](t, mustCall(t, n, actor, "get", ""), "value")
+}
+
+// A node that joins takes over its share, with what sleeps; nothing is lost, nothing happens twice, and no request fails.
+func TestAJoinMovesWhatSleeps(t *testing.T) {
+	p := newParliament(t, 3)
+	guests := p.guests(nil)
+	p.enter(p.seat("v1", guests), p.seat("v2", guests), p.seat("v3", guests))
+	const actors = 512
+	load := p.put(16, actors, "counter", p.cycle())
+	p.until("every actor has counted", func() bool { return load.calls.Load() > 4*actors })
+	before := make([]cluster.NodeID, actors)
+	for i := range before {
+		before[i] = p.owner("v1", "counter/"+strconv.Itoa(i))
+	}
+	p.enter(p.seat("n4", guests))
+	after := load.calls.Load()
+	p.until("calls run on", func() bool { return load.calls.Load() > after+2*actors })
+	load.stop()
+	if load.failed.Load() > 0 {
+		t.Errorf("%d calls failed while partitions moved", load.failed.Load())
+	}
+	for _, s := range load.back {
+		t.Error(s)
+	}
+	moved := 0
+	for i := range before {
+		name := "counter/" + strconv.Itoa(i)
+		switch owner := p.owner("v1", name); {
+		case owner == "n4":
+			moved++
+		case owner != before[i]:
+			t.Errorf("%s moved from %s to %s, and not to the node that joined", name, before[i], owner)
+		}
+		if got := value(t, p.nodes["v2"], name); got != load.added[name] {
+			t.Errorf("%s counts %d after %d calls", name, got, load.added[name])
+		}
+	}
+	if moved < actors/8 || moved > actors/2 {
+		t.Errorf("%d of %d actors moved to the fourth node", moved, actors)
+	}
+}
+
+// Each node in turn is shut down under load and comes back: no counter loses what it counted.
+func TestARollingRestartLosesNothing(t *testing.T) {
+	p := newParliament(t, 3)
+	guests := p.guests(nil)
+	p.enter(p.seat("v1", guests), p.seat("v2", guests), p.seat("v3", guests))
+	const actors = 128
+	var via atomic.Pointer[func() *Node]
+	set := func() { f := p.cycle(); via.Store(&f) }
+	set()
+	load := p.put(8, actors, "counter", func() *Node { return (*via.Load())() })
+	for _, id := range []string{"v1", "v2", "v3"} {
+		p.until("calls run", func() bool { return load.calls.Load() > actors })
+		n := p.nodes[id]
+		delete(p.nodes, id)
+		set()
+		p.nodes[id] = n
+		p.leave(id)
+		p.live()
+		p.enter(p.seat(id, guests))
+		set()
+	}
+	load.stop()
+	for _, s := range load.back {
+		t.Error(s)
+	}
+	for i := range actors {
+		name := "counter/" + strconv.Itoa(i)
+		if got := value(t, p.nodes["v1"], name); got < load.added[name] || got > load.added[name]+load.doubt[name] {
+			t.Errorf("%s counts %d after %d calls, and %d of which it is not known", name, got, load.added[name], load.doubt[name])
+		}
+	}
+}
+
+// A node that crashes, the leader of the voters even: its actors answer again, and those of others never fail for long.
+func TestACrashOfAnyVoter(t *testing.T) {
+	for _, who := range []string{"a follower", "the leader"} {
+		t.Run(who, func(t *testing.T) {
+			p := newParliament(t, 3)
+			p.three()
+			p.enter(p.seat("c1", nil, counting("count")), p.seat("c2", nil, counting("count")))
+			const actors = 64
+			leader := p.leader()
+			victim := leader
+			if who == "a follower" {
+				victim = p.others(leader, "c1", "c2")[0]
+			}
+			rest := p.others(victim)
+			var nodes []*Node
+			for _, id := range rest {
+				nodes = append(nodes, p.nodes[id])
+			}
+			load := p.put(8, actors, "count", among(nodes...))
+			p.until("calls run", func() bool { return load.calls.Load() > 4*actors })
+			var its []string
+			for i := range actors {
+				if name := "count/" + strconv.Itoa(i); p.owner(rest[0], name) == cluster.NodeID(victim) {
+					its = append(its, name)
+				}
+			}
+			began := time.Now()
+			p.kill(victim)
+			for _, name := range its {
+				mustCall(t, nodes[0], name, "get", "")
+			}
+			t.Logf("%d actors of the node answer again after %s", len(its), time.Since(began))
+			if d := time.Since(began); d > 20*time.Second {
+				t.Errorf("after %s", d)
+			}
+			p.live()
+			after := load.calls.Load()
+			p.until("calls run on", func() bool { return load.calls.Load() > after+4*actors })
+			load.stop()
+		})
+	}
+}
+
+// Who is cut off from the majority refuses within the time of a session, retryably, and serves again after the heal.
+func TestAMinorityRefuses(t *testing.T) {
+	for _, how := range []string{"cut", "muted"} {
+		t.Run(how, func(t *testing.T) {
+			p := newParliament(t, 3)
+			p.three()
+			const actors = 64
+			for i := range actors {
+				mustCall(t, p.nodes["v1"], "count/"+strconv.Itoa(i), "add", "")
+			}
+			victim := p.leader()
+			rest := p.others(victim)
+			if how == "cut" {
+				p.isolate(victim)
+			} else {
+				p.silence(victim)
+			}
+			began := time.Now()
+			n := p.nodes[victim]
+			var mine, theirs string
+			for i := range actors {
+				if name := "count/" + strconv.Itoa(i); p.owner(victim, name) == cluster.NodeID(victim) {
+					mine = name
+				} else {
+					theirs = name
+				}
+			}
+			p.until("the minority refuses", func() bool {
+				_, err := callFor(n, mine, "add", "", 10*time.Second)
+				if err != nil {
+					wantCode(t, err, abi.ErrNoQuorum)
+				}
+				return err != nil
+			})
+			took := time.Since(began)
+			t.Logf("it refuses after %s", took)
+			if took > 3*time.Second+500*time.Millisecond {
+				t.Errorf("it refuses its own after %s only", took)
+			}
+			asked := time.Now()
+			_, err := callFor(n, theirs, "add", "", 10*time.Second)
+			wantCode(t, err, abi.ErrNoQuorum)
+			if d := time.Since(asked); d > time.Second {
+				t.Errorf("what is others' was refused after %s", d)
+			}
+			mustCall(t, p.nodes[rest[0]], mine, "get", "")
+			t.Logf("the majority has them after %s", time.Since(began))
+			p.rejoin(victim)
+			p.live()
+			for i := range actors {
+				mustCall(t, n, "count/"+strconv.Itoa(i), "get", "")
+			}
+		})
 	}
 }

@@ -206,8 +206,15 @@ func (p *parliament) seat(id string, change func(*Config), kinds ...NativeKind) 
 		p.dirs[id] = p.t.TempDir()
 	}
 	cfg.DataDir = p.dirs[id]
+	cfg.Net.Link = freeAddress(p.t)
 	if i := slices.IndexFunc(p.voters, func(v cluster.Node) bool { return string(v.ID) == id }); i >= 0 {
 		cfg.Net.Link, cfg.Net.Voters = p.voters[i].Authority, p.voters
+	}
+	p.mesh.mu.Lock()
+	p.mesh.names[cfg.Net.Link] = id // before anybody connects
+	p.mesh.mu.Unlock()
+	if !slices.Contains(p.all, id) {
+		p.all = append(p.all, id)
 	}
 	if change != nil {
 		change(&cfg)
@@ -249,15 +256,9 @@ func (p *parliament) enter(cfgs ...Config) {
 	if p.t.Failed() {
 		p.t.FailNow()
 	}
-	p.mesh.mu.Lock()
 	for i, n := range nodes {
 		p.nodes[cfgs[i].ID] = n
-		p.mesh.names[n.LinkAddr()] = cfgs[i].ID
-		if !slices.Contains(p.all, cfgs[i].ID) {
-			p.all = append(p.all, cfgs[i].ID)
-		}
 	}
-	p.mesh.mu.Unlock()
 	p.live()
 }
 
