@@ -296,7 +296,7 @@ func (m *Resident) handOver(ctx context.Context, part core.Part, target core.Mem
 func (m *Resident) publish() {
 	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.leader.ID, leaderAuthority: m.leader.Authority,
 		Blocked: m.table.Blocked(),
-		Closed: m.tenant.Closed(), Expected: make(map[core.MoveID]Expected)}
+		Closed:  m.tenant.Closed(), Expected: make(map[core.MoveID]Expected)}
 	if u := m.tenant.Until(); u != 0 {
 		s.Until = m.base.Add(u)
 	}
