@@ -2,9 +2,13 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
@@ -16,6 +20,8 @@ type asker struct {
 	}
 	office *Office              // nil: there is no voter here
 	voters func() []core.Member // where voters are said to be
+	leader atomic.Pointer[core.Member]
+	work   *sync.WaitGroup // of whoever calls
 }
 
 // feed asks one voter what the log says.
@@ -42,8 +48,8 @@ func (a *asker) propose(ctx context.Context, voter core.Member, entry []byte) (o
 	return readOutcome(b)
 }
 
-// candidates are the voters in the order in which to ask them: first the one given, if it is any.
-func (a *asker) candidates(first core.Member) []core.Member {
+// candidates are the voters in the order in which to ask them.
+func (a *asker) candidates() []core.Member {
 	var all []core.Member
 	add := func(m core.Member) {
 		if m.ID == "" || m.ID == a.self && a.office == nil {
@@ -56,7 +62,7 @@ func (a *asker) candidates(first core.Member) []core.Member {
 		}
 		all = append(all, m)
 	}
-	add(first)
+	add(a.leading())
 	if a.office != nil {
 		if l := a.office.leader(); l.ID != "" {
 			add(l)
@@ -76,25 +82,24 @@ func (a *asker) candidates(first core.Member) []core.Member {
 type news struct {
 	records []record
 	table   *core.Table
-	leader  core.Member
 	err     error // it cannot go on: a newer version wrote what it got
 }
 
+// A voter that does not answer in time is not asked again at once: what the others know by then counts within a second or two.
 const (
-	feedTime  = feedPatience + 2*time.Second
-	feedAgain = 100 * time.Millisecond // after a voter that did not answer
+	feedTime  = feedPatience + 500*time.Millisecond
+	feedAgain = 100 * time.Millisecond
 )
 
 // follow brings the member's table up to date, from one voter after another, until ctx ends. The table is the member's; follow only knows how
 // far it has come.
 func (m *Resident) follow(ctx context.Context) {
 	var (
-		q      question
-		pages  []byte
-		leader core.Member
+		q     question
+		pages []byte
 	)
 	for n := 0; ctx.Err() == nil; {
-		all := m.asker.candidates(leader)
+		all := m.asker.candidates()
 		if m.asker.office != nil && m.asker.office.leader().ID != "" {
 			all = append([]core.Member{{ID: m.asker.self}}, all...) // it is replicated to: nobody is nearer
 		}
@@ -110,15 +115,18 @@ func (m *Resident) follow(ctx context.Context) {
 			if ctx.Err() == nil {
 				m.log.Debug("a voter did not say what the log says", "voter", voter.ID, "err", err)
 			}
-			n, leader, pages, q.snapshot, q.offset = n+1, core.Member{}, nil, 0, 0
+			n, pages, q.snapshot, q.offset = n+1, nil, 0, 0
 			pause(ctx, feedAgain)
 			continue
 		}
-		leader = a.leader
-		if n > 0 && leader.ID != "" {
+		switch m.asker.lead(a.leader); {
+		case a.leader.ID == "": // it may be cut off, and know nothing new for that
+			n++
+			pause(ctx, feedAgain)
+		case n > 0:
 			n = 0
 		}
-		found := news{leader: a.leader}
+		var found news
 		switch {
 		case a.snapshot != 0 || a.page != nil && len(a.page) > 0:
 			if a.offset != uint64(len(pages)) || q.snapshot != 0 && q.snapshot != a.snapshot {
@@ -163,37 +171,117 @@ func (m *Resident) follow(ctx context.Context) {
 	}
 }
 
-// reach puts commands into the log through whoever leads. It gives up when ctx ends: then, and after other errors, it is not known what
-// became of them.
-func (a *asker) reach(ctx context.Context, leader core.Member, entry []byte) (outcome, error) {
-	last := fmt.Errorf("no voter is known")
-	for n := 0; ctx.Err() == nil; n++ {
-		for _, voter := range a.candidates(leader) {
-			attempt, cancel := context.WithTimeout(ctx, askTime)
-			out, err := a.propose(attempt, voter, entry)
-			cancel()
-			if err == nil && out.led {
-				return out, nil
-			}
-			if err == nil {
-				err = fmt.Errorf("node %s does not lead the voters", voter.ID)
-				if out.leader.ID != "" && out.leader.ID != voter.ID && out.leader.ID != leader.ID {
-					leader = out.leader
-					last = err
-					break
-				}
-			}
+const (
+	askTime = time.Second
+	// askNext is how long one voter is waited for before another is asked too: who leads may be gone, and a session lasts three seconds. What
+	// is put into the log twice does no harm: each command says what it holds for.
+	askNext = 250 * time.Millisecond
+)
+
+// reach puts commands into the log through whoever leads, and remembers who did. It gives up when ctx ends: then, and after other errors, it is
+// not known what became of them.
+func (a *asker) reach(ctx context.Context, entry []byte) (outcome, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	last := errNoneKnown
+	for ctx.Err() == nil {
+		out, err := a.round(ctx, entry)
+		var refused *abi.Error
+		switch {
+		case err == nil:
+			return out, nil
+		case errors.As(err, &refused) && (refused.Code == abi.ErrDenied || refused.Code == abi.ErrInvalidArgument):
+			return outcome{}, err
+		}
+		if ctx.Err() == nil {
 			last = err
-			if ctx.Err() != nil {
-				break
-			}
 		}
 		pause(ctx, feedAgain)
 	}
 	return outcome{}, fmt.Errorf("the voters cannot be reached: %w", last)
 }
 
-const askTime = time.Second
+var errNoneKnown = errors.New("no voter is known")
+
+// round asks one voter after the other, each a little after the one before, until one has put the commands into the log.
+func (a *asker) round(ctx context.Context, entry []byte) (outcome, error) {
+	type attempt struct {
+		voter core.Member
+		out   outcome
+		err   error
+	}
+	queue := a.candidates()
+	if len(queue) == 0 {
+		return outcome{}, errNoneKnown
+	}
+	var (
+		done  = make(chan attempt, len(queue)+8)
+		asked = make(map[core.NodeID]bool)
+		open  = 0
+		last  error
+		next  = time.NewTimer(0)
+	)
+	defer next.Stop()
+	for len(queue) > 0 || open > 0 {
+		var turn <-chan time.Time
+		if len(queue) > 0 {
+			turn = next.C
+		}
+		select {
+		case <-ctx.Done():
+			return outcome{}, ctx.Err()
+		case <-turn:
+			voter := queue[0]
+			if queue = queue[1:]; asked[voter.ID] {
+				next.Reset(0)
+				continue
+			}
+			asked[voter.ID] = true
+			open++
+			a.work.Go(func() {
+				bounded, cancel := context.WithTimeout(ctx, askTime)
+				defer cancel()
+				out, err := a.propose(bounded, voter, entry)
+				done <- attempt{voter, out, err}
+			})
+			next.Reset(askNext)
+		case t := <-done:
+			open--
+			switch {
+			case t.err == nil && t.out.led:
+				a.lead(t.voter)
+				return t.out, nil
+			case t.err == nil:
+				last = fmt.Errorf("node %s does not lead the voters", t.voter.ID)
+				if l := t.out.leader; l.ID != "" && !asked[l.ID] {
+					queue = append([]core.Member{l}, queue...)
+				}
+			default:
+				last = t.err
+				if l := a.leader.Load(); l != nil && l.ID == t.voter.ID {
+					a.leader.CompareAndSwap(l, nil)
+				}
+			}
+			next.Reset(0)
+		}
+	}
+	return outcome{}, last
+}
+
+// lead notes who leads the voters.
+func (a *asker) lead(m core.Member) {
+	if l := a.leader.Load(); m.ID != "" && (l == nil || *l != m) {
+		a.leader.Store(&m)
+	}
+}
+
+// leading returns who leads the voters as far as this node knows.
+func (a *asker) leading() core.Member {
+	if l := a.leader.Load(); l != nil {
+		return *l
+	}
+	return core.Member{}
+}
 
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
