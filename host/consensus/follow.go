@@ -91,84 +91,117 @@ const (
 	feedAgain = 100 * time.Millisecond
 )
 
-// follow brings the member's table up to date, from one voter after another, until ctx ends. The table is the member's; follow only knows how
-// far it has come.
+// follower brings a member's table up to date. The table is the member's; the follower only knows how far it has come.
+type follower struct {
+	m      *Resident
+	q      question
+	pages  []byte // of a snapshot that was begun
+	failed map[core.NodeID]time.Time
+}
+
+// shunned is how long a voter that failed is asked only if all others have failed more recently.
+const shunned = 3 * time.Second
+
+// follow asks one voter after another, until ctx ends.
 func (m *Resident) follow(ctx context.Context) {
-	var (
-		q     question
-		pages []byte
-	)
-	for n := 0; ctx.Err() == nil; {
-		all := m.asker.candidates()
-		if m.asker.office != nil && m.asker.office.leader().ID != "" {
-			all = append([]core.Member{{ID: m.asker.self}}, all...) // it is replicated to: nobody is nearer
-		}
-		if len(all) == 0 {
+	f := &follower{m: m, failed: make(map[core.NodeID]time.Time)}
+	for ctx.Err() == nil {
+		voter, ok := f.choose()
+		if !ok {
 			pause(ctx, feedAgain)
 			continue
 		}
-		voter := all[n%len(all)]
 		bounded, cancel := context.WithTimeout(ctx, feedTime)
-		a, err := m.asker.feed(bounded, voter, q)
+		a, err := m.asker.feed(bounded, voter, f.q)
 		cancel()
-		if err != nil {
-			if ctx.Err() == nil {
-				m.log.Debug("a voter did not say what the log says", "voter", voter.ID, "err", err)
+		if err == nil {
+			m.asker.lead(a.leader)
+			if a.leader.ID == "" { // it may be cut off, and know nothing new for that
+				err = errBlind
 			}
-			n, pages, q.snapshot, q.offset = n+1, nil, 0, 0
-			pause(ctx, feedAgain)
-			continue
 		}
-		switch m.asker.lead(a.leader); {
-		case a.leader.ID == "": // it may be cut off, and know nothing new for that
-			n++
-			pause(ctx, feedAgain)
-		case n > 0:
-			n = 0
-		}
-		var found news
-		switch {
-		case a.snapshot != 0 || a.page != nil && len(a.page) > 0:
-			if a.offset != uint64(len(pages)) || q.snapshot != 0 && q.snapshot != a.snapshot {
-				pages = nil
-			}
-			if a.offset != uint64(len(pages)) { // a page from the midst of another snapshot
-				q.snapshot, q.offset = 0, 0
-				continue
-			}
-			pages = append(pages, a.page...)
-			q.snapshot, q.offset = a.snapshot, uint64(len(pages))
-			if a.more {
-				continue
-			}
-			table, err := core.ReadSnapshot(pages)
-			pages, q.snapshot, q.offset = nil, 0, 0
-			if err != nil {
-				m.log.Error("what a voter sent as the table cannot be read", "voter", voter.ID, "err", err)
-				found.err = versionError(err)
-				n++
-				pause(ctx, feedAgain)
-				if found.err == nil {
-					continue
+		if err == nil || errors.Is(err, errBlind) {
+			found, takeErr := f.take(&a)
+			if found != nil {
+				select {
+				case m.news <- *found:
+				case <-ctx.Done():
 				}
-				break
 			}
-			if table.Generation() < q.generation || table.Generation() == q.generation && table.Index() < q.after {
-				n++ // never back
-				pause(ctx, feedAgain)
-				continue
+			if takeErr != nil {
+				err = takeErr
 			}
-			found.table = table
-			q.generation, q.after = table.Generation(), table.Index()
-		case len(a.records) > 0:
-			found.records = a.records
-			q.after = a.records[len(a.records)-1].index
 		}
-		select {
-		case m.news <- found:
-		case <-ctx.Done():
+		if err != nil && ctx.Err() == nil {
+			m.log.Debug("a voter does not say what the log says", "voter", voter.ID, "err", err)
+			f.failed[voter.ID] = time.Now()
+			f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+			pause(ctx, feedAgain)
 		}
 	}
+}
+
+var (
+	errBlind = errors.New("it knows of no leader")
+	errOlder = errors.New("its table is older than what is here")
+)
+
+// choose returns whom to ask: this node's own voter, if it is replicated to, then who leads, then the others; of those who failed lately the
+// one that did so first.
+func (f *follower) choose() (core.Member, bool) {
+	all := f.m.asker.candidates()
+	if o := f.m.asker.office; o != nil && o.leader().ID != "" {
+		all = append([]core.Member{{ID: f.m.asker.self}}, all...)
+	}
+	best := -1
+	for i, v := range all {
+		at := f.failed[v.ID]
+		if time.Since(at) >= shunned {
+			return v, true
+		}
+		if best < 0 || at.Before(f.failed[all[best].ID]) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return core.Member{}, false
+	}
+	return all[best], true
+}
+
+// take makes news of an answer; nil: there is none yet.
+func (f *follower) take(a *answer) (*news, error) {
+	if a.snapshot == 0 && len(a.page) == 0 {
+		if len(a.records) == 0 {
+			return nil, nil
+		}
+		f.q.after = a.records[len(a.records)-1].index
+		return &news{records: a.records}, nil
+	}
+	if a.offset == 0 {
+		f.pages = nil
+	}
+	if a.offset != uint64(len(f.pages)) || a.offset != 0 && a.snapshot != f.q.snapshot { // a page from the midst of another snapshot
+		f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+		return nil, nil
+	}
+	f.pages = append(f.pages, a.page...)
+	if f.q.snapshot, f.q.offset = a.snapshot, uint64(len(f.pages)); a.more {
+		return nil, nil
+	}
+	table, err := core.ReadSnapshot(f.pages)
+	f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+	switch {
+	case err != nil:
+		if fatal := versionError(err); fatal != nil {
+			return &news{err: fatal}, err
+		}
+		return nil, err
+	case table.Generation() < f.q.generation || table.Generation() == f.q.generation && table.Index() < f.q.after:
+		return nil, errOlder // never back
+	}
+	f.q.generation, f.q.after = table.Generation(), table.Index()
+	return &news{table: table}, nil
 }
 
 const (
