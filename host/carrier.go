@@ -29,6 +29,7 @@ const (
 	carrierVersion = 1
 	chunkBytes     = 256 << 10
 	expectTime     = 3 * time.Second // for the log to reach the target, too
+	sealAgain      = 5 * time.Millisecond
 )
 
 // HandOver implements [consensus.Mover].
@@ -40,8 +41,18 @@ func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Memb
 		return nil, fmt.Errorf("node %s is not ready for it: %w", target.ID, err)
 	}
 	what := cluster.Part{Kinds: part.Kinds, Partitions: part.Partitions.Moved()}
-	if err := c.node.silo.Surrender(ctx, what); err != nil {
-		return nil, fmt.Errorf("its actors do not end: %w", err)
+	for {
+		if err := c.node.silo.Surrender(ctx, what); err != nil {
+			return nil, fmt.Errorf("its actors do not end: %w", err)
+		}
+		if c.node.runtime.HandleSeal(part) {
+			break
+		}
+		select { // an activation was on its way to the silo
+		case <-time.After(sealAgain):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its actors do not end: %w", ctx.Err())
+		}
 	}
 	manifest, err := c.node.silo.Export(ctx, what, chunkBytes, func(chunk []byte) error {
 		_, err := ask(chunkService, chunk)
