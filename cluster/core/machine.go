@@ -55,7 +55,7 @@ type Machine struct {
 	session     SessionID
 	until       time.Duration // of the session
 	assignments *Assignments
-	held        map[MoveID]Part
+	held        map[MoveID]*heldPart
 	waiting     map[Identity]struct{} // for what is held
 	queue       queue
 	effects     []Effect

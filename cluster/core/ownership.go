@@ -105,7 +105,9 @@ type heldPart struct {
 	sealed bool // nothing of it runs here any more
 }
 
-func (h *heldPart) has(kind string, p Partition) bool { return h.Partitions.Has(p) && slices.Contains(h.Kinds, kind) }
+func (h *heldPart) has(kind string, p Partition) bool {
+	return h.Partitions.Has(p) && slices.Contains(h.Kinds, kind)
+}
 
 // holds returns the part that is about to move with a partition of a kind, so that nothing new may begin there; nil: there is none.
 func (m *Machine) holds(kind string, p Partition) *heldPart {
