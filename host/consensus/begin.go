@@ -100,7 +100,7 @@ func (v *Voter) begin(ctx context.Context) {
 			return
 		case j.outside != nil:
 			gap = calmGap
-			v.setState(NotVoter)
+			v.setState("")
 			if !outside {
 				outside = true
 				v.log.Warn("this node is not a voter: there is a log of which it is no part, because it is new, or has lost its disk. "+

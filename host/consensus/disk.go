@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hashicorp/raft"
@@ -54,6 +55,8 @@ type disk struct {
 	store logAndStable       // the wal, or what a test put before it
 	cache *raft.LogCache
 	snaps *raft.FileSnapshotStore
+
+	configured atomic.Uint64 // index of the configuration in the newest snapshot
 
 	mu    sync.Mutex
 	term  uint64        // as it is on disk
@@ -103,8 +106,8 @@ func (d *disk) open(clusterName string, wrap func(logAndStable) logAndStable) (R
 	if err := d.verify(); err != nil {
 		return RaftID{}, err
 	}
-	if d.store = d.wal; wrap != nil {
-		d.store = wrap(d.wal)
+	if d.store = (checked{d.wal}); wrap != nil {
+		d.store = wrap(d.store)
 	}
 	if d.cache, err = raft.NewLogCache(512, d.store); err != nil {
 		return RaftID{}, err
@@ -137,7 +140,7 @@ func (d *disk) openLog() (err error) {
 			err = d.damaged(filepath.Join(path, metadb.FileName), fmt.Errorf("%v", p))
 		}
 	}()
-	d.wal, err = wal.Open(path, wal.WithMetaStore(d.meta), wal.WithCodec(&checkedCodec{}), wal.WithSegmentSize(segmentSize),
+	d.wal, err = wal.Open(path, wal.WithMetaStore(d.meta), wal.WithSegmentSize(segmentSize),
 		wal.WithLogger(newLogger(d.log, walDir)))
 	switch {
 	case err == nil:
@@ -164,10 +167,7 @@ func (d *disk) verify() error {
 	}
 	var l raft.Log
 	for i := first; i > 0 && i <= last; i++ {
-		err := d.wal.GetLog(i, &l)
-		if err == nil && l.Index != i {
-			err = fmt.Errorf("entry %d stands in the place of entry %d", l.Index, i)
-		}
+		err := checked{d.wal}.GetLog(i, &l)
 		if err == nil {
 			err = checkEntry(&l)
 		}
@@ -263,7 +263,10 @@ func (d *disk) verifySnapshots() (newest uint64, err error) {
 		if err != nil {
 			return 0, d.damaged(path, err)
 		}
-		newest = max(newest, meta.Index)
+		if meta.Index > newest {
+			newest = meta.Index
+			d.configured.Store(meta.ConfigurationIndex)
+		}
 	}
 	return newest, nil
 }
@@ -438,6 +441,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c r
 	if err != nil {
 		return nil, s.failed(err)
 	}
+	s.d.configured.Store(configurationIndex)
 	return &watchedSink{sink, s}, nil
 }
 
