@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// checked is a log whose entries carry checksums, in the last bytes of their extensions: raft-wal looks at its last batch only, and only
-// when it is opened. (A codec of our own would be the place for it; v0.4.0 takes one, and then refuses to open what it has written.)
+// checked is a log whose entries carry checksums, in the last bytes of their extensions, as what is kept beside it does, the term and the
+// vote: raft-wal looks at its last batch only, and only when it is opened. (A codec of our own would be the place for it; v0.4.0 takes one, and then refuses to open what it has written.)
 type checked struct{ logAndStable }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -50,6 +50,41 @@ func (c checked) GetLog(index uint64, l *raft.Log) error {
 		l.Extensions = nil
 	}
 	return nil
+}
+
+func (c checked) Set(key, value []byte) error {
+	return c.logAndStable.Set(key, binary.BigEndian.AppendUint32(append([]byte(nil), value...), stableSum(key, value)))
+}
+
+func (c checked) Get(key []byte) ([]byte, error) {
+	b, err := c.logAndStable.Get(key)
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	n := len(b) - crc32.Size
+	if n < 0 || stableSum(key, b[:n]) != binary.BigEndian.Uint32(b[n:]) {
+		return nil, fmt.Errorf("%s: %w", key, errChecksum)
+	}
+	return b[:n], nil
+}
+
+func (c checked) SetUint64(key []byte, v uint64) error {
+	return c.Set(key, binary.BigEndian.AppendUint64(nil, v))
+}
+
+func (c checked) GetUint64(key []byte) (uint64, error) {
+	b, err := c.Get(key)
+	switch {
+	case err != nil || len(b) == 0:
+		return 0, err
+	case len(b) != 8:
+		return 0, fmt.Errorf("%s: it has %d bytes", key, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+func stableSum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
 }
 
 // checkEntry says what is wrong with an entry that another voter sent. raft would panic at it later.

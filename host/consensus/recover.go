@@ -53,7 +53,7 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	d, id, err := openDisk(cfg.Dir, cfg.Cluster, cfg.Self, cfg.Log, nil)
+	d, id, err := openDisk(cfg.Dir, cfg.Cluster, cfg.Self, cfg.Log, seam{})
 	if err != nil {
 		return none, err
 	}
@@ -62,7 +62,7 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 }
 
 func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
-	if fresh, err := d.empty(); err != nil || fresh {
+	if fresh, err := d.unwritten(); err != nil || fresh {
 		return Recovered{}, errors.Join(err, refuse(ErrRefused, "there is no log in %s to recover: name the data directory of a voter", d.dir))
 	}
 	var before raft.Configuration

@@ -89,12 +89,12 @@ func OpenVoter(cfg VoterConfig) (*Voter, error) {
 
 func (v *Voter) open() error {
 	var err error
-	if v.disk, v.id, err = openDisk(v.cfg.Dir, v.cfg.Cluster, v.cfg.Self, v.log, v.cfg.wrap); err != nil {
+	if v.disk, v.id, err = openDisk(v.cfg.Dir, v.cfg.Cluster, v.cfg.Self, v.log, v.cfg.seam); err != nil {
 		return err
 	}
 	v.log = v.log.With("voter", v.id.String())
 	v.cfg.Log = v.log
-	fresh, err := v.disk.empty()
+	fresh, err := v.disk.unwritten()
 	if err != nil {
 		return v.disk.damaged(v.disk.dir, err)
 	}

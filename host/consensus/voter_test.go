@@ -346,6 +346,7 @@ func TestSnapshotForWhoLagsBehind(t *testing.T) {
 	w := newWorld(t, newLoopback(), abc...)
 	often := []func(*VoterConfig){func(c *VoterConfig) {
 		c.SnapshotEvery, c.Trailing, c.snapshotCheck = 20, 5, 50*time.Millisecond
+		c.seam.segment = 4096 // the log really forgets what it may forget
 	}}
 	w.start(often, abc...)
 	w.propose("0")

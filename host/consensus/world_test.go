@@ -192,7 +192,7 @@ func (w *world) list(ids ...core.NodeID) []core.Member {
 func (n *node) config(list []core.Member, change ...func(*VoterConfig)) VoterConfig {
 	n.machine = &journal{}
 	cfg := VoterConfig{Dir: n.dir, Cluster: "test", Self: n.id, Authority: n.authority, Voters: list, Machine: n.machine,
-		Network: n.net, Port: n.port, Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 300 * time.Millisecond,
+		Network: n.net, Port: n.port, Heartbeat: 700 * time.Millisecond, Election: 700 * time.Millisecond, Lease: 700 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, f := range change {
 		f(&cfg)
