@@ -189,7 +189,7 @@ func TestDiskThatCannotBeRead(t *testing.T) {
 
 // TestSnapshotThatCannotBeWritten: the log would grow until the disk is full.
 func TestSnapshotThatCannotBeWritten(t *testing.T) {
-	w := newWorld(t, newMemory(), "a")
+	w := newWorld(t, newMemory(t), "a")
 	a := w.nodes["a"].open(w.list("a"))
 	w.propose("one")
 	dir := filepath.Join(a.dir, raftDir, snapshotDir)
@@ -206,7 +206,7 @@ func TestSnapshotThatCannotBeWritten(t *testing.T) {
 
 // written is the directory of a voter that was closed in good order, with a snapshot, and entries after it.
 func written(t *testing.T) (w *world, a *node, entries []string) {
-	w = newWorld(t, newMemory(), "a")
+	w = newWorld(t, newMemory(t), "a")
 	a = w.nodes["a"].open(w.list("a"), smallFiles)
 	for i := range 60 {
 		w.propose(fmt.Sprintf("entry %d %s", i, strings.Repeat("x", 100)))
@@ -221,7 +221,10 @@ func written(t *testing.T) (w *world, a *node, entries []string) {
 	return w, a, entries
 }
 
-func smallFiles(c *VoterConfig) { c.seam.segment, c.Trailing = 4096, 4 }
+func smallFiles(c *VoterConfig) {
+	c.seam.segment, c.Trailing = 4096, 4
+	c.Heartbeat, c.Election, c.Lease = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond // it is alone
+}
 
 func copyDir(t *testing.T, from string) string {
 	to := t.TempDir()
@@ -322,7 +325,7 @@ func TestFlippedBits(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	files := must(filepath.Glob(filepath.Join(origin, raftDir, "wal", "*.wal")))
 	found := 0
-	const flips = 150
+	const flips = 100
 	for range flips {
 		a.dir = copyDir(t, origin)
 		path := filepath.Join(a.dir, raftDir, walDir, filepath.Base(files[random.IntN(len(files))]))
@@ -355,7 +358,7 @@ func TestFlippedBits(t *testing.T) {
 
 // TestCrash: a directory that was copied while the voter was at work, as a crash leaves it, opens, with all that was acknowledged.
 func TestCrash(t *testing.T) {
-	w := newWorld(t, newMemory(), "a")
+	w := newWorld(t, newMemory(t), "a")
 	a := w.nodes["a"].open(w.list("a"), smallFiles)
 	for i := range 20 {
 		w.propose(fmt.Sprint(i))

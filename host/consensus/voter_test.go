@@ -442,7 +442,7 @@ func (n *node) awaitFailure() error {
 
 // TestOpenRefuses: what can be judged alone is judged at once.
 func TestOpenRefuses(t *testing.T) {
-	w := newWorld(t, newMemory(), "a", "b", "c", "d")
+	w := newWorld(t, newMemory(t), "a", "b", "c", "d")
 	a := w.nodes["a"]
 	member := func(id core.NodeID, authority string) core.Member { return core.Member{ID: id, Authority: authority} }
 	for _, c := range []struct {

@@ -356,8 +356,11 @@ type memory struct {
 	wg    sync.WaitGroup
 }
 
-func newMemory() *memory {
-	return &memory{ports: make(map[core.NodeID]*Port), cut: make(map[core.NodeID]bool), conns: make(map[*memoryConn]struct{})}
+// newMemory makes one that ends with the test, after the voters on it.
+func newMemory(t testing.TB) *memory {
+	m := &memory{ports: make(map[core.NodeID]*Port), cut: make(map[core.NodeID]bool), conns: make(map[*memoryConn]struct{})}
+	t.Cleanup(m.wg.Wait)
+	return m
 }
 
 type memoryEnd struct {
@@ -365,19 +368,40 @@ type memoryEnd struct {
 	id core.NodeID
 }
 
-func (m *memory) join(t testing.TB, id core.NodeID, p *Port) (Network, string) {
+func (m *memory) join(_ testing.TB, id core.NodeID, p *Port) (Network, string) {
 	m.mu.Lock()
 	m.ports[id] = p
 	m.mu.Unlock()
-	t.Cleanup(m.wg.Wait)
 	return &memoryEnd{m, id}, string(id) + ":1"
 }
 
-// isolate cuts a node off, or ends that: what is written to it or by it is lost without a word.
+// isolate cuts a node off, or ends that: what is written to it or by it is lost without a word, and when that ends, so do the
+// connections that have lost something.
 func (m *memory) isolate(id core.NodeID, cut bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cut[id] = cut
+	for c := range m.conns {
+		if !cut && (c.from == id || c.to == id) {
+			_ = c.Conn.Close()
+			delete(m.conns, c)
+		}
+	}
+}
+
+func (m *memory) conn(c net.Conn, from, to core.NodeID) net.Conn {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	mc := &memoryConn{c, m, from, to}
+	m.conns[mc] = struct{}{}
+	return mc
+}
+
+func (c *memoryConn) Close() error {
+	c.m.mu.Lock()
+	delete(c.m.conns, c)
+	c.m.mu.Unlock()
+	return c.Conn.Close()
 }
 
 func (m *memory) reach(a, b core.NodeID) (*Port, bool) {
@@ -409,9 +433,9 @@ func (e *memoryEnd) Stream(ctx context.Context, n core.Member, name string) (net
 	take := p.Streams()[name]
 	e.m.wg.Go(func() {
 		defer b.Close()
-		take(&memoryConn{b, e.m, n.ID, e.id}, e.id)
+		take(e.m.conn(b, n.ID, e.id), e.id)
 	})
-	return &memoryConn{a, e.m, e.id, n.ID}, nil
+	return e.m.conn(a, e.id, n.ID), nil
 }
 
 type memoryConn struct {
