@@ -7,8 +7,8 @@ import (
 )
 
 // TestLeaderIsCutOff: real raft in a bubble with a clock of its own, with the timeouts of production. When nothing comes through to the
-// leader or from it any more, the others have another one within 2 s, and by then the old one has stepped down; when it is back, it
-// follows.
+// leader or from it any more, it steps down after its lease, the others have another one in a few timeouts, and when it is back, it
+// follows. A follower notices after 0.5 to 1.5 s, and votes for nobody before it has noticed itself: 0.6 to 2.3 s were seen.
 func TestLeaderIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
@@ -35,7 +35,7 @@ func TestLeaderIsCutOff(t *testing.T) {
 			found := time.Since(began)
 			after, _ := next.Leadership()
 			down := <-deposed
-			if found > 2*time.Second || after.Term <= before.Term {
+			if found > 4*time.Second || after.Term <= before.Term {
 				t.Errorf("round %d: another leader after %s, term %d after %d", round, found, after.Term, before.Term)
 			}
 			if l, _ := old.Leadership(); l.Leading || down > time.Second {
