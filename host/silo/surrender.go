@@ -46,6 +46,7 @@ func (s *Silo) Surrender(ctx context.Context, part cluster.Part) error {
 		if err != nil {
 			for _, d := range going {
 				d.act.Resume()
+				d.settled() // for whoever else waits for its end
 			}
 			return errors.Join(err, why)
 		}
