@@ -266,6 +266,9 @@ func TestMessagesDuringASurrender(t *testing.T) {
 	if got, _ := b.silo.Staged(1); got != m {
 		t.Fatalf("%v arrived of %v", got, m)
 	}
+	if err := b.silo.Accept(1, abi.Epoch{}); !errors.Is(err, cluster.ErrMoveEpoch) {
+		t.Errorf("under an earlier epoch: %v", err)
+	}
 	if err := b.silo.Accept(1, epoch(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -872,7 +875,7 @@ func FuzzImport(f *testing.F) {
 			m, _ := b.silo.Staged(1)
 			switch {
 			case err == nil:
-				if err := b.silo.Accept(1, epoch(1)); err != nil {
+				if err := b.silo.Accept(1, m.Newest); err != nil {
 					t.Fatal(err)
 				}
 				var foreign int

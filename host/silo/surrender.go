@@ -29,13 +29,17 @@ type departure struct {
 // Surrender implements [cluster.Mover]. With the zero part it is what a node does that is drained, before [Silo.Drain].
 func (s *Silo) Surrender(ctx context.Context, part cluster.Part) error {
 	began := time.Now()
+	var why error // what could not be kept lately
 	for {
 		all := s.among(&part)
 		if len(all) == 0 {
 			return nil
 		}
 		going, pause := s.handOver(all, began)
-		again, why, err := await(ctx, going)
+		again, cause, err := await(ctx, going)
+		if err == nil || cause != nil {
+			why = cause
+		}
 		if pause = max(pause, again); err == nil && pause > 0 {
 			select {
 			case <-time.After(pause):
