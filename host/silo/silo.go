@@ -143,7 +143,7 @@ type entry struct {
 
 	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
-	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
+	attempt atomic.Pointer[chan struct{}] // closed when it was to end and goes on after all; nil: nobody waits
 	refusal atomic.Pointer[error]         // why that failed last
 
 	// Of whoever runs the activation.
