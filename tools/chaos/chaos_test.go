@@ -57,7 +57,7 @@ func TestAttack(t *testing.T) {
 			{Kind: bounce, Nodes: []int{2}},
 			{Kind: restart, Nodes: []int{0}},
 		}}
-	s, err := c.whole(t.Context(), false)
+	s, err := c.whole(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestAttack(t *testing.T) {
 	}
 
 	// It can be judged again, by what is in its directory, and it begins anew there.
-	again, err := c.verdict(false)
+	again, err := c.verdict(0)
 	if err != nil || !reflect.DeepEqual(again, s) {
 		t.Errorf("%v\n%+v\n%+v", err, again, s)
 	}
@@ -231,10 +231,10 @@ func TestRequests(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	rec, ops, logs := made()
-	if s := judge(rec, ops, logs, false); !s.Pass || s.Successes != 6 || s.During != 4 {
+	if s := judge(rec, ops, logs, 0); !s.Pass || s.Successes != 6 || s.During != 4 {
 		t.Errorf("%v %+v", s.Why, s)
 	}
-	if s := judge(rec, ops, logs, true); s.Pass || len(s.Why) != 1 || !strings.Contains(s.Why[0], "say little") {
+	if s := judge(rec, ops, logs, leastSuccesses); s.Pass || len(s.Why) != 1 || !strings.Contains(s.Why[0], "say little") {
 		t.Errorf("too few: %q", s.Why)
 	}
 	// An older epoch answers, and takes a turn, at the end.
@@ -244,17 +244,17 @@ func TestJudge(t *testing.T) {
 	late := logs[0][1]
 	late.At = 50 * s1
 	logs[0] = append(logs[0], late)
-	s := judge(rec, ops, logs, false)
+	s := judge(rec, ops, logs, 0)
 	if s.Pass || len(s.Why) != 2 || !strings.Contains(s.Why[0], verdict.CheckOrder) || !strings.Contains(s.Why[1], verdict.CheckFenced) {
 		t.Errorf("%q", s.Why)
 	}
 	rec.Mode = modeAvailable
-	if s := judge(rec, ops, logs, false); !s.Pass || !slices.Contains(s.Findings, finding{verdict.CheckOrder, false, 1}) ||
+	if s := judge(rec, ops, logs, 0); !s.Pass || !slices.Contains(s.Findings, finding{verdict.CheckOrder, false, 1}) ||
 		!slices.Contains(s.Findings, finding{verdict.CheckFenced, false, 1}) {
 		t.Errorf("%q %+v", s.Why, s.Findings)
 	}
 	rec.Wrong = []string{"n1: panic: why"}
-	if s := judge(rec, ops, logs, false); s.Pass {
+	if s := judge(rec, ops, logs, 0); s.Pass {
 		t.Error("a panic passes")
 	}
 }
@@ -263,7 +263,7 @@ func TestJudge(t *testing.T) {
 func TestReport(t *testing.T) {
 	rec, ops, logs := made()
 	rec.Stalls = []verdict.Span{{What: "the machine stood still for 1s", From: 50 * s1, To: 51 * s1}}
-	page, err := report(rec, ops, judge(rec, ops, logs, false))
+	page, err := report(rec, ops, judge(rec, ops, logs, 0))
 	if err != nil {
 		t.Fatal(err)
 	}

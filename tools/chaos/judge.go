@@ -81,8 +81,9 @@ var checks = []struct {
 // mostShown bounds what is shown of one check.
 const mostShown = 5
 
-// judge holds a run against what its mode promises. meaningful: it has to be long enough to say something.
-func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, meaningful bool) *summary {
+// judge holds a run against what its mode promises. With fewer successes than least, or too few of them during faults, it says nothing, and
+// does not pass; 0: it may.
+func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, least int) *summary {
 	quorum := rec.Mode == modeQuorum
 	opt := verdict.Options{Hibernates: hibernates, Ordered: quorum, Faults: rec.Spans, Grace: grace}
 	r := verdict.Registers(ops, opt)
@@ -119,9 +120,9 @@ func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, meaningful bo
 			s.Why = append(s.Why, fmt.Sprintf("%d violations of %q", f.Found, f.Check))
 		}
 	}
-	if meaningful {
-		if r.OK < leastSuccesses {
-			s.Why = append(s.Why, fmt.Sprintf("%d successes say little: at least %d", r.OK, leastSuccesses))
+	if least > 0 {
+		if r.OK < least {
+			s.Why = append(s.Why, fmt.Sprintf("%d successes say little: at least %d", r.OK, least))
 		}
 		if rec.Plan != "rolling" && float64(r.During) < leastDuring*float64(r.OK) {
 			s.Why = append(s.Why, fmt.Sprintf("%d of %d successes were during faults: at least %.0f %%", r.During, r.OK, 100*leastDuring))

@@ -19,6 +19,7 @@ type scripted struct {
 
 func (scripted) name() string  { return "scripted" }
 func (scripted) about() string { return "what the test says" }
+func (scripted) usual() time.Duration { return time.Minute }
 func (scripted) columns() []column {
 	return []column{{title: "runs", rate: true}, {title: "at start", keep: keepFirst}, {title: "at end", keep: keepLast}}
 }
