@@ -17,8 +17,10 @@ import (
 // takes to judge them again.
 type chaos struct{}
 
-func (chaos) name() string         { return "chaos" }
-func (chaos) about() string        { return "a real cluster in network namespaces under attack, one seed after another" }
+func (chaos) name() string { return "chaos" }
+func (chaos) about() string {
+	return "a real cluster in network namespaces under attack, one seed after another"
+}
 func (chaos) usual() time.Duration { return 75 * time.Second }
 func (chaos) columns() []column {
 	return []column{{title: "faults"}, {title: "successes", rate: true}, {title: "of them during faults"}, {title: "refused"}, {title: "unknown"},

@@ -118,11 +118,13 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "soak:", err)
 		return 1
 	}
+	usual := true // no time was given
+	fs.Visit(func(f *flag.Flag) { usual = usual && f.Name != "time" })
 	var err error
 	if s.match, err = regexp.Compile(*match); err != nil {
 		return fail(fmt.Errorf("-run: %w", err))
 	}
-	if fs.NArg() > 0 || s.time < 0 || s.runs <= 0 || s.workers <= 0 {
+	if fs.NArg() > 0 || !usual && s.time <= 0 || s.runs <= 0 || s.workers <= 0 {
 		fs.Usage()
 		return 2
 	}
@@ -130,7 +132,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 		if p.name() != *name {
 			continue
 		}
-		if s.time == 0 {
+		if usual {
 			s.time = p.usual()
 		}
 		if s.root, err = moduleRoot(); err != nil {
