@@ -77,7 +77,9 @@ func (f *faults) next() {
 }
 
 // long is how long most faults last: around what a session does.
-func (f *faults) long() time.Duration { return f.w.between(100*time.Millisecond, 5500*time.Millisecond) }
+func (f *faults) long() time.Duration {
+	return f.w.between(100*time.Millisecond, 5500*time.Millisecond)
+}
 
 // cutting cuts what hits says for a while.
 func (f *faults) cutting(what string, hits func(a, b int) bool) {
