@@ -170,6 +170,9 @@ func TestMessagesDuringASurrender(t *testing.T) {
 	defer b.close()
 	b.at(epoch(2))
 	const actors, senders = 40, 6
+	for i := range actors {
+		a.want(id(numbered("a", i)), "get", "0")
+	}
 	moved, stop := make(chan struct{}), make(chan struct{})
 	var gone atomic.Bool
 	var replies [actors]map[string]bool
