@@ -188,3 +188,44 @@ func TestSurrenderGivesBackAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// While a surrendered activation waits for a call that is under way, nothing new begins on it, though no turn runs.
+func TestASurrenderThatWaitsTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error {
+			switch {
+			case ev.Tag == abi.EventCompletion:
+				return effects(out, abi.Effect{Tag: abi.EffectReply, Token: 1, Payload: ev.Payload})
+			case ev.Tag == abi.EventCall && ev.Method == "later":
+				return effects(out, abi.Effect{Tag: abi.EffectCall, Handle: 1, Target: w.id("b"), Method: "m"})
+			}
+			return reply(out, "now")
+		})
+		w.define("b", func(h *Host, ev *abi.Event, out *abi.Output) error {
+			time.Sleep(time.Second)
+			return reply(out, "from b")
+		})
+		got := w.ask("a", "later")
+		synctest.Wait()
+		a := w.at(w.id("a"))
+		if _, done := a.Surrender("moved", false); !done {
+			t.Fatal("it was not surrendered")
+		}
+		synctest.Wait()
+		_, err := a.Deliver(t.Context(), w.env("a", "m", "", time.Minute))
+		wantCode(t, err, abi.ErrOwnershipChanged)
+		chained := w.env("a", "m", "", time.Minute)
+		chained.Chain = []abi.Identity{w.id("c")}
+		if out, err := a.Deliver(t.Context(), chained); err != nil || string(out) != "now" {
+			t.Errorf("what has a chain got %s, %v", out, err)
+		}
+		if s := <-got; s != "from b" {
+			t.Errorf("the deferred reply is %s", s)
+		}
+		synctest.Wait()
+		if ends := w.ended(); len(ends) != 1 || ends[0].Reason != "moved" {
+			t.Errorf("%+v", ends)
+		}
+	})
+}

@@ -170,6 +170,9 @@ func TestMessagesDuringASurrender(t *testing.T) {
 	defer b.close()
 	b.at(epoch(2))
 	const actors, senders = 40, 6
+	for i := range actors {
+		a.want(id(numbered("a", i)), "get", "0")
+	}
 	moved, stop := make(chan struct{}), make(chan struct{})
 	var gone atomic.Bool
 	var replies [actors]map[string]bool
@@ -464,6 +467,37 @@ func TestASurrenderThatCannotCapture(t *testing.T) {
 		}
 		if !slices.Equal(p.told, []string{"a moved"}) {
 			t.Errorf("%q", p.told)
+		}
+	})
+}
+
+// What a turn asks of an actor in the midst of whose capture it comes is done by the next activation, which ends with the same surrender.
+func TestAMessageDuringACapture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newWorld(t).place(nil, sleep.Config{})
+		defer p.close()
+		p.want(id("a"), "add", "1")
+		answer := make(chan string, 1)
+		var once sync.Once
+		p.capture = func() error {
+			once.Do(func() {
+				env := &abi.Envelope{Target: id("a"), Method: "add", Caller: id("b"), Chain: []abi.Identity{id("b")}, Deadline: time.Now().Add(time.Minute)}
+				if err := p.Post(env, func(out []byte, err error) { answer <- fmt.Sprint(string(out), err) }); err != nil {
+					t.Error(err)
+				}
+			})
+			return nil
+		}
+		p.hold()
+		if err := p.silo.Surrender(t.Context(), cluster.Part{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if out := <-answer; out != "2<nil>" {
+			t.Errorf("it got %s", out)
+		}
+		if st := p.silo.Stats(); st.Activations != 0 || st.Sleepers != 1 {
+			t.Errorf("%+v", st)
 		}
 	})
 }

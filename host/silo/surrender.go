@@ -31,11 +31,15 @@ func (s *Silo) Surrender(ctx context.Context, part cluster.Part) error {
 	began := time.Now()
 	var why error // what could not be kept lately
 	for {
+		done := s.forwarding.done.Load()
 		all := s.among(&part)
-		if len(all) == 0 {
+		if len(all) == 0 && s.forwarding.begun.Load() == done { // nothing can have come of messages posted anew since the look
 			return nil
 		}
 		going, pause := s.handOver(all, began)
+		if len(all) == 0 {
+			pause = time.Millisecond
+		}
 		again, cause, err := await(ctx, going)
 		if err == nil || cause != nil {
 			why = cause
