@@ -33,9 +33,9 @@ const (
 	doneService  = "move.done"
 
 	carrierVersion = 1
-	chunkBytes     = 256 << 10 // of a chunk, unless one actor's state alone is larger
-	pieceBytes     = 256 << 10 // of a chunk in one question
-	mostChunk      = 256 << 20 // of a chunk that is taken in: a state is smaller
+	chunkBytes     = 256 << 10       // of a chunk, unless one actor's state alone is larger
+	pieceBytes     = 256 << 10       // of a chunk in one question
+	mostChunk      = 256 << 20       // of a chunk that is taken in: a state is smaller
 	expectTime     = 3 * time.Second // for the log to reach the target, too
 	sealAgain      = 5 * time.Millisecond
 )
