@@ -18,6 +18,7 @@ type Tenant struct {
 	table   *Table
 	session SessionID // 0: none
 	seen    bool      // the table had it
+	lost    SessionID // the newest that has ended here, if not yet in the log
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -209,7 +210,12 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 			t.lose()
 		}
 	case TenantClose:
-		t.closing, t.force = true, t.force || in.Force
+		t.closing = true
+		if in.Force && !t.force {
+			t.force = true
+			t.until = 0
+			t.do(TenantEffect{Type: Until}) // what has not ended in time must not pass a check when another has its place
+		}
 	}
 	t.look(now)
 	t.renew(now)
@@ -268,6 +274,11 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 			t.lose()
 		}
 		return
+	case t.session == 0 && in.Session <= t.lost && !planted(bugResumeEnded):
+		// The log has it still, but what ran under it has been discarded here, and what it kept given up: under the same epochs nothing may
+		// begin again. Another one is to be had when this one has ended there, too.
+		t.propose(now, "lost", Command{Type: CloseSession, Session: in.Session, Index: math.MaxUint64})
+		return
 	case t.session == 0:
 		t.session, t.seen = in.Session, false
 	case in.Session != t.session:
@@ -280,7 +291,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	if planted(bugCheckNoDeadline) {
 		until = math.MaxInt64
 	}
-	if until > t.until {
+	if until > t.until && !t.force {
 		t.until = until
 		t.do(TenantEffect{Type: Until, Until: until})
 	}
@@ -288,6 +299,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
+	t.lost = max(t.lost, t.session)
 	t.session, t.seen, t.until = 0, false, 0
 	clear(t.asks)
 	clear(t.said)
