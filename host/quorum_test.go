@@ -1,16 +1,23 @@
 package host
 
 import (
+	"context"
+	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/consensus"
 	"github.com/wasilo/wasilo/host/gateway"
 )
 
@@ -254,4 +261,218 @@ func TestAMinorityRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A node that crashes and is back within a moment, under its own name: what its earlier run had is given to a session once, and calls go on.
+func TestARestartWithinAMoment(t *testing.T) {
+	p := newParliament(t, 3)
+	p.three()
+	p.enter(p.seat("c1", nil, counting("count")))
+	const actors = 64
+	for _, id := range []string{"c1", p.leader()} {
+		var nodes []*Node
+		for _, o := range p.others(id) {
+			nodes = append(nodes, p.nodes[o])
+		}
+		load := p.put(8, actors, "count", among(nodes...))
+		p.until("calls run", func() bool { return load.calls.Load() > 4*actors })
+		p.kill(id)
+		p.rejoin(id)
+		p.enter(p.seat(id, nil, counting("count")))
+		after := load.calls.Load()
+		p.until("calls run on", func() bool { return load.calls.Load() > after+4*actors })
+		load.stop()
+		for i := range actors {
+			mustCall(t, p.nodes[id], "count/"+strconv.Itoa(i), "get", "")
+		}
+	}
+	p.once("count", actors)
+}
+
+// once checks that each actor of a kind has one activation, of all nodes, and that the nodes agree on where.
+func (p *parliament) once(kind string, actors int) {
+	p.t.Helper()
+	on := make(map[string][]string)
+	for id, n := range p.nodes {
+		for _, a := range n.Actors(gateway.ActorQuery{Kind: kind, State: gateway.ActorsActive, Limit: actors + 1}).Actors {
+			on[a.ID] = append(on[a.ID], id)
+		}
+	}
+	if len(on) != actors {
+		p.t.Errorf("%d of %d actors of %s are active", len(on), actors, kind)
+	}
+	for a, nodes := range on {
+		if len(nodes) > 1 {
+			p.t.Errorf("%s/%s is active on %v", kind, a, nodes)
+		}
+	}
+}
+
+// A voter whose disk is lost comes back as another voter, and says what to do; the others go on.
+func TestAVoterLosesItsDisk(t *testing.T) {
+	p := newParliament(t, 3)
+	p.three()
+	victim := p.others(p.leader())[0]
+	p.kill(victim)
+	if err := os.RemoveAll(filepath.Join(p.dirs[victim], "raft")); err != nil {
+		t.Fatal(err)
+	}
+	p.rejoin(victim)
+	rest := p.others(victim)
+	p.enter(p.seat(victim, nil, counting("count"))) // it has a session like any other node
+	for i := range 100 {
+		mustCall(t, p.nodes[victim], "count/"+strconv.Itoa(i), "add", "")
+		mustCall(t, p.nodes[rest[0]], "count/"+strconv.Itoa(i), "add", "")
+	}
+	members, _ := p.nodes[rest[0]].quorum.voter.Voters()
+	if id := p.nodes[victim].quorum.voter.ID(); slices.ContainsFunc(members, func(m consensus.Member) bool { return m.ID == id }) {
+		t.Errorf("the voter without its disk is %s, one of %v", id, members)
+	}
+	t.Logf("%s among %+v", p.nodes[victim].quorum.voter.ID(), members)
+}
+
+// A kind that is on some nodes only is placed among them; where it is withdrawn the others have it; withdrawn everywhere it is unknown.
+func TestAKindOnSomeNodes(t *testing.T) {
+	p := newParliament(t, 3)
+	watch := func(cfg *Config) { cfg.Watch = true }
+	one, three := p.guests(watch), p.guests(watch)
+	p.enter(p.seat("v1", one, counting("count")), p.seat("v2", nil, counting("count")), p.seat("v3", three, counting("count")))
+	for i := range 100 {
+		for id, n := range p.nodes {
+			mustCall(t, n, "count/"+strconv.Itoa(i), "add", "")
+			if got := field[int](t, mustCall(t, n, "counter/"+strconv.Itoa(i), "add", `{"by":1}`), "value"); got > 3 {
+				t.Fatalf("counter/%d through %s is %d", i, id, got)
+			}
+		}
+		if owner := p.owner("v2", "counter/"+strconv.Itoa(i)); owner == "v2" {
+			t.Fatalf("counter/%d is on v2", i)
+		}
+	}
+	_, err := call(p.nodes["v2"], "nothing/1", "get", "")
+	wantCode(t, err, abi.ErrUnknownKind)
+
+	withdraw := func(id string) {
+		if err := os.Remove(filepath.Join(p.nodes[id].cfg.ActorsDir, "examples.wasm")); err != nil {
+			t.Fatal(err)
+		}
+		p.until(id+" has withdrawn its kinds", func() bool { return p.nodes[id].kinds.Load().byName["counter"] == nil })
+	}
+	withdraw("v3")
+	p.live()
+	for i := range 100 {
+		if got := value(t, p.nodes["v2"], "counter/"+strconv.Itoa(i)); got != 3 {
+			t.Errorf("counter/%d is %d after v3 withdrew it, want 3", i, got)
+		}
+		if owner := p.owner("v2", "counter/"+strconv.Itoa(i)); owner != "v1" {
+			t.Fatalf("counter/%d is on %s", i, owner)
+		}
+	}
+	withdraw("v1")
+	p.until("the kind is unknown", func() bool {
+		_, err := callFor(p.nodes["v2"], "counter/1", "get", "", time.Second)
+		return abi.CodeOf(err) == abi.ErrUnknownKind
+	})
+	for i := range 100 {
+		if got := mustCall(t, p.nodes["v1"], "count/"+strconv.Itoa(i), "get", ""); got != "3" {
+			t.Errorf("count/%d is %s", i, got)
+		}
+	}
+}
+
+// A drain leaves nothing behind on the node, and the node still serves as a gateway.
+func TestADrainMovesEverything(t *testing.T) {
+	p := newParliament(t, 3)
+	guests := p.guests(nil)
+	p.enter(p.seat("v1", guests), p.seat("v2", guests), p.seat("v3", guests))
+	const actors = 128
+	load := p.put(8, actors, "counter", p.cycle())
+	p.until("every actor has counted", func() bool { return load.calls.Load() > 4*actors })
+	n := p.nodes["v2"]
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := n.quorum.drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := n.quorum.resident.Standing(); s.Owned != 0 {
+		t.Errorf("%+v", s)
+	}
+	after := load.calls.Load()
+	p.until("calls run on", func() bool { return load.calls.Load() > after+2*actors })
+	if have := n.Actors(gateway.ActorQuery{Kind: "counter", Limit: actors}).Actors; len(have) != 0 {
+		t.Errorf("%d actors are on the node", len(have))
+	}
+	n.quorum.undrain()
+	p.live()
+	load.stop()
+	if load.failed.Load() > 0 {
+		t.Errorf("%d calls failed", load.failed.Load())
+	}
+	for _, s := range load.back {
+		t.Error(s)
+	}
+	for i := range actors {
+		name := "counter/" + strconv.Itoa(i)
+		if got := value(t, p.nodes["v1"], name); got != load.added[name] {
+			t.Errorf("%s counts %d after %d calls", name, got, load.added[name])
+		}
+	}
+}
+
+// Starting and stopping leaves nothing behind: no goroutine, no file, no socket.
+func TestStartsAndStopsLeaveNothing(t *testing.T) {
+	if _, err := os.ReadDir("/proc/self/fd"); err != nil {
+		t.Skipf("open files cannot be counted here: %v", err)
+	}
+	files := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	quiet := func(cfg *Config) { cfg.Log = slog.New(slog.DiscardHandler) }
+	cycles := 100
+	if testing.Short() {
+		cycles = 10
+	}
+	t.Run("a voter alone", func(t *testing.T) {
+		p := newParliament(t, 1)
+		cycle := func() {
+			p.seed = ""
+			p.enter(p.seat("v1", quiet, counting("count")))
+			mustCall(t, p.nodes["v1"], "count/1", "add", "")
+			p.leave("v1")
+		}
+		cycle()
+		before := goleak.IgnoreCurrent()
+		open := files()
+		began := time.Now()
+		for range cycles {
+			cycle()
+		}
+		t.Logf("a cycle took %s", time.Since(began)/time.Duration(cycles))
+		if err := goleak.Find(before); err != nil {
+			t.Error(err)
+		}
+		if n := files(); n > open {
+			t.Errorf("%d files are open, and %d were before", n, open)
+		}
+	})
+	t.Run("one of a cluster", func(t *testing.T) {
+		p := newParliament(t, 3)
+		p.enter(p.seat("v1", quiet, counting("count")), p.seat("v2", quiet, counting("count")), p.seat("v3", quiet, counting("count")))
+		cycle := func() {
+			p.enterOnly(p.seat("c1", quiet, counting("count")))
+			mustCall(t, p.nodes["c1"], "count/1", "add", "")
+			p.leave("c1")
+		}
+		cycle()
+		goroutines, open := runtime.NumGoroutine(), files()
+		began := time.Now()
+		for range cycles {
+			cycle()
+		}
+		t.Logf("a cycle took %s", time.Since(began)/time.Duration(cycles))
+		p.until("nothing is left of them", func() bool { return runtime.NumGoroutine() <= goroutines+5 && files() <= open+5 })
+	})
 }

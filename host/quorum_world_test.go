@@ -225,6 +225,13 @@ func (p *parliament) seat(id string, change func(*Config), kinds ...NativeKind) 
 // enter starts nodes at the same time, as a first bootstrap needs it, and waits until each has a session.
 func (p *parliament) enter(cfgs ...Config) {
 	p.t.Helper()
+	p.enterOnly(cfgs...)
+	p.live()
+}
+
+// enterOnly is enter that waits for the starts only.
+func (p *parliament) enterOnly(cfgs ...Config) {
+	p.t.Helper()
 	var wg sync.WaitGroup
 	nodes := make([]*Node, len(cfgs))
 	for i, cfg := range cfgs {
@@ -259,7 +266,6 @@ func (p *parliament) enter(cfgs ...Config) {
 	for i, n := range nodes {
 		p.nodes[cfgs[i].ID] = n
 	}
-	p.live()
 }
 
 // live waits until every node has a session and nothing moves, and nobody lacks an owner.
