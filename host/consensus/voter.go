@@ -450,7 +450,7 @@ func (v *Voter) enqueue(ctx context.Context) time.Duration {
 // written together. The entry must not be changed afterwards.
 //
 // Errors: [ErrNotLeader] and [ErrClosed] when it is not in the log and will not be, [ErrOutcomeUnknown] when it may be, also when ctx
-// ends first; [ErrRefused] for one that is too large.
+// ends first; [ErrRefused] for one that is too large. A context's error without [ErrOutcomeUnknown] says that raft did not take it.
 func (v *Voter) Propose(ctx context.Context, entry []byte) (result []byte, index uint64, err error) {
 	if len(entry) > v.cfg.MaxEntry {
 		return nil, 0, refuse(ErrRefused, "an entry of %d bytes; the limit is %d", len(entry), v.cfg.MaxEntry)
