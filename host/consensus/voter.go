@@ -361,10 +361,9 @@ func (v *Voter) stop(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		ended := v.raft.Shutdown()
-		_ = v.layer.Close() // what waits for the network waits no more
+		_ = v.trans.Close() // what waits for the network waits no more
 		v.trans.CloseStreams()
 		_ = ended.Error()
-		_ = v.trans.Close()
 	})
 }
 

@@ -306,6 +306,7 @@ func TestRemovedWhileAway(t *testing.T) {
 	w.propose("one")
 	l := w.leader()
 	away, _ := w.followers(l)
+	away.machine.await(t, 1)
 	away.close()
 	if _, err := l.Remove(t.Context(), string(away.id), true); err != nil {
 		t.Fatal(err)
