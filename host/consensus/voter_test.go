@@ -313,8 +313,13 @@ func TestRemovedWhileAway(t *testing.T) {
 	}
 	away.open(nil)
 	away.awaitState(NotVoter)
-	if !strings.Contains(away.log.String(), "it was removed while it was away") {
-		t.Error(away.log)
+	limit := time.After(patience)
+	for !strings.Contains(away.log.String(), "this node is not a voter any more") {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-limit:
+			t.Fatal(away.log)
+		}
 	}
 	w.propose("two")
 }
