@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ type nemesis struct {
 	net   *netns.Network
 	say   io.Writer
 	began time.Time
+	up    atomic.Bool // all nodes have been ready: from here on whoever ends is started again
 
 	mu    sync.Mutex
 	spans []verdict.Span
@@ -200,6 +202,12 @@ func (z *nemesis) drops(s step) []netns.Drop {
 
 // supervise starts a node that ended by itself again, as systemd would.
 func (z *nemesis) supervise(ctx context.Context, n *node, why string) {
+	if !z.up.Load() {
+		n.mu.Lock()
+		n.wanted = false // whoever waits for it to be ready hears of it
+		n.mu.Unlock()
+		return
+	}
 	began := turnlog.Monotonic()
 	fmt.Fprintf(z.say, "%6.1f s  %s ended by itself: %s\n", time.Since(z.began).Seconds(), n.id, why)
 	z.mu.Lock()
