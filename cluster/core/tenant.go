@@ -159,8 +159,8 @@ func (t *Tenant) Session() SessionID { return t.session }
 // Until returns the time before which turns may run.
 func (t *Tenant) Until() time.Duration { return t.until }
 
-// Closed reports whether the session was ended by [TenantClose].
-func (t *Tenant) Closed() bool { return t.closing && t.session == 0 }
+// Closed reports whether [TenantClose] is through: there is no session any more, and none that was asked for can come.
+func (t *Tenant) Closed() bool { return t.closing && t.session == 0 && len(t.asks) == 0 }
 
 // Holds returns the epoch under which this node owns a partition of a group, and whether it does. It says nothing about the time.
 func (t *Tenant) Holds(group GroupID, p Partition) (abi.Epoch, bool) {
@@ -231,13 +231,13 @@ func (t *Tenant) propose(now time.Duration, key string, c Command) {
 // renew asks for a session, or renews the one there is. What is sent is not sent again until [RenewEvery] later: an answer that is lost costs
 // one of six.
 func (t *Tenant) renew(now time.Duration) {
-	if t.ever && now-t.asked < RenewEvery || t.closing && t.session == 0 {
-		return
-	}
 	for id, at := range t.asks {
 		if now-at >= SessionTime { // what it could still bring has passed
 			delete(t.asks, id)
 		}
+	}
+	if t.ever && now-t.asked < RenewEvery || t.closing && t.session == 0 {
+		return
 	}
 	t.ask++
 	t.ever, t.asked = true, now

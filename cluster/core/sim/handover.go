@@ -51,6 +51,7 @@ func (p *proc) handOver(part core.Part, target core.Member) {
 	p.moves[part.Move] = h
 	p.step(&core.Input{Type: core.Hold, Part: part})
 	p.after(0, func() { p.settleDown(h) })
+	p.w.faults.atMove(p, p.w.nodeByID(target.ID))
 }
 
 func (p *proc) settleDown(h *handOver) {

@@ -185,7 +185,7 @@ func (w *world) probe() {
 // probeTable checks that the log gives an actor's partition to a node that runs and may.
 func (w *world) probeTable(i int, a *actor) {
 	t := w.voters.truth
-	slot, _ := t.Assignments().Slot(a.kind, a.part)
+	slot := w.mon.slot(a)
 	s, ok := t.Session(slot.Owner)
 	if !ok {
 		w.fail("I10", "%v after the end of all faults nobody owns the partition of %s%s", settleTime, a.id, w.mon.history(i))

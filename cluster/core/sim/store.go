@@ -160,8 +160,9 @@ func (d *durable) turn(k *work) {
 		d.enqueue(c)
 		return
 	}
-	if o.from != nil && o.seq != d.marks[o.from.i]+1 {
-		w.fail("I7", "%s got message %d of %s after %d", d.a.actor.id, o.seq, o.from.id, d.marks[o.from.i])
+	if o.from != nil && o.seq != d.marks[o.from.i]+1 { // somebody else has taken those before: this activation is out of date
+		k.reply(reply{code: abi.ErrOwnershipChanged})
+		d.fail(abi.ErrOwnershipChanged)
 		return
 	}
 	d.version++
@@ -180,6 +181,9 @@ func (d *durable) turn(k *work) {
 	c.mark = func(r *row) {
 		r.version, r.value, r.turns[id] = version, value, value
 		if o.from != nil {
+			if r.marks[o.from.i]+1 != o.seq {
+				w.fail("I7", "message %d of %s takes effect at %s after message %d", o.seq, o.from.id, d.a.actor.id, r.marks[o.from.i])
+			}
 			r.marks[o.from.i] = o.seq
 		}
 		if o.post != nil {

@@ -51,6 +51,7 @@ type leadership struct {
 	term    uint64
 	pending []*proposal
 	ticking bool
+	over    bool // the leader knows that it is none
 }
 
 // voting is what a process has as a voter.
@@ -101,7 +102,7 @@ func (v *voters) majority(n *node) bool {
 // watch elects a leader where one is missing. It is called every 50 ms.
 func (v *voters) watch() {
 	w := v.w
-	if l := v.leader; l != nil && !l.p.dead && v.majority(l.p.n) {
+	if l := v.leader; l != nil && !l.p.dead && !l.over && v.majority(l.p.n) {
 		v.ill = 0
 		v.beat()
 		return
@@ -201,6 +202,7 @@ func (p *proc) deposed(l *leadership) {
 		return
 	}
 	p.w.note(p, "leads no more")
+	l.over = true
 	p.lead, p.busy, p.waiting = nil, nil, nil
 	p.chair.Deposed()
 }
@@ -435,7 +437,7 @@ func (p *proc) send(it item) {
 	send := func() { w.toNode(p.n, to, func(q *proc) { q.receive(it) }) }
 	if w.chance(w.faults.stale) { // stuck in some buffer for long
 		w.stats.Late++
-		w.after(w.between(0, 8*time.Second), send)
+		w.after(w.between(0, 12*time.Second), send)
 		return
 	}
 	send()
