@@ -174,6 +174,23 @@ func (f *faults) isolate() {
 	f.cutting("one alone", func(a, b int) bool { return a == x || b == x })
 }
 
+// atRelease is that the target dies when it has everything, and the release does not come through.
+func (f *faults) atRelease(h *handOver) {
+	w := f.w
+	share := f.moves / 4
+	if len(h.cargo.images) > 0 {
+		share = 4 * f.moves // few moves take states along
+	}
+	if f.over || !w.chance(share) {
+		return
+	}
+	w.stats.AtReleases++
+	h.stuck = true
+	n := w.nodeByID(h.target.ID)
+	n.crash("killed before the release")
+	w.after(f.long(), f.back(n))
+}
+
 func (f *faults) cutStore() {
 	w := f.w
 	w.stats.StoreCuts++

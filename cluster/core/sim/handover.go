@@ -24,6 +24,7 @@ type handOver struct {
 	cargo    *cargo // what was given up here
 	manifest []byte
 	over     bool
+	stuck    bool // what is proposed for it is held up: a fault
 }
 
 // cargo is what travels.
@@ -124,6 +125,7 @@ func (p *proc) ship(h *handOver, c *cargo, tries int) {
 			for _, img := range c.images {
 				p.images[img.actor.i] = nil
 			}
+			w.faults.atRelease(h)
 			p.tell(&core.TenantInput{Type: core.TenantHandedOver, Move: move, Manifest: h.manifest})
 		})
 	})

@@ -138,6 +138,7 @@ func (w *world) clients() {
 	o := op{add: w.chance(0.7)}
 	switch other := pick(w, w.actors); {
 	case !o.add || other == a:
+	case w.faults.over && !w.hosted(other.kind): // who asks it would wait, and whoever waits for them
 	case a.kind == kindMem && other.kind != kindMem && w.chance(0.4):
 		o.call = other
 	case a.kind == kindRow && other.kind == kindRow && w.chance(0.6):
@@ -151,17 +152,18 @@ func (n *node) able(kind string) bool {
 	return n.p != nil && !n.client && !n.draining && slices.Contains(n.kinds, kind)
 }
 
+// hosted reports whether some node is there to run a kind.
+func (w *world) hosted(kind string) bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.able(kind) })
+}
+
 // probe checks I10: everything that can be served is.
 func (w *world) probe() {
 	if w.broken != nil {
 		return
 	}
 	for i, a := range w.actors {
-		host := false
-		for _, n := range w.nodes {
-			host = host || n.able(a.kind)
-		}
-		if !host {
+		if !w.hosted(a.kind) {
 			continue
 		}
 		if !w.shape.available {

@@ -422,7 +422,9 @@ func (p *proc) propose(commands []core.Command) {
 
 func (p *proc) send(it item) {
 	w := p.w
-	if p.lead != nil {
+	h := p.moves[it.command.Move]
+	stuck := it.command.Type == core.Release && h != nil && h.stuck && !w.faults.over
+	if p.lead != nil && !stuck {
 		p.receive(it)
 		return
 	}
@@ -435,9 +437,13 @@ func (p *proc) send(it item) {
 	}
 	p.asked = nil
 	send := func() { w.toNode(p.n, to, func(q *proc) { q.receive(it) }) }
-	if w.chance(w.faults.stale) { // stuck in some buffer for long
+	if stuck || w.chance(w.faults.stale) { // stuck in some buffer for long
 		w.stats.Late++
-		w.after(w.between(0, 12*time.Second), send)
+		d := w.between(0, 12*time.Second)
+		if stuck {
+			d = w.between(3*time.Second, 5*time.Second)
+		}
+		w.after(d, send)
 		return
 	}
 	send()
