@@ -25,7 +25,7 @@ import (
 )
 
 // parts are what can be soaked. A new one is a row here.
-var parts = []part{fuzzing{}}
+var parts = []part{fuzzing{}, simulating{}}
 
 // part is one kind of long run.
 type part interface {
