@@ -269,7 +269,7 @@ func FuzzReadSnapshot(f *testing.F) {
 		// What can be read can be worked with.
 		tenant := NewTenant(TenantConfig{Node: "n1"}, table)
 		for _, s := range table.Sessions() {
-			tenant.session, tenant.seen = s.ID, true
+			tenant.session = s.ID
 			tenant.Step(&TenantInput{Type: TenantAdvanced}, 0)
 		}
 		planner := Planner{strategy: Rendezvous{}}

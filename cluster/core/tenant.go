@@ -17,7 +17,6 @@ type Tenant struct {
 	cfg     TenantConfig
 	table   *Table
 	session SessionID // 0: none
-	seen    bool      // the table had it
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -263,7 +262,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 		}
 		return
 	case t.session == 0:
-		t.session, t.seen = in.Session, false
+		t.session = in.Session
 	case in.Session != t.session:
 		return // of a session that has ended since
 	}
@@ -282,7 +281,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
-	t.session, t.seen, t.until = 0, false, 0
+	t.session, t.until = 0, 0
 	clear(t.asks)
 	clear(t.said)
 	t.ever = false // the next one is asked for at once
@@ -308,12 +307,13 @@ func (t *Tenant) look(now time.Duration) {
 	s := t.table.sessions[t.session]
 	switch {
 	case s != nil:
-		t.seen = true
-	case t.seen && !planted(bugResumeEnded):
-		t.lose()
+	case uint64(t.session) > t.table.last:
+		return // the copy of the table is older than the session
+	case planted(bugResumeEnded):
 		return
 	default:
-		return // the copy of the table is older than the session
+		t.lose()
+		return
 	}
 	if !slices.Equal(s.Kinds, t.cfg.Kinds) || s.Weight != max(1, t.cfg.Weight) || s.Draining != t.cfg.Draining {
 		t.propose(now, "update", Command{Type: UpdateSession, Session: s.ID, Kinds: t.cfg.Kinds, Weight: t.cfg.Weight,
