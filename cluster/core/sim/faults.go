@@ -369,7 +369,7 @@ func (f *faults) recover() {
 		if !v.down {
 			return
 		}
-		v.recover(pick(w, v.members), w.chance(0.5))
+		v.recover(f.survivor(), w.chance(0.5))
 		for _, n := range w.nodes {
 			if n.p == nil {
 				w.after(w.between(0, 500*time.Millisecond), func() {
@@ -382,6 +382,19 @@ func (f *faults) recover() {
 	})
 }
 
+// survivor is the voter whose disk is left, now and then the one that had heard least.
+func (f *faults) survivor() *node {
+	least := pick(f.w, f.w.voters.members)
+	if f.w.chance(0.6) {
+		for _, n := range f.w.voters.members {
+			if n.stored < least.stored {
+				least = n
+			}
+		}
+	}
+	return least
+}
+
 // heal ends all faults: from here on everything must come back.
 func (f *faults) heal() {
 	w := f.w
@@ -392,7 +405,7 @@ func (f *faults) heal() {
 	w.gossip.wrong = 0
 	v := &w.voters
 	if v.down {
-		v.recover(pick(w, v.members), w.chance(0.5))
+		v.recover(f.survivor(), w.chance(0.5))
 	}
 	for _, n := range w.nodes {
 		if p := n.p; p != nil && p.paused {
