@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -54,6 +55,8 @@ type Net struct {
 	GossipKey string
 
 	skew time.Duration // for tests: by how much this node's clock is off
+	// dial, for tests, makes the link's connections; nil is that of a net.Dialer.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // howToSecure is what to do for a cluster that spans machines.

@@ -49,7 +49,7 @@ func (p *passage) append(b []byte, id uint64, deadline time.Duration, now time.D
 	at := len(b)
 	b = abi.AppendUint(openFrame(b, 7, p.frame), id)
 	b = abi.AppendUint(abi.AppendText(b, string(p.node)), p.boot)
-	b = abi.AppendUint(b, uint64(max(1, (deadline-now).Milliseconds())))
+	b = abi.AppendUint(b, uint64(max(1, (deadline-now+time.Millisecond-1).Milliseconds()))) // the sender's clock is to strike first
 	return sealFrame(abi.AppendBytes(abi.AppendText(b, p.service), body), at)
 }
 
@@ -291,7 +291,7 @@ func (p *peer) through(via *peer, err error) error {
 	case errors.As(err, &own):
 		e.Text = own.failure.Message
 	case errors.As(err, &lost):
-		e.Text, e.Err = "node "+string(via.id)+": "+lost.Text, lost.Err
+		e.Text, e.Err = lost.Text, lost.Err
 	default:
 		return err // the other node's
 	}
@@ -300,7 +300,7 @@ func (p *peer) through(via *peer, err error) error {
 		e.Code, e.Self, e.Relays = abi.ErrUnreachable, p.link.cfg.Self.ID, []cluster.NodeID{via.id}
 		p.strike(via)
 	default:
-		e.Text = "through " + e.Text
+		e.Text = "through node " + string(via.id) + ": " + e.Text
 	}
 	return e
 }
