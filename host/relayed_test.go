@@ -87,6 +87,7 @@ type journal struct{ told []string }
 func (j *journal) Turn(ev *abi.Event, _ time.Time, out *abi.Output) error {
 	if ev.Method == "tell" {
 		j.told = append(j.told, string(ev.Payload))
+		return replyWith(out, abi.AppendUint(nil, 0))
 	}
 	return replyWith(out, abi.AppendText(nil, strings.Join(j.told, " ")))
 }
@@ -176,6 +177,9 @@ func TestTheOrderOfPostsAroundACut(t *testing.T) {
 		for range n {
 			i := sent
 			sent++
+			if i%500 == 499 { // a one-way message is accepted long before its turn
+				mustCall(t, n1, key, "told", "")
+			}
 			env := &abi.Envelope{Target: id, Method: "tell", Flags: abi.OneWay, Payload: []byte(strconv.Itoa(i)), Deadline: time.Now().Add(time.Minute)}
 			under <- struct{}{}
 			note := func(_ []byte, err error) {
@@ -205,7 +209,6 @@ func TestTheOrderOfPostsAroundACut(t *testing.T) {
 		}
 		send(200)
 	}
-	mustCall(t, n1, key, "told", "")
 	have := make(map[int]bool)
 	last, swapped := -1, 0
 	for _, word := range strings.Fields(mustText(t, n1, key)) {
@@ -234,7 +237,7 @@ func TestTheOrderOfPostsAroundACut(t *testing.T) {
 	}
 	t.Logf("%d sent, %d lost, failures %v, %d places where one came late", sent, lost, codes, swapped)
 	// Those that were refused when the connection broke come back and may have been overtaken (see cluster.API.Post): a few, once a cut.
-	if lost > sent/10 || swapped > 3*3 {
+	if lost > 3*cap(under) || swapped > 3*3 {
 		t.Errorf("%d of %d are lost, %d times one came late", lost, sent, swapped)
 	}
 }
