@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
 	"github.com/hashicorp/raft"
 
@@ -43,7 +42,7 @@ type Recovered struct {
 func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	none := Recovered{}
 	if cfg.Dir == "" || cfg.Cluster == "" || cfg.Machine == nil || cfg.Raise == nil {
-		return none, errors.New("Dir, Cluster, Machine or Raise is missing")
+		return none, errors.New("the log cannot be recovered: Dir, Cluster, Machine or Raise is missing")
 	}
 	if _, err := checkVoters([]core.Member{{ID: cfg.Self, Authority: cfg.Authority}}); err != nil {
 		return none, err
@@ -54,7 +53,7 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	d, id, err := openDisk(cfg.Dir, cfg.Cluster, cfg.Self, cfg.Log, nil)
+	d, id, err := openDisk(cfg.Dir, cfg.Cluster, cfg.Self, cfg.Log, seam{})
 	if err != nil {
 		return none, err
 	}
@@ -63,12 +62,12 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 }
 
 func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
-	if fresh, err := d.empty(); err != nil || fresh {
+	if fresh, err := d.unwritten(); err != nil || fresh {
 		return Recovered{}, errors.Join(err, refuse(ErrRefused, "there is no log in %s to recover: name the data directory of a voter", d.dir))
 	}
-	before, err := d.lastConfiguration()
-	if err != nil {
-		return Recovered{}, d.damaged(filepath.Join(d.dir, walDir), err)
+	var before raft.Configuration
+	if err := d.shield(func() (err error) { before, err = d.lastConfiguration(); return err }); err != nil {
+		return Recovered{}, err
 	}
 	vc := VoterConfig{Log: cfg.Log, Heartbeat: defaultTimeout, Election: defaultTimeout, Lease: defaultTimeout, Commit: defaultCommit,
 		SnapshotEvery: defaultSnapshotEvery, Trailing: defaultTrailing, snapshotCheck: defaultSnapshotCheck}
@@ -111,7 +110,7 @@ func (d *disk) lastConfiguration() (raft.Configuration, error) {
 	}
 	var l raft.Log
 	for i := first; i > 0 && i <= last; i++ {
-		if err := d.wal.GetLog(i, &l); err != nil {
+		if err := d.GetLog(i, &l); err != nil {
 			return c, err
 		}
 		if l.Type == raft.LogConfiguration && (len(metas) == 0 || l.Index > metas[0].ConfigurationIndex) {

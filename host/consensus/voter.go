@@ -37,6 +37,7 @@ type Voter struct {
 	layer   *layer
 	trans   *raft.NetworkTransport
 	raft    *raft.Raft
+	replica *replica
 	lead    board
 	changes sync.Mutex // held while the voters are being changed
 
@@ -51,7 +52,7 @@ type Voter struct {
 	proposed, refused, unknown atomic.Uint64
 
 	mu      sync.Mutex
-	state   State // what begin or lookOut found; "" for what the configuration says
+	state   State // what is known better than the configuration says: Waiting for one, or NotVoter where it is an old one; or ""
 	fault   error
 	closing bool // nothing is begun any more
 	closed  bool // Close was called
@@ -71,6 +72,7 @@ func OpenVoter(cfg VoterConfig) (*Voter, error) {
 		return nil, fmt.Errorf("the voter cannot be opened: %w", err)
 	}
 	v := &Voter{cfg: cfg, log: cfg.Log, failed: make(chan error, 1), broken: make(chan struct{}), over: make(chan struct{})}
+	v.replica = &replica{machine: cfg.Machine}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	if err := v.open(); err != nil {
 		v.cancel()
@@ -87,12 +89,12 @@ func OpenVoter(cfg VoterConfig) (*Voter, error) {
 
 func (v *Voter) open() error {
 	var err error
-	if v.disk, v.id, err = openDisk(v.cfg.Dir, v.cfg.Cluster, v.cfg.Self, v.log, v.cfg.wrap); err != nil {
+	if v.disk, v.id, err = openDisk(v.cfg.Dir, v.cfg.Cluster, v.cfg.Self, v.log, v.cfg.seam); err != nil {
 		return err
 	}
 	v.log = v.log.With("voter", v.id.String())
 	v.cfg.Log = v.log
-	fresh, err := v.disk.empty()
+	fresh, err := v.disk.unwritten()
 	if err != nil {
 		return v.disk.damaged(v.disk.dir, err)
 	}
@@ -127,8 +129,8 @@ func (v *Voter) open() error {
 		v.compare()
 		v.work.Go(func() { v.lookOut(v.ctx) })
 	case v.cfg.Voters == nil:
-		v.setState(NotVoter)
 		v.log.Warn("this node is not a voter yet", "do", howToJoin(v.id, nil))
+		v.work.Go(func() { v.lookOut(v.ctx) })
 	default:
 		v.setState(Waiting)
 		v.work.Go(func() {
@@ -142,7 +144,7 @@ func (v *Voter) open() error {
 // start starts raft.
 func (v *Voter) start() error {
 	err := v.disk.shield(func() (err error) {
-		v.raft, err = raft.NewRaft(v.cfg.raft(v.id), &replica{machine: v.cfg.Machine}, v.disk, v.disk, &snapshots{v.disk}, v.trans)
+		v.raft, err = raft.NewRaft(v.cfg.raft(v.id), v.replica, v.disk, v.disk, &snapshots{v.disk}, v.trans)
 		return err
 	})
 	if err != nil && v.raft != nil {
@@ -194,10 +196,10 @@ func (v *Voter) compare() {
 	}
 }
 
-// members returns the servers of the last configuration, committed or not, and its index.
+// members returns the servers of the last configuration, committed or not, and the index of the last that is committed.
 func (v *Voter) members() (index uint64, servers []raft.Server) {
-	f := v.raft.GetConfiguration()
-	return f.Index(), f.Configuration().Servers
+	index = max(v.replica.configured.Load(), v.disk.configured.Load())
+	return index, v.raft.GetConfiguration().Configuration().Servers
 }
 
 func (v *Voter) configured() bool {
@@ -269,46 +271,50 @@ func (v *Voter) setState(s State) {
 	v.state = s
 }
 
-// lookOut finds out, while no leader is known, whether this voter was removed when it did not look: nobody sends it the log then.
+// lookOut says when this voter has lost its vote, and finds out, while no leader is known, whether that happened when it did not look:
+// nobody sends it the log then.
 func (v *Voter) lookOut(ctx context.Context) {
 	t := time.NewTicker(calmGap)
 	defer t.Stop()
-	blind := 0
+	blind, had := 0, v.configured() // with a configuration, a vote is expected
 	for {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return
 		}
+		var members []string
 		if _, _, known := v.Leader(); known {
 			blind = 0
 			v.setState("")
-			continue
+		} else if blind++; blind >= 2 && v.votes() {
+			members = v.removedSince(ctx)
 		}
-		if blind++; blind < 2 {
-			continue
+		has := v.votes() && members == nil
+		if had && !has {
+			v.log.Warn("this node is not a voter any more: it was removed", "voters", members, "do", howToJoin(v.id, nil))
 		}
-		index, servers := v.members()
-		var others []core.Member
-		for _, s := range servers {
-			if id, authority, err := parseAddress(s.Address); err == nil {
-				others = append(others, core.Member{ID: id.Node, Authority: authority})
-			}
-		}
-		answers, _ := v.ask(ctx, others)
-		for _, h := range answers {
-			if h.begun && h.index > index && !slices.Contains(h.members, v.id.String()) {
-				v.mu.Lock()
-				again := v.state == NotVoter
-				v.state = NotVoter
-				v.mu.Unlock()
-				if !again {
-					v.log.Warn("this node is not a voter any more: it was removed while it was away", "voters", h.members,
-						"do", howToJoin(v.id, nil))
-				}
-			}
+		had = has
+	}
+}
+
+// removedSince asks the others for a later configuration, and returns its voters if this one is not among them.
+func (v *Voter) removedSince(ctx context.Context) []string {
+	index, servers := v.members()
+	var others []core.Member
+	for _, s := range servers {
+		if id, authority, err := parseAddress(s.Address); err == nil {
+			others = append(others, core.Member{ID: id.Node, Authority: authority})
 		}
 	}
+	answers, _ := v.ask(ctx, others)
+	for _, h := range answers {
+		if h.begun && h.index > index && !slices.Contains(h.members, v.id.String()) {
+			v.setState(NotVoter)
+			return h.members
+		}
+	}
+	return nil
 }
 
 // guard ends raft when the voter has failed.
@@ -359,10 +365,9 @@ func (v *Voter) stop(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		ended := v.raft.Shutdown()
-		_ = v.layer.Close() // what waits for the network waits no more
+		_ = v.trans.Close() // what waits for the network waits no more
 		v.trans.CloseStreams()
 		_ = ended.Error()
-		_ = v.trans.Close()
 	})
 }
 
@@ -448,7 +453,7 @@ func (v *Voter) enqueue(ctx context.Context) time.Duration {
 // written together. The entry must not be changed afterwards.
 //
 // Errors: [ErrNotLeader] and [ErrClosed] when it is not in the log and will not be, [ErrOutcomeUnknown] when it may be, also when ctx
-// ends first; [ErrRefused] for one that is too large.
+// ends first; [ErrRefused] for one that is too large. A context's error without [ErrOutcomeUnknown] says that raft did not take it.
 func (v *Voter) Propose(ctx context.Context, entry []byte) (result []byte, index uint64, err error) {
 	if len(entry) > v.cfg.MaxEntry {
 		return nil, 0, refuse(ErrRefused, "an entry of %d bytes; the limit is %d", len(entry), v.cfg.MaxEntry)

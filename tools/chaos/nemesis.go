@@ -26,6 +26,7 @@ type nemesis struct {
 	spans []verdict.Span
 	fell  []string // nodes that ended by themselves
 	sides []side   // of cuts
+	leads leads
 	back  sync.WaitGroup
 }
 
@@ -39,6 +40,42 @@ type side struct {
 //
 // There is no way to ask for it yet: it will be in /readyz?verbose, and in `wasilo voters list`.
 func (z *nemesis) leader(context.Context) (int, bool) { return 0, false }
+
+// leads are the times that each leader was in office.
+type leads struct {
+	work  sync.WaitGroup
+	spans []verdict.Span
+}
+
+func (l *leads) wait() []verdict.Span {
+	l.work.Wait()
+	return l.spans
+}
+
+// follow notes who leads, until stop is closed.
+func (z *nemesis) follow(ctx context.Context, stop <-chan struct{}) {
+	l := &z.leads
+	l.work.Go(func() {
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			i, ok := z.leader(ctx)
+			now := turnlog.Monotonic()
+			switch last := len(l.spans) - 1; {
+			case !ok:
+			case last >= 0 && l.spans[last].Nodes[0] == z.nodes[i].id:
+				l.spans[last].To = now
+			default:
+				l.spans = append(l.spans, verdict.Span{Kind: "leads", What: z.nodes[i].id + " leads", Nodes: []string{z.nodes[i].id}, From: now, To: now})
+			}
+		}
+	})
+}
 
 // run carries the schedule out. An error is a failure of the run, not of the cluster.
 func (z *nemesis) run(ctx context.Context, steps []step) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type config struct {
 	length    time.Duration // of the faults of plan mixed
 	nodes     int
 	voters    int
-	registers int
+	registers int    // 0: those of the plan
 	binary    string // "": it is built
 	root      string // the module
 	dir       string // of the run
@@ -76,8 +77,10 @@ type record struct {
 	To     int64          `json:"to"`
 	Spans  []verdict.Span `json:"spans"`
 	Sides  []side         `json:"sides"`
-	Fell   []string       `json:"fell"`  // nodes that ended by themselves
-	Wrong  []string       `json:"wrong"` // what else went wrong: a panic, a node that does not stop
+	Stalls []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
+	Leads  []verdict.Span `json:"leads"`  // which node led the voters when, as far as it was told
+	Fell   []string       `json:"fell"`   // nodes that ended by themselves
+	Wrong  []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
 }
 
 // prepare empties the directory of the run, builds what is to be run, and makes keys and certificates.
@@ -190,14 +193,16 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 		return nil, err
 	}
 
-	l, err := newLoad(z.nodes, c.registers, p.deadline, c.seed)
+	l, err := newLoad(z.nodes, cmp.Or(c.registers, p.actors), p.deadline, c.seed)
 	if err != nil {
 		return nil, err
 	}
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
+	stop := make(chan struct{})
+	var watch stalls
 	rec.From, z.began = turnlog.Monotonic(), time.Now()
-	l.run(loading, p)
+	l.run(ctx, stop, p)
+	watch.start(stop)
+	z.follow(ctx, stop)
 	err = sleep(ctx, warmUp)
 	if err == nil {
 		err = z.run(ctx, steps)
@@ -205,8 +210,10 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	if err == nil {
 		err = sleep(ctx, after)
 	}
-	stop()
+	close(stop)
 	l.wait()
+	rec.Stalls = watch.wait()
+	rec.Leads = z.leads.wait()
 	if err == nil {
 		l.sweep(ctx)
 	}
