@@ -305,3 +305,94 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// A node that does not reach the voter that leads keeps its session, and calls what lives there.
+func TestASessionBehindACut(t *testing.T) {
+	free := func() string {
+		ln := must(net.Listen("tcp", "127.0.0.1:0"))
+		defer ln.Close()
+		return ln.Addr().String()
+	}
+	var voters []cluster.Node
+	for i := range 3 {
+		voters = append(voters, cluster.Node{ID: cluster.NodeID("n" + strconv.Itoa(i+1)), Authority: free()})
+	}
+	p := newParty(t)
+	p.seed = free()
+	var cfgs []Config
+	cables := &cables{cut: make(map[[2]string]bool), conns: make(map[[2]string][]net.Conn)}
+	for i := range 4 {
+		id := "n" + strconv.Itoa(i+1)
+		cfg := p.config(id, counting("count"))
+		cfg.Net.dial, cfg.Net.Quorum, cfg.DataDir = cables.of(id), true, t.TempDir()
+		if i < 3 {
+			cfg.Net.Voters, cfg.Net.Link = voters, voters[i].Authority
+		}
+		if i == 0 {
+			cfg.Net.Gossip = p.seed
+		}
+		cfgs = append(cfgs, cfg)
+	}
+	var starts sync.WaitGroup // a log begins with all of its voters
+	for _, cfg := range cfgs {
+		n := must(New(cfg))
+		p.nodes[cfg.ID] = n
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := n.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(n.cfg.ID, err)
+			}
+		})
+		starts.Go(func() {
+			if err := n.Start(context.Background()); err != nil {
+				t.Error(n.cfg.ID, err)
+			}
+		})
+	}
+	starts.Wait()
+	n4 := p.nodes["n4"]
+	owns := func(n *Node) bool {
+		s, _ := n.quorum.resident.Standing()
+		return s.Owned > 0 && time.Now().Before(s.Until)
+	}
+	p.until("all own something", func() bool {
+		for _, n := range p.nodes {
+			if !n.serving.Load() || !owns(n) {
+				return false
+			}
+		}
+		return true
+	})
+	p.until("nothing moves", func() bool {
+		for _, n := range p.nodes {
+			if s, _ := n.quorum.resident.Standing(); s.Moving > 0 || s.Owned < 200 {
+				return false
+			}
+		}
+		return true
+	})
+	s, _ := n4.quorum.resident.Standing()
+	leader, session := p.nodes[string(s.Leader)], s.Session
+	if leader == nil {
+		t.Fatalf("%+v", s)
+	}
+	cables.set(n4, leader, true)
+	cables.set(leader, n4, true)
+	p.until("n4 goes through another", func() bool { return p.member("n4", leader.cfg.ID).Relay != "" })
+	for began := time.Now(); time.Since(began) < 6*time.Second; { // twice a session's time
+		for i := range 50 {
+			key := "count/" + strconv.Itoa(i)
+			if _, err := n4.api.Request(t.Context(), must(abi.ParseIdentity(key)), cluster.Message{Method: "add", Timeout: 2 * time.Second}); err != nil {
+				t.Fatalf("%s: %v", key, err)
+			}
+		}
+		s, _ := n4.quorum.resident.Standing()
+		if s.Session != session || !time.Now().Before(s.Until) {
+			t.Fatalf("n4 has lost its session: %+v", s)
+		}
+	}
+	if n := n4.net.link.Stats().RelayedOut; n == 0 {
+		t.Error("nothing was relayed")
+	}
+}
