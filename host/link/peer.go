@@ -289,7 +289,8 @@ func (p *peer) setKeep(keep bool) {
 	if !keep {
 		p.down, p.tried = false, nil
 		if d := p.detour.Load(); d != nil {
-			p.endLocked(d, "it is no member any more")
+			d.close()
+			p.detour.Store(nil)
 		}
 	}
 	if keep && p.current.Load() == nil {
