@@ -55,7 +55,7 @@ type Net struct {
 	GossipKey string
 
 	skew time.Duration // for tests: by how much this node's clock is off
-	// dial, for tests, makes the link's connections; nil is that of a net.Dialer.
+	// dial makes the link's connections, for tests; nil is the usual way.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 

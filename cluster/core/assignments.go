@@ -42,8 +42,11 @@ func (t *Table) serveAtMove(groups []*Group) {
 	}
 }
 
-// Session returns a session, or nil.
+// Session returns a session, or nil, as a nil a does.
 func (a *Assignments) Session(id SessionID) *Session {
+	if a == nil {
+		return nil
+	}
 	i, ok := slices.BinarySearchFunc(a.sessions, id, func(s *Session, id SessionID) int { return compare(s.ID, id) })
 	if !ok {
 		return nil
@@ -93,8 +96,10 @@ func assignedView(prev *View, t *Topology, h *hosting, a *Assignments) *View {
 	if a == nil {
 		return v
 	}
+	hosted := make(map[string]bool)
 	for _, s := range a.sessions {
 		for _, kind := range s.Kinds {
+			hosted[kind] = true
 			v.kinds[kind] = kindPlace{placing: NoMember} // until it has a group
 		}
 	}
@@ -102,7 +107,7 @@ func assignedView(prev *View, t *Topology, h *hosting, a *Assignments) *View {
 		place := prev.assignedGroup(g, a)
 		v.groups[place.key] = place
 		for _, kind := range g.Kinds {
-			v.kinds[kind] = kindPlace{group: place, placing: Placed}
+			v.kinds[kind] = kindPlace{group: place, placing: Placed, withdrawn: !hosted[kind]}
 		}
 	}
 	return v
@@ -143,6 +148,11 @@ func (v *View) assignedGroup(g *Group, a *Assignments) *group {
 		}
 	}
 	return n
+}
+
+// hosts reports whether any session hosts a kind; none does of a nil a.
+func (a *Assignments) hosts(kind string) bool {
+	return a != nil && slices.ContainsFunc(a.sessions, func(s *Session) bool { return s.hosts(kind) })
 }
 
 // hosts reports whether a session hosts a kind.

@@ -17,7 +17,7 @@ type Tenant struct {
 	cfg     TenantConfig
 	table   *Table
 	session SessionID // 0: none
-	seen    bool      // the table had it
+	lost    SessionID // the newest that has ended here, if not yet in the log
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -161,8 +161,8 @@ func (t *Tenant) Session() SessionID { return t.session }
 // Until returns the time before which turns may run.
 func (t *Tenant) Until() time.Duration { return t.until }
 
-// Closed reports whether the session was ended by [TenantClose].
-func (t *Tenant) Closed() bool { return t.closing && t.session == 0 }
+// Closed reports whether [TenantClose] is through: there is no session any more, and none that was asked for can come.
+func (t *Tenant) Closed() bool { return t.closing && t.session == 0 && len(t.asks) == 0 }
 
 // Holds returns the epoch under which this node owns a partition of a group, and whether it does. It says nothing about the time.
 func (t *Tenant) Holds(group GroupID, p Partition) (abi.Epoch, bool) {
@@ -209,7 +209,12 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 			t.lose()
 		}
 	case TenantClose:
-		t.closing, t.force = true, t.force || in.Force
+		t.closing = true
+		if in.Force && !t.force {
+			t.force = true
+			t.until = 0
+			t.do(TenantEffect{Type: Until}) // what has not ended in time must not pass a check when another has its place
+		}
 	}
 	t.look(now)
 	t.renew(now)
@@ -237,13 +242,13 @@ func (t *Tenant) propose(now time.Duration, key string, c Command) {
 // renew asks for a session, or renews the one there is. What is sent is not sent again until [RenewEvery] later: an answer that is lost costs
 // one of six.
 func (t *Tenant) renew(now time.Duration) {
-	if t.ever && now-t.asked < RenewEvery || t.closing && t.session == 0 {
-		return
-	}
 	for id, at := range t.asks {
 		if now-at >= SessionTime { // what it could still bring has passed
 			delete(t.asks, id)
 		}
+	}
+	if t.ever && now-t.asked < RenewEvery || t.closing && t.session == 0 {
+		return
 	}
 	t.ask++
 	t.ever, t.asked = true, now
@@ -268,8 +273,13 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 			t.lose()
 		}
 		return
+	case t.session == 0 && in.Session <= t.lost && !planted(bugResumeEnded):
+		// The log has it still, but what ran under it has been discarded here, and what it kept given up: under the same epochs nothing may
+		// begin again. Another one is to be had when this one has ended there, too.
+		t.propose(now, "lost", Command{Type: CloseSession, Session: in.Session, Index: math.MaxUint64})
+		return
 	case t.session == 0:
-		t.session, t.seen = in.Session, false
+		t.session = in.Session
 	case in.Session != t.session:
 		return // of a session that has ended since
 	}
@@ -280,7 +290,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	if planted(bugCheckNoDeadline) {
 		until = math.MaxInt64
 	}
-	if until > t.until {
+	if until > t.until && !t.force {
 		t.until = until
 		t.do(TenantEffect{Type: Until, Until: until})
 	}
@@ -288,7 +298,8 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
-	t.session, t.seen, t.until = 0, false, 0
+	t.lost = max(t.lost, t.session)
+	t.session, t.until = 0, 0
 	clear(t.asks)
 	clear(t.said)
 	t.ever = false // the next one is asked for at once
@@ -314,12 +325,13 @@ func (t *Tenant) look(now time.Duration) {
 	s := t.table.sessions[t.session]
 	switch {
 	case s != nil:
-		t.seen = true
-	case t.seen && !planted(bugResumeEnded):
-		t.lose()
+	case uint64(t.session) > t.table.last:
+		return // the copy of the table is older than the session
+	case planted(bugResumeEnded):
 		return
 	default:
-		return // the copy of the table is older than the session
+		t.lose()
+		return
 	}
 	if !slices.Equal(s.Kinds, t.cfg.Kinds) || s.Weight != max(1, t.cfg.Weight) || s.Draining != t.cfg.Draining {
 		t.propose(now, "update", Command{Type: UpdateSession, Session: s.ID, Kinds: t.cfg.Kinds, Weight: t.cfg.Weight,

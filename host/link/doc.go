@@ -39,7 +39,7 @@
 // says that it reaches the other: a detour (detour.go). The third passes on the envelope as it is (relay.go), over a connection that stands, and
 // takes no detour itself, so that nothing goes further than that. Bounds, deadlines and errors are as ever, with these additions: `unreachable`
 // names the pair and the members that do not reach the other either; a relay that goes away with a message is `outcome_unknown`; and what is
-// passed on for others has a quarter of a connection's bounds, beyond which it is `overloaded`. Everything to a node takes one way at a time, and
+// passed on for others, all together, has a quarter of a connection's bounds, beyond which it is `overloaded`. Everything to a node takes one way at a time, and
 // before a connection that stands again is used, the relay has to say that all it was given has arrived, so messages keep their order. Only what
 // was under way on a way that broke, whose outcome is unknown, may arrive late, as it may after any connection that was lost.
 //
