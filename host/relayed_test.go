@@ -215,6 +215,7 @@ func TestTheOrderOfPostsAroundACut(t *testing.T) {
 		cables.set(n2, n1, false)
 		for p.member("n1", "n2").Relay != "" {
 			send(10)
+			time.Sleep(2 * time.Millisecond) // all of it has to be in one reply
 		}
 		send(200)
 	}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -289,7 +290,9 @@ func (p *peer) through(via *peer, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &own):
-		e.Text = own.failure.Message
+		if e.Text = own.failure.Message; e.Code == abi.ErrTimeout { // the relay's clock struck first
+			e.Text, e.Err = textLate, context.DeadlineExceeded
+		}
 	case errors.As(err, &lost):
 		e.Text, e.Err = lost.Text, lost.Err
 	default:
