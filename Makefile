@@ -2,13 +2,13 @@
 
 GO      ?= go
 PART    ?= fuzz
-TIME    ?= 10m
+TIME    ?=
 ACTORS  := build/actors
 # Pinned: a newer one is taken by hand, when its findings are dealt with.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet staticcheck race portable fuzz sim fixtures bench soak guests clean
+.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz sim fixtures bench placement soak chaos guests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: ## vet, and every test
 	$(GO) vet ./...
 	$(GO) test -vet=off ./...
 
-check: fmt vet staticcheck race portable fixtures fuzz sim ## what a change passes before it is committed; needs a C compiler for the race detector
+check: fmt vet staticcheck race portable wasip1 fixtures fuzz sim ## what a change passes before it is committed; needs a C compiler for the race detector
 
 fmt:
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "run gofmt -w on:"; echo "$$files"; exit 1; }
@@ -45,6 +45,16 @@ portable: # what systems without mappings of memory files do, by the build tag
 	$(GO) test -vet=off -tags portable ./host/engine/slot
 	$(GO) test -vet=off -tags portable -run 'State|Rest|NoByte|Cycles|Template|Turn|Load' ./host/engine
 
+wasip1: # the core of the cluster behaves the same in WebAssembly: its tests, run there
+	@mkdir -p build
+	$(GO) build -o build/wasip1 ./tools/wasip1
+	GOOS=wasip1 GOARCH=wasm $(GO) test -vet=off -count=1 -exec "$(CURDIR)/build/wasip1" ./cluster/core/...
+
+mutants: ## take each requirement's line out of the source and show that its test fails (ROW=B2.3 for one)
+	@mkdir -p build
+	@$(GO) build -o build/mutants ./tools/mutants
+	@build/mutants $(if $(ROW),-row $(ROW)) $(ARGS)
+
 fixtures: # testdata/wasm is what its sources and its manifest say
 	$(GO) run ./tools/wasmbuild -check
 
@@ -60,8 +70,16 @@ bench: ## measure, and write docs/reports/DATE-bench.md (ARGS="-only local")
 	$(GO) run ./tools/bench -out docs/reports/$$(date +%F)-bench.md $(ARGS)
 	@cat docs/reports/$$(date +%F)-bench.md
 
-soak: ## run a part for long, resumably: PART=fuzz or sim, TIME=10m (each target); writes docs/reports/DATE-soak-PART.md
-	$(GO) run ./tools/soak -part $(PART) -time $(TIME) $(ARGS)
+placement: ## how the placement strategies spread a million actors over 1,000 nodes; writes docs/reports/DATE-placement.md
+	@mkdir -p docs/reports
+	$(GO) run ./tools/placement -out docs/reports/$$(date +%F)-placement.md $(ARGS)
+	@cat docs/reports/$$(date +%F)-placement.md
+
+soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=sim, PART=chaos ARGS="-mode available"; writes docs/reports/DATE-soak-PART.md
+	$(GO) run ./tools/soak -part $(PART) $(if $(TIME),-time $(TIME)) $(ARGS)
+
+chaos: ## attack a real cluster in network namespaces (Linux, root or user namespaces): ARGS="-plan kill -mode available -seed 7"
+	$(GO) run ./tools/chaos $(ARGS)
 
 guests: ## build the example actors, and the fixtures of testdata/wasm anew
 	@mkdir -p $(ACTORS)

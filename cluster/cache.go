@@ -17,6 +17,7 @@ type pidEntry struct {
 	route  core.Route
 	target Target
 	bridge PartitionBridge // that the activation was requested through; nil for another node's
+	permit *permit         // of the activation's lease; nil for another node's, and where no log decides
 }
 
 // pidCache maps identities to where they are. Reading is wait-free and writes nothing that other readers touch, so a hot
@@ -238,15 +239,19 @@ func (sh *cacheShard) shrink(t *cacheTable) {
 
 // recheck drops every entry that the view no longer keeps. They are among the partitions that have moved.
 func (c *pidCache) recheck(v *core.View, moved *core.Moved) {
-	if moved == nil {
-		return
+	if moved != nil {
+		c.drop(moved, func(e *pidEntry) bool { return !v.Keeps(e.id.Kind(), e.route) })
 	}
+}
+
+// drop drops the entries among some partitions of which stale says so.
+func (c *pidCache) drop(moved *core.Moved, stale func(*pidEntry) bool) {
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
 		if t := sh.table.Load(); t != nil {
 			for at := range t.slots {
-				if e := t.slots[at].Load(); e != nil && e != tombstone && moved[e.route.Partition] && !v.Keeps(e.id.Kind(), e.route) {
+				if e := t.slots[at].Load(); e != nil && e != tombstone && moved[e.route.Partition] && stale(e) {
 					sh.clear(t, uint64(at))
 				}
 			}

@@ -27,7 +27,10 @@ type Config struct {
 	// Bridge builds the partition bridge; nil is [LocalBridge].
 	Bridge PartitionBridgeFactory
 	// Strategy spreads partitions over nodes; nil is rendezvous hashing. All nodes of a cluster need the same.
-	Strategy core.Strategy
+	Strategy Strategy
+	// Quorum: who owns what is what the voters' log says (see [Runtime.HandleAssigned]), and an activation runs only while this node's
+	// session with them lasts. Without it each node decides by its own view of the members.
+	Quorum bool
 	// Transport reaches other nodes; nil for a cluster of one: an actor of another node is not resolvable then.
 	Transport Transport
 	// ReadOnly reports whether a method changes nothing, so that a call of it may be sent again when its outcome is unknown, flagged

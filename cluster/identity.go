@@ -35,6 +35,8 @@ type (
 	View = core.View
 	// Lease is the right of one activation to run.
 	Lease = core.Lease
+	// Strategy spreads partitions over nodes.
+	Strategy = core.Strategy
 	// RetryPolicy bounds retries.
 	RetryPolicy = core.RetryPolicy
 	// Mode is what a node is to its cluster.
@@ -50,6 +52,20 @@ const (
 	Member = core.MemberMode // hosts actors and calls them
 	Client = core.ClientMode // only calls
 )
+
+// MaxWeight bounds a node's weight.
+const MaxWeight = core.MaxWeight
+
+// StrategyNamed finds a placement strategy by its name; "" is the default.
+func StrategyNamed(name string) (Strategy, bool) { return core.StrategyNamed(name) }
+
+// StrategyNames are the names of the placement strategies, the default first.
+func StrategyNames() (names []string) {
+	for _, s := range core.Strategies() {
+		names = append(names, s.Name())
+	}
+	return names
+}
 
 // NewTopology makes a snapshot of members, in whatever order they come.
 func NewTopology(members ...Node) (*Topology, error) { return core.NewTopology(members...) }

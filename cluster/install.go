@@ -94,7 +94,7 @@ func Install(sys *System, cfg Config) (*Extension, error) {
 		}
 		return nil, nil
 	}
-	install, err := st.admit()
+	install, err := st.Admits()
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +151,8 @@ func (x *Extension) start(ctx context.Context) error {
 	switch err := x.runtime.start(ctx); {
 	case errors.Is(err, ErrSystemStopped): // somebody wanted it so
 		return err
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // the same; it says nothing about the node
+		return &BootstrapError{Kind: TopologyUnavailable, Err: err}
 	case err != nil:
 		return recordFailure(x.runtime.status, x.runtime.log, &BootstrapError{Kind: TopologyUnavailable, Err: err})
 	}

@@ -41,7 +41,7 @@ func TestA1_3_EmptyPartsAreErrors(t *testing.T) {
 	}
 }
 
-func TestA1_4_EqualityIsKindAndIdentity(t *testing.T) {
+func TestA1_4_IdentitiesAreMapKeys(t *testing.T) {
 	a, b, c, d := id("k/a"), id("k/a"), id("k/b"), id("l/a")
 	if a != b || a == c || a == d {
 		t.Error("equality")

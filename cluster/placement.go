@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -41,9 +42,11 @@ type PlacementActor interface {
 
 // ActivationRequest asks for an activation.
 type ActivationRequest struct {
-	Lease    Lease
-	Props    Props
-	Reason   string // what brought it about: "call", "message" or "get"
+	Lease  Lease
+	Props  Props
+	Reason string // what brought it about: "call", "message" or "get"
+	// Permit is to be asked whether the activation may run; nil: it always may, until it is revoked.
+	Permit   Permit
 	Observer Observer
 }
 
@@ -85,6 +88,88 @@ type Loss struct {
 	Epoch      abi.Epoch   // of the last lease under which something of it can have been kept
 }
 
+// PartitionSet says of each partition whether it is meant.
+type PartitionSet = core.Moved
+
+// Part is some of the actors there are: those of some kinds in some partitions. The zero value is all.
+type Part struct {
+	Kinds      []string      // nil: every one
+	Partitions *PartitionSet // nil: every one. It must not be changed
+}
+
+// Has reports whether an actor belongs to the part.
+func (p *Part) Has(id Identity) bool {
+	return p.HasKind(id.Kind()) && (p.Partitions == nil || p.Partitions[PartitionOf(id)])
+}
+
+// HasKind reports whether the part has some of a kind.
+func (p *Part) HasKind(kind string) bool { return p.Kinds == nil || slices.Contains(p.Kinds, kind) }
+
+// MoveID names a planned move of a part from one node to another, in the whole cluster and for all time.
+type MoveID uint64
+
+// Manifest says what was handed over. Equal manifests (==) are of the same actors with the same states, however they were cut in chunks.
+type Manifest struct {
+	Actors uint64
+	Bytes  uint64 // of records
+	Sum    uint64 // of the records' hashes, so that their order does not matter
+	// Newest is the latest epoch under which any of it was left. What an assignment hands over has to run under a later one.
+	Newest abi.Epoch
+}
+
+// What a [Mover] refuses.
+var (
+	// ErrMoveUnknown: nothing was staged under the move, or it has been accepted or rejected.
+	ErrMoveUnknown = errors.New("nothing is staged under this move")
+	// ErrChunkDamaged: the chunk is not what was exported.
+	ErrChunkDamaged = errors.New("the chunk of a move is damaged")
+	// ErrChunkVersion: the chunk is of a format that this node does not know.
+	ErrChunkVersion = errors.New("the chunk of a move is of another version")
+	// ErrMoveEpoch: what was staged was left under a later epoch than the one it is to be accepted under.
+	ErrMoveEpoch = errors.New("what is staged is newer than the assignment")
+	// ErrChunkForeign: the chunk has an actor that is none of the move's part, or was in the move before.
+	ErrChunkForeign = errors.New("the chunk of a move has an actor that it should not have")
+)
+
+// Mover is what a [PlacementActor], or a [PartitionBridge] to one, implements if it can hand actors over to another node in good order.
+// Its methods are called from any goroutine, with no lock held.
+//
+// On the node that gives a part away, in this order: Surrender, with nothing of the part let through to the silo from before its
+// beginning, but for requests whose call chain has an actor of this node; Export; and once the part is another's, [Keeper].Forget, as for any
+// loss. Until then the part is this node's, and whenever the move is given up it goes on from what is kept, with nothing to undo.
+//
+// On the node that takes it: Import of each chunk, Staged, and then either Reject, or Accept once the part is this node's and before
+// the first of its actors is activated.
+type Mover interface {
+	// Surrender ends every activation of the part in good order. A running turn is finished, and so are the requests for which it
+	// waits, replies that were deferred and calls under way. Messages that wait are given back: to who waits with ownership_changed, and
+	// the others, one-way messages above all, by being posted anew, in order. What hibernates is captured as if it went to sleep,
+	// however short it idled; what does not is passivated, and its state ends, as volatile state does. So do timers.
+	//
+	// It returns nil when there is no activation left, the ends having been told to their observers. Otherwise the error is ctx's, joined
+	// with that of an actor that could not be captured if there was one: then what has ended has ended, and goes on from what it left
+	// with its next message, and the rest goes on as if nothing had been. A node that loses the part meanwhile revokes what is left of
+	// it, as ever, and this returns nil.
+	Surrender(ctx context.Context, part Part) error
+	// Export hands what is kept of the part to emit, in chunks of at most chunk bytes, but for an actor that alone is larger: it has
+	// a chunk of its own. Emit must not keep the bytes; its error, and ctx's, ends it. What is exported stays here until Forget. Volatile
+	// state is left out. The error is ownership_changed if the node has lost some of it meanwhile.
+	Export(ctx context.Context, part Part, chunk int, emit func([]byte) error) (Manifest, error)
+	// Import stages a chunk under a move, in the budget of what sleeps. The actors cannot be woken from it. An error means that nothing
+	// of the chunk was staged, and wraps [ErrChunkDamaged], [ErrChunkVersion] or [ErrChunkForeign], or is overloaded, for want of room.
+	Import(move MoveID, part Part, chunk []byte) error
+	// Staged returns what was imported under a move, to be compared with what Export returned, and how many of its actors, by kind, were left
+	// by another version of the module than this node has at present: these are given up when they are to wake, unless that version
+	// has come by then.
+	Staged(move MoveID) (m Manifest, foreign map[string]int)
+	// Accept makes what was staged under a move this node's own, under the epoch that the part's assignment to it has; it ends the move's
+	// staging. States of which it turns out that they are lost are told to who asks for the actor first. It fails with
+	// [ErrMoveUnknown], with [ErrMoveEpoch], which leaves all staged as it is, and with ownership_changed if the node has lost some of it by now: that is dropped.
+	Accept(move MoveID, epoch abi.Epoch) error
+	// Reject drops what was staged under a move, if anything was.
+	Reject(move MoveID)
+}
+
 // PartitionBridge carries the decisions about partitions to a [PlacementActor], which it either is or reaches.
 type PartitionBridge interface {
 	// Name tells bridges apart: "local".
@@ -114,6 +199,56 @@ func (b localBridge) Keeps(id Identity) bool {
 func (b localBridge) Forget(loss Loss) {
 	if k, ok := b.PlacementActor.(Keeper); ok {
 		k.Forget(loss)
+	}
+}
+
+// errNoMover is what a bridge answers for a silo that cannot hand actors over.
+var errNoMover = abi.NewError(abi.ErrUnsupported, "this node's placement cannot move actors to other nodes")
+
+// Surrender implements [Mover].
+func (b localBridge) Surrender(ctx context.Context, part Part) error {
+	if m, ok := b.PlacementActor.(Mover); ok {
+		return m.Surrender(ctx, part)
+	}
+	return errNoMover
+}
+
+// Export implements [Mover].
+func (b localBridge) Export(ctx context.Context, part Part, chunk int, emit func([]byte) error) (Manifest, error) {
+	if m, ok := b.PlacementActor.(Mover); ok {
+		return m.Export(ctx, part, chunk, emit)
+	}
+	return Manifest{}, errNoMover
+}
+
+// Import implements [Mover].
+func (b localBridge) Import(move MoveID, part Part, chunk []byte) error {
+	if m, ok := b.PlacementActor.(Mover); ok {
+		return m.Import(move, part, chunk)
+	}
+	return errNoMover
+}
+
+// Staged implements [Mover].
+func (b localBridge) Staged(move MoveID) (Manifest, map[string]int) {
+	if m, ok := b.PlacementActor.(Mover); ok {
+		return m.Staged(move)
+	}
+	return Manifest{}, nil
+}
+
+// Accept implements [Mover].
+func (b localBridge) Accept(move MoveID, epoch abi.Epoch) error {
+	if m, ok := b.PlacementActor.(Mover); ok {
+		return m.Accept(move, epoch)
+	}
+	return errNoMover
+}
+
+// Reject implements [Mover].
+func (b localBridge) Reject(move MoveID) {
+	if m, ok := b.PlacementActor.(Mover); ok {
+		m.Reject(move)
 	}
 }
 

@@ -140,7 +140,7 @@ func TestB3_2_FailedActivationReleasesItsLease(t *testing.T) {
 			t.Errorf("event %+v", ev)
 		}
 		if _, ok := n.Runtime().Lease(id(who)); ok || n.Runtime().Leases() != 0 || n.Runtime().cache.get(id(who)) != nil {
-			t.Error("its lease or its PID is still there")
+			t.Fatal("its lease or its PID is still there")
 		}
 	}
 	// At once.
@@ -207,7 +207,7 @@ func TestB3_3_TerminationRemovesLeaseAndPID(t *testing.T) {
 		t.Errorf("event %+v", ev)
 	}
 	if _, ok := n.Runtime().Lease(id("counter/a")); ok || n.Runtime().cache.get(id("counter/a")) != nil {
-		t.Error("lease or PID still there")
+		t.Fatal("lease or PID still there")
 	}
 	if actors, leases := n.metrics.gauges(); actors != 0 || leases != 0 {
 		t.Errorf("gauges %d, %d", actors, leases)
@@ -348,6 +348,45 @@ func TestB3_4_WhatDoesNotEndIsReleasedByForce(t *testing.T) {
 		}
 		if err := late.sys.Shutdown(t.Context()); !errors.Is(err, context.Canceled) {
 			t.Errorf("asked again: %v", err)
+		}
+	})
+}
+
+// A lease whose activation is still being requested when the shutdown begins is released too: nothing is used of what the silo makes
+// under it, the ledger becomes empty, and the shutdown waits for that.
+func TestB3_4_PendingLeasesAreReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t)
+		n.silo.onActivate = func(ActivationRequest) error { time.Sleep(time.Second); return nil }
+		refused := make(chan error, 1)
+		go func() { refused <- second(n.request("counter/a")) }()
+		synctest.Wait()
+		if l, ok := n.Runtime().Lease(id("counter/a")); !ok || l.State != core.LeaseActive {
+			t.Fatalf("lease %+v, %v", l, ok)
+		}
+		sub := n.Events().Subscribe(0)
+		begin := time.Now()
+		done := n.Runtime().BeginShutdown(t.Context())
+		if l, ok := n.Runtime().Lease(id("counter/a")); !ok || l.State != core.LeaseReleasing {
+			t.Errorf("when the shutdown has begun: lease %+v, %v", l, ok)
+		}
+		<-done
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("the shutdown took %s; the silo answered after 1 s", took)
+		}
+		if err := <-refused; !errors.Is(err, ErrShuttingDown) {
+			t.Errorf("the request: %v", err)
+		}
+		if err := n.Err(); err != nil || n.Runtime().Leases() != 0 || n.silo.find(id("counter/a")) != nil {
+			t.Errorf("%v, %d leases", err, n.Runtime().Leases())
+		}
+		if len(n.silo.revoked) != 1 || n.silo.revoked[0].Identity != id("counter/a") {
+			t.Errorf("told the silo to discard %v", n.silo.revoked)
+		}
+		got := events(t, sub, 3)
+		if got[0].Type != core.ShutdownBegun || got[0].Count != 1 || got[1].Type != core.ActivationTerminated ||
+			got[2].Type != core.ShutdownCompleted || got[2].Count != 0 {
+			t.Errorf("events %v", got)
 		}
 	})
 }

@@ -83,7 +83,7 @@ func (r *Runtime) post(p *parcel, stale *pidEntry) error {
 	t.n = 1
 	if stale != nil {
 		r.cache.forget(stale)
-		t.q.refused = stale.route.Epoch
+		t.q.refused = stale.route
 	}
 	a, err := r.resolveOnce(&t.q)
 	if err != nil && (t.q.here || !passing(err)) {

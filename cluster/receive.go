@@ -26,7 +26,11 @@ func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, 
 		r.fail(&parcel{env: env, done: done, from: from}, r.refusal(env.Target, core.RefusedShuttingDown))
 		return
 	}
-	var err error
+	err := r.stale(env)
+	if err != nil {
+		r.fail(&parcel{env: env, done: done, from: from}, err)
+		return
+	}
 	e := r.cache.get(env.Target)
 	direct := e != nil && e.route.Local() && !r.isCarried(e.hash)
 	if direct {

@@ -20,7 +20,7 @@ type query struct {
 	here     bool   // only an activation of this node
 	// finishing: for an actor's turn. While this node leaves, it may still reach other nodes.
 	finishing bool
-	refused   abi.Epoch
+	refused   core.Route // of the activation that refused last
 	chain     []Identity // who waits for this, itself perhaps included
 }
 
@@ -34,7 +34,7 @@ type answer struct {
 
 // resolveOnce does one round. It never blocks.
 func (r *Runtime) resolveOnce(q *query) (answer, error) {
-	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused,
+	in := core.Input{Type: core.Resolve, Identity: q.id, Existing: q.existing, Refused: q.refused.Epoch, RefusedSerial: q.refused.Serial, Chain: q.chain,
 		Finishing: q.finishing && !q.here}
 	for {
 		r.mu.Lock()
@@ -104,8 +104,13 @@ func (r *Runtime) activate(lease Lease, self *Node, reason string) (*pidEntry, e
 			r.step(failedInput(lease, abi.NewError(abi.ErrInternal, "the activation request panicked")))
 		}
 	}()
-	target, err := bridge.Activate(ActivationRequest{Lease: lease, Props: Props{Kind: lease.Identity.Kind()}, Reason: reason,
-		Observer: (*observer)(r)})
+	req := ActivationRequest{Lease: lease, Props: Props{Kind: lease.Identity.Kind()}, Reason: reason, Observer: (*observer)(r)}
+	var p *permit
+	if r.cfg.Quorum {
+		p = &permit{gate: &r.gate}
+		req.Permit = p
+	}
+	target, err := bridge.Activate(req)
 	returned = true
 	if err == nil && target == nil {
 		err = abi.NewError(abi.ErrInternal, "the partition bridge "+bridge.Name()+" returned no target")
@@ -114,8 +119,8 @@ func (r *Runtime) activate(lease Lease, self *Node, reason string) (*pidEntry, e
 		r.step(failedInput(lease, err))
 		return nil, &ResolveError{Identity: lease.Identity, Reason: ErrLookupFailed, Err: err, Code: abi.CodeOf(err)}
 	}
-	e := &pidEntry{hash: r.cache.hash(lease.Identity), id: lease.Identity, target: target, bridge: bridge,
-		route: core.Route{Member: self, Epoch: lease.Epoch, Partition: core.PartitionOf(lease.Identity)}}
+	e := &pidEntry{hash: r.cache.hash(lease.Identity), id: lease.Identity, target: target, bridge: bridge, permit: p,
+		route: core.Route{Member: self, Epoch: lease.Epoch, Serial: lease.Serial, Partition: core.PartitionOf(lease.Identity)}}
 	r.mu.Lock()
 	effects := r.machine.Step(&core.Input{Type: core.Activated, Lease: lease, Handle: e}, r.now())
 	admitted := len(effects) > 0 && effects[0].Type == core.Admit
@@ -175,7 +180,7 @@ func (r *Runtime) lookup(ctx context.Context, q *query, deadline time.Time, back
 		until := time.Until(deadline)
 		if a.backoff && backoff < until {
 			until = backoff
-			q.refused = abi.Epoch{} // after that, what the ledger has is tried again
+			q.refused = core.Route{} // after that, what the ledger has is tried again
 		}
 		if err := waitFor(ctx, a.wait, until); err != nil {
 			return nil, fmt.Errorf("%w: %w", errWaiting, err)

@@ -27,6 +27,7 @@ type Runtime struct {
 	metrics *guardedMetrics // nil: nobody wants figures
 	status  StatusStore
 
+	gate     gate
 	view     atomic.Pointer[View]
 	couriers atomic.Int64 // identities whose posts are carried by a courier
 	shutting atomic.Bool
@@ -68,10 +69,11 @@ type gauges struct{ leases, actors int }
 
 func newRuntime(cfg Config) *Runtime {
 	r := &Runtime{cfg: cfg, log: cfg.Log, base: time.Now(), cache: newPIDCache(), events: newEventStream(),
-		machine: core.NewMachine(core.Config{Self: cfg.Self.ID, Mode: cfg.Mode, Strategy: cfg.Strategy}),
+		machine: core.NewMachine(core.Config{Self: cfg.Self.ID, Mode: cfg.Mode, Strategy: cfg.Strategy, Quorum: cfg.Quorum, Boot: cfg.Self.Boot}),
 		waits:   make(map[Identity]chan struct{}), mail: make(map[Identity]*courier),
 		maxCouriers: maxCouriers,
 		empty:       make(chan struct{}), done: make(chan struct{})}
+	r.gate.base = r.base
 	if cfg.Metrics != nil {
 		r.metrics = &guardedMetrics{sink: cfg.Metrics, log: cfg.Log}
 		r.flushed = gauges{-1, -1} // so that zeros are set too
@@ -199,7 +201,11 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 				r.changed = nil
 			}
 		case core.Revoke:
-			out.revoke = append(out.revoke, revocation{e.Handle.(*pidEntry).bridge, e.Lease})
+			gone := e.Handle.(*pidEntry)
+			if gone.permit != nil {
+				gone.permit.revoke()
+			}
+			out.revoke = append(out.revoke, revocation{gone.bridge, e.Lease})
 		case core.Forget:
 			out.forget = append(out.forget, Loss{Kind: e.Kind, Partitions: e.Moved, Epoch: e.Epoch})
 		case core.Wake:
@@ -389,6 +395,11 @@ func (r *Runtime) refusal(id Identity, refusal core.Refusal) *ResolveError {
 			}
 		}
 		e.Reason, e.Err = ErrKindNotRegistered, errors.New(r.kindHint(id.Kind()))
+	case core.RefusedNoQuorum:
+		e.Reason, e.Err = e.Code, errors.New("this node's session with the voters has run out, or has not begun: it is cut off, or too few voters are up")
+	case core.RefusedUnowned:
+		e.Reason, e.others = ErrLookupFailed, true
+		e.Err = abi.NewError(e.Code, "the voters have given its partition to nobody at present")
 	case core.RefusedNoMember:
 		e.Reason, e.others = ErrLookupFailed, true
 		e.Err = abi.NewError(e.Code, "no member of the cluster hosts the kind "+strconv.Quote(id.Kind())+" at present")

@@ -59,9 +59,10 @@ func (s *MemoryStatus) Save(st Status) error {
 	return nil
 }
 
-// admit decides from a stored status whether to install, in which case err is nil too. A recorded fault of the configuration
+// Admits decides from a stored status whether [Install] goes on, in which case err is nil too: false without an error is a node that was
+// disabled on purpose, an error one whose earlier failure nobody has cleared, a [*BootstrapError]. A recorded fault of the configuration
 // does not stand in the way: the configuration is checked anyway, and whoever mended it needs nothing else.
-func (s Status) admit() (install bool, err error) {
+func (s Status) Admits() (install bool, err error) {
 	switch s.Readiness {
 	case ReadinessUnknown, ReadinessReady:
 		return true, nil

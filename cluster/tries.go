@@ -109,7 +109,7 @@ func (t *tries) refused(ctx context.Context, deadline time.Time, e *pidEntry, er
 		if t.own++; t.r.cfg.Retry.Exhausted(t.own) {
 			return t.gaveUp(errAttemptsUsedUp)
 		}
-		t.q.refused = e.route.Epoch
+		t.q.refused = e.route
 		return nil
 	}
 	code := abi.CodeOf(err)
@@ -220,7 +220,13 @@ func moved(err error) bool {
 // passing reports whether a failed resolve may succeed in a moment.
 func passing(err error) bool {
 	var re *ResolveError
-	return errors.As(err, &re) && re.Reason != ErrClusterNotStarted && core.Reroutes(re.Code)
+	if !errors.As(err, &re) || re.Reason == ErrClusterNotStarted {
+		return false
+	}
+	if re.Reason == abi.ErrNoQuorum { // this node's own session: whoever asked may ask a node that has one
+		return false
+	}
+	return core.Reroutes(re.Code)
 }
 
 // ofOthers reports whether a failed resolve is the matter of other nodes.

@@ -31,6 +31,9 @@ type Config struct {
 	Version   string       // of the binary, for people
 	Log       *slog.Logger // nil discards
 
+	// Witness is told of every turn of every actor, for those who check that none lives twice; see host/turnlog. nil: nobody is.
+	Witness actor.Witness
+
 	// HeapLimit is told a few times a second what the Go heap of the process may take, garbage included, for all to stay within the
 	// memory; debug.SetMemoryLimit is meant. It must not block. nil: the heap is left alone, and garbage comes on top of Limits.MaxBytes.
 	HeapLimit func(bytes int64)
@@ -116,6 +119,9 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.Net.check(bad)
+	if c.Net.Link != "" && c.DataDir == "" && c.isVoter() {
+		bad("a voter keeps a log: give data")
+	}
 	if c.Net.Link != "" && c.Net.Mode == cluster.Client && (c.ActorsDir != "" || len(c.Native) > 0) {
 		bad("mode client: a client hosts nothing: leave the actors out, or make the node a member")
 	}

@@ -115,6 +115,9 @@ func (n *Node) rebuildLocked() {
 			hosted = append(hosted, k.Name)
 		}
 		n.net.host(hosted)
+		if n.quorum != nil && n.loaded.Load() { // all at once: a node that hosts some of them only would have groups split for it
+			n.quorum.host(hosted)
+		}
 	}
 }
 

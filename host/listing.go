@@ -126,6 +126,15 @@ func (n *Node) Ready() gateway.Readiness {
 			}
 		}
 		check("cluster", true, fmt.Sprintf("%d nodes in sight, %d of them with a problem", len(members), away))
+		if n.quorum != nil {
+			err := n.quorum.ready()
+			if err != nil {
+				r.Ready = false
+				check("session", false, err.Error())
+			} else {
+				check("session", true, n.quorum.sessionText())
+			}
+		}
 		if n.net.outcast() {
 			r.Ready = false
 			check("accepted", false, "every other member refuses this node, or is refused by it: its certificate is of another authority or cluster, or has ended")

@@ -26,6 +26,7 @@ type network struct {
 	profile serfwatch.Profile
 	mode    cluster.Mode
 	seeds   bool // it is to join others
+	voters  bool // voters decide who owns what
 	listen  net.Listener
 	link    *link.Link
 	watch   *serfwatch.Watch
@@ -60,7 +61,8 @@ const (
 )
 
 // openNetwork opens the node's sockets but the one of gossip. Nothing is answered before join.
-func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link.Handler, services map[string]link.Service) (*network, error) {
+func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link.Handler, services map[string]link.Service,
+	streams map[string]link.StreamHandler) (*network, error) {
 	c := &cfg.Net
 	n := &network{log: cfg.Log, told: make(map[cluster.NodeID]struct{}), changed: make(chan struct{})}
 	credentials, err := openCredentials(cfg)
@@ -78,18 +80,22 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
-	n.mode, n.seeds = c.Mode, len(c.Join) > 0
+	n.mode, n.seeds, n.voters = c.Mode, len(c.Join) > 0, cfg.byQuorum()
 	n.profile = or(c.Profile, serfwatch.LAN)
 	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot() + uint64(c.skew.Milliseconds())<<20}
 	n.link, err = link.New(link.Config{Self: n.self, Mode: c.Mode, Credentials: credentials, Handler: handler,
-		Services: services, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
+		Services: services, Streams: streams, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
 	gossip := serfwatch.Config{ID: n.self.ID, Boot: n.self.Boot, Cluster: cfg.Cluster, Mode: c.Mode, Authority: authority, Bind: c.Gossip,
-		Advertise: c.Advertise, Join: c.Join, Profile: c.Profile, Keys: keys, Log: cfg.Log}
+		Advertise: c.Advertise, Join: c.Join, Profile: c.Profile, Keys: keys,
+		Placement: c.Placement, Weight: c.Weight, Voters: cfg.byQuorum(), Tags: make(map[string]string), Log: cfg.Log}
 	if httpAddr != "" {
-		gossip.Tags = map[string]string{tagHTTP: httpAddr}
+		gossip.Tags[tagHTTP] = httpAddr
+	}
+	if cfg.byQuorum() && cfg.isVoter() {
+		gossip.Tags[tagVoter] = "1"
 	}
 	if n.watch, err = serfwatch.New(gossip); err != nil {
 		return nil, errors.Join(&configError{err}, n.close())
@@ -100,8 +106,32 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	return n, nil
 }
 
-// tagHTTP is where a node says in its gossip where its gateway is: for people.
-const tagHTTP = "http"
+const (
+	// tagHTTP is where a node says in its gossip where its gateway is: for people.
+	tagHTTP = "http"
+	// tagVoter is where it says that it has a voter, which others may ask.
+	tagVoter = "voter"
+)
+
+// authority says where a member's link is, as gossip has it.
+func (n *network) authority(id cluster.NodeID) (string, bool) {
+	for _, p := range n.watch.Peers() {
+		if p.ID == id && !p.Duplicate && p.Authority != "" {
+			return p.Authority, true
+		}
+	}
+	return "", false
+}
+
+// voting are the members that say that they have a voter.
+func (n *network) voting() (all []cluster.Node) {
+	for _, p := range n.watch.Peers() {
+		if p.Tags[tagVoter] != "" && !p.Duplicate && p.Authority != "" && p.ID != n.self.ID {
+			all = append(all, p.Node)
+		}
+	}
+	return all
+}
 
 // configError is a fault of what a configuration names.
 type configError struct{ error }
@@ -173,7 +203,8 @@ func authorityOf(at net.Addr, advertise string) (string, error) {
 // attach gives the network the runtime that it tells what others host.
 func (n *network) attach(r *cluster.Runtime) { n.runtime = r }
 
-// join lets the others reach this node and finds them. It refuses to be the second node of one id.
+// join lets the others reach this node and finds them. It refuses to be the second node of one id, and to join nodes that place actors
+// in another way.
 func (n *network) join(ctx context.Context, fail func(error)) error {
 	n.fail = fail
 	if !n.seeds && n.mode == cluster.Client {
@@ -184,7 +215,11 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 	} else if err != nil {
 		return err
 	}
-	if err := n.refuseRival(ctx); err != nil {
+	err := n.refuseRival(ctx)
+	if mismatch := n.watch.Misplaced(); err == nil && mismatch != nil {
+		err = &configError{mismatch}
+	}
+	if err != nil {
 		said, cancel := context.WithTimeout(ctx, leaveTime)
 		defer cancel()
 		return errors.Join(err, n.watch.Leave(said)) // so that the others have the right one back at once
@@ -195,8 +230,10 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 		}
 	})
 	n.work.Go(n.guard)
-	n.work.Go(n.watchRefusals)
-	n.work.Go(func() { n.watchStalls(lapseAfter(n.profile)) })
+	if !n.voters { // with voters it is a node's session that ends, for others and for itself
+		n.work.Go(n.watchRefusals)
+		n.work.Go(func() { n.watchStalls(lapseAfter(n.profile)) })
+	}
 	return nil
 }
 

@@ -31,6 +31,21 @@ type Net struct {
 	Profile serfwatch.Profile
 	// Mode: a cluster.Client hosts nothing, and calls everything.
 	Mode cluster.Mode
+	// Placement names the strategy that spreads actors over the nodes, the same on all; "" is rendezvous.
+	Placement string
+	// Weight is the share of actors that this node is to have with the placement weighted, relative to the others', 1 to
+	// cluster.MaxWeight; 0 is 1.
+	Weight int
+	// Voters are the nodes that keep the log of who owns what, three or five, the same list on each of them: it counts when the log begins, and
+	// not any more then. With them, with Voter or with Quorum, an actor runs on a node only while the voters say so; without them each
+	// node decides by what it sees, and on both sides of a cut network there may be one of an actor.
+	Voters []cluster.Node
+	// VotersEven allows an even number of them.
+	VotersEven bool
+	// Voter makes this node ready to be added to a log that exists.
+	Voter bool
+	// Quorum joins a cluster that has voters, without being one.
+	Quorum bool
 	// CA, Cert and Key are files: the authority whose nodes are believed, this node's certificate by it, the certificate's key.
 	// Without all three it is the user's development authority, which serves loopback addresses only.
 	CA, Cert, Key string
@@ -59,10 +74,24 @@ func (c *Net) check(bad func(format string, args ...any)) {
 	if c.Mode != cluster.Member && c.Mode != cluster.Client {
 		bad("mode %d is neither member nor client", c.Mode)
 	}
+	if _, ok := cluster.StrategyNamed(c.Placement); !ok {
+		bad("placement %q is none: %s", c.Placement, strings.Join(cluster.StrategyNames(), ", "))
+	}
+	switch {
+	case c.Weight < 0 || c.Weight > cluster.MaxWeight:
+		bad("weight %d: a weight is 1 to %d", c.Weight, cluster.MaxWeight)
+	case c.Weight > 1 && c.Placement != "weighted":
+		bad("weight %d counts for nothing without --placement weighted, on all nodes", c.Weight)
+	case c.Weight > 1 && c.Mode == cluster.Client:
+		bad("weight %d: a client hosts nothing, so it has no weight", c.Weight)
+	}
 	if c.Advertise != "" && strings.ContainsAny(c.Advertise, ":/") && !isIP(c.Advertise) {
 		bad("advertise %q: a host name or an IP address, without a port", c.Advertise)
 	}
 	if c.Link == "" {
+		if c.Quorum || c.Voter || len(c.Voters) > 0 {
+			bad("voters are for a node with a link: give link")
+		}
 		if len(c.Join) > 0 || c.Mode == cluster.Client {
 			bad("a node that joins others needs a link: give link")
 		}
@@ -145,3 +174,9 @@ func readGossipKeys(name string) ([][]byte, error) {
 
 // exposed reports whether more than the owner, and a group that a secret was mounted for, may read a file.
 func exposed(mode fs.FileMode) bool { return mode.Perm()&^0o740 != 0 && runtime.GOOS != "windows" }
+
+// strategy returns the placement that the configuration names.
+func (c *Net) strategy() cluster.Strategy {
+	s, _ := cluster.StrategyNamed(c.Placement)
+	return s
+}

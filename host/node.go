@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -35,6 +36,7 @@ type Node struct {
 	// Set by Start, in this order; up is set once all that messages need is there.
 	listen   net.Listener
 	net      *network // nil: a cluster of one
+	quorum   *quorum  // nil: there are no voters
 	engine   *engine.Engine
 	catalog  *module.Catalog[*engine.Module] // nil: no directory
 	metrics  *telemetry.Telemetry
@@ -47,6 +49,7 @@ type Node struct {
 	gateway  *gateway.Gateway
 	up       atomic.Bool
 	joined   bool // the others know of it; Start's own
+	moved    moved
 
 	kinds      atomic.Pointer[kinds]
 	loaded     atomic.Bool // the directory was read
@@ -178,13 +181,19 @@ func (n *Node) join(ctx context.Context) error {
 		}
 		n.joined = true
 	}
+	if n.quorum != nil {
+		if err := n.quorum.open(n); err != nil {
+			return err
+		}
+	}
 	if err := n.system.Start(ctx); err != nil {
 		return err
 	}
-	if n.net != nil {
-		if err := n.net.settle(ctx); err != nil {
-			return err
-		}
+	switch {
+	case n.quorum != nil:
+		return n.quorum.settle(ctx)
+	case n.net != nil:
+		return n.net.settle(ctx)
 	}
 	return nil
 }
@@ -216,11 +225,19 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			return &k.Kind, nil
 		},
 		MaxActors: n.cfg.Limits.MaxActors, Room: n.budget.room, Pressure: n.budget.pressure, Sleepers: n.sleepers, Woken: n.metrics.RecordWake,
-		Log: n.log,
+		Witness: n.cfg.Witness, Log: n.log,
 	})
-	cfg := cluster.Config{Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
-		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
-	if n.cfg.Net.Link == "" {
+	strategy, _ := cluster.StrategyNamed(n.cfg.Net.Placement) // checked with the configuration
+	if n.cfg.byQuorum() {
+		n.quorum = newQuorum(n)
+	}
+	cfg := cluster.Config{Quorum: n.quorum != nil, Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
+		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Strategy: strategy, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
+	alone, err := n.readiness(&cfg)
+	if err != nil {
+		return err
+	}
+	if alone {
 		cfg.Topology = cluster.StaticTopology(cfg.Self)
 	} else {
 		httpAddr := ""
@@ -228,7 +245,12 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 			httpAddr = n.listen.Addr().String()
 		}
 		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits, loadingService: n.loading}
-		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, services); err != nil {
+		var streams map[string]link.StreamHandler
+		if n.quorum != nil {
+			maps.Copy(services, n.quorum.services())
+			streams = n.quorum.streams()
+		}
+		if n.net, err = openNetwork(ctx, &n.cfg, httpAddr, inbound{n}, services, streams); err != nil {
 			return err
 		}
 		cfg.Self, cfg.Topology, cfg.Transport = n.net.self, n.net, n.silo.Transport(n.net.link)
@@ -357,6 +379,13 @@ func (n *Node) shut(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(n.hurry, cancel)()
 	var errs []error
+	if n.quorum != nil && n.quorum.resident != nil {
+		moving, cancel := context.WithTimeout(ctx, moveTime)
+		if err := n.quorum.drain(moving); err != nil {
+			n.log.Warn("the node leaves with actors that nobody has taken over; what they keep ends with it", "err", err)
+		}
+		cancel()
+	}
 	if n.net != nil {
 		// The actors end first, then the others are told to take over: until then they try again, and no actor lives twice. Those that
 		// do not end soon are not waited for.
@@ -364,6 +393,9 @@ func (n *Node) shut(ctx context.Context) error {
 	}
 	if n.system != nil {
 		errs = append(errs, n.system.Shutdown(ctx))
+	}
+	if n.quorum != nil {
+		n.quorum.leave(ctx)
 	}
 	if n.net != nil {
 		n.net.withdraw()
@@ -401,6 +433,9 @@ func (n *Node) close() error {
 	}
 	if n.silo != nil {
 		n.silo.Close()
+	}
+	if n.quorum != nil {
+		errs = append(errs, n.quorum.close())
 	}
 	if n.net != nil {
 		errs = append(errs, n.net.close())

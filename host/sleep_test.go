@@ -68,9 +68,8 @@ func TestADeployGivesUpWhatSleeps(t *testing.T) {
 	if got := mustCall(t, n, "counter/c", "add", `{"by":2}`); got != `{"value":2}` {
 		t.Errorf("%s", got)
 	}
-	if log.find("state is given up") == "" || n.silo.Stats().Dropped["replaced"] != 1 {
-		t.Errorf("%v", n.silo.Stats().Dropped)
-	}
+	eventually(t, "the count of states given up", func() bool { return n.silo.Stats().Dropped["replaced"] == 1 })
+	eventually(t, "the log line of it", func() bool { return log.find("state is given up") != "" }) // after the count
 }
 
 // What hibernates goes on when it is not to hibernate before it is passivated.

@@ -71,7 +71,10 @@ func install(t testing.TB, from, to string) {
 func start(t testing.TB, cfg Config) *Node {
 	t.Helper()
 	if cfg.DataDir == "" && cfg.ActorsDir != "" {
-		cfg.DataDir = compiled
+		cfg.DataDir = t.TempDir()
+		if cfg.CacheDir == "" {
+			cfg.CacheDir = filepath.Join(compiled, "cache")
+		}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(testWriter{t}, nil))

@@ -43,6 +43,14 @@ type Config struct {
 	Profile Profile
 	// Keys encrypt the gossip, 32 bytes each: the first for what is sent, all for what is received. Empty: it is not encrypted.
 	Keys [][]byte
+	// Voters says that the voters' log decides who owns an actor, not each node by what it sees. It is the same on all nodes, as Placement is.
+	Voters bool
+	// Placement names the strategy by which this node spreads actors; "" is the default, rendezvous. All nodes of a cluster need the same:
+	// one with another is left out, and [Watch.Misplaced] names it.
+	Placement string
+	// Weight is this node's share of actors, relative to the others', 1 to cluster.MaxWeight; 0 is 1. Only members have one, and only
+	// with the placement "weighted".
+	Weight int
 	// Tags are told to the other nodes along with what the node has to say of itself, for [Watch.Peers]. They share its 512 bytes.
 	Tags map[string]string
 	// Log takes the log; nil is slog.Default().
@@ -80,6 +88,15 @@ func (c Config) checked() (Config, error) {
 	}
 	if err := checkReachable(c.Authority); err != nil && (c.Mode != cluster.Client || c.Authority != "") {
 		fault("Authority %q: %w", c.Authority, err)
+	}
+	if _, ok := cluster.StrategyNamed(c.Placement); !ok {
+		fault("Placement %q is none: %s", c.Placement, strings.Join(cluster.StrategyNames(), ", "))
+	}
+	switch {
+	case c.Weight < 0 || c.Weight > cluster.MaxWeight:
+		fault("Weight %d: a weight is 1 to %d", c.Weight, cluster.MaxWeight)
+	case c.Weight > 1 && (c.Placement != weighted || c.Mode == cluster.Client):
+		fault("Weight %d: only members have weights, and only with the placement %s", c.Weight, weighted)
 	}
 	if c.Boot == 0 {
 		c.Boot = NewBoot()
@@ -138,8 +155,15 @@ func (c Config) checked() (Config, error) {
 
 // said is what the node says of itself.
 func (c Config) said() said {
-	return said{cluster: c.Cluster, mode: c.Mode, extra: c.Tags,
+	s := said{cluster: c.Cluster, mode: c.Mode, extra: c.Tags, placement: c.Placement, voters: c.Voters,
 		node: cluster.Node{ID: c.ID, Authority: c.Authority, Boot: c.Boot}}
+	if s.placement == rendezvous {
+		s.placement = ""
+	}
+	if c.Weight > 1 {
+		s.node.Weight = uint16(c.Weight)
+	}
+	return s
 }
 
 // checkName returns nil if id is the name of a node.

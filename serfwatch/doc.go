@@ -20,7 +20,7 @@
 // # What a node says of itself
 //
 // In its tags, 512 bytes at most, checked before anything starts: a protocol version, the cluster's name, its id, the boot
-// number of this run, its mode, and where its link listens. Kinds are told over the links. What others say is checked field by
+// number of this run, its mode, where its link listens, and how it spreads actors, unless that is the default. Kinds are told over the links. What others say is checked field by
 // field, and a member that says anything else is left out of the view with a warning that names its address. The cluster's name
 // is also the label of every packet and stream, so that nodes of another cluster do not get as far as having tags.
 //

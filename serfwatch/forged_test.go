@@ -81,6 +81,13 @@ func TestForgedTagsAreIgnored(t *testing.T) {
 		"a mode of its own":  {map[string]string{"mode": "leader"}, "mode"},
 		"a link nowhere":     {map[string]string{"link": "0.0.0.0:7701"}, "link cannot be reached"},
 		"a link with a path": {map[string]string{"link": "10.0.0.3:7701/x"}, "link cannot be reached"},
+		"no placement":       {map[string]string{"placement": "\x1b[2J"}, "placement is none"},
+		"the default said":   {map[string]string{"placement": "rendezvous"}, "placement is none"},
+		"another placement":  {map[string]string{"placement": "maglev"}, "node n3 has the placement maglev and this node, n"},
+		"a weight alone":     {map[string]string{"weight": "7"}, "without being a member that places by weights"},
+		"a weight of none":   {map[string]string{"placement": "weighted", "weight": "0"}, "weight is none"},
+		"a weight too large": {map[string]string{"placement": "weighted", "weight": "1001"}, "weight is none"},
+		"a weight with zero": {map[string]string{"placement": "weighted", "weight": "07"}, "weight is none"},
 		"control characters": {map[string]string{"x": "\x1b[2J"}, "not printable"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -189,15 +196,21 @@ func FuzzReadTags(f *testing.F) {
 	f.Add(join(s.name(), s.tags()))
 	s.mode, s.node.Authority = cluster.Client, ""
 	f.Add(join(s.name(), s.tags()))
+	s = said{cluster: "wasilo", node: cluster.Node{ID: "n1", Authority: "a:1", Boot: 1, Weight: 7}, placement: weighted}
+	f.Add(join(s.name(), s.tags()))
 	f.Add("n1-0000000000000001\x00v\x001\x00cluster\x00wasilo\x00id\x00n1\x00boot\x001\x00mode\x00member\x00link\x00a:1")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
 		fields := strings.Split(text, "\x00")
 		tags := make(map[string]string)
+		own := ""
+		if len(text)%2 == 1 {
+			own = weighted
+		}
 		for i := 1; i+1 < len(fields); i += 2 {
 			tags[fields[i]] = fields[i+1]
 		}
-		s, err := read(fields[0], tags, "wasilo")
+		s, err := read(fields[0], tags, said{cluster: "wasilo", node: cluster.Node{ID: "me"}, placement: own})
 		if err != nil {
 			if line := err.Error(); len(line) > 400 || line != plain(line, 400) {
 				t.Errorf("%q is no line for a log", line)

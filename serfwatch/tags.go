@@ -26,14 +26,31 @@ const (
 	tagLink    = "link"
 )
 
-var reserved = [...]string{tagVersion, tagCluster, tagID, tagBoot, tagMode, tagLink}
+// The tags of nodes that differ from the default, rendezvous and 1.
+const (
+	tagPlacement = "placement"
+	tagDecides   = "decides" // "voters", or not there
+	tagWeight    = "weight"
+)
+
+var reserved = [...]string{tagVersion, tagCluster, tagID, tagBoot, tagMode, tagLink, tagPlacement, tagWeight, tagDecides}
+
+// Names of strategies that have a meaning here.
+const (
+	rendezvous = "rendezvous"
+	weighted   = "weighted"
+)
 
 // said is what a node says of itself, in its tags and its name.
 type said struct {
 	cluster string
 	node    cluster.Node // Authority may be "" of a client
 	mode    cluster.Mode
-	extra   map[string]string
+	// placement is the strategy's name, "" for rendezvous.
+	placement string
+	// voters says that the voters' log decides who owns an actor.
+	voters bool
+	extra  map[string]string
 }
 
 // name is what serf calls this run of the node.
@@ -52,12 +69,22 @@ func (s said) tags() map[string]string {
 	if s.node.Authority != "" {
 		tags[tagLink] = s.node.Authority
 	}
+	if s.placement != "" {
+		tags[tagPlacement] = s.placement
+	}
+	if s.voters {
+		tags[tagDecides] = decidesVoters
+	}
+	if s.node.Weight != 0 {
+		tags[tagWeight] = strconv.Itoa(int(s.node.Weight))
+	}
 	return tags
 }
 
 // read checks what a member of the gossip says of itself, down to its last field: it comes from the network. name is the one that
-// serf knows it by, own the name of this node's cluster. The error says what is wrong, and repeats nothing longer than a name.
-func read(name string, tags map[string]string, own string) (said, error) {
+// serf knows it by, self what this node says. A
+// [placementError] is that of a node which is all right but for its placement. The error says what is wrong, and repeats nothing longer than a name.
+func read(name string, tags map[string]string, self said) (said, error) {
 	var s said
 	if v := tags[tagVersion]; v != strconv.Itoa(version) {
 		if n, err := strconv.ParseUint(v, 10, 16); err == nil {
@@ -69,11 +96,11 @@ func read(name string, tags map[string]string, own string) (said, error) {
 		return said{}, err
 	}
 	s.cluster = tags[tagCluster]
-	if s.cluster != own {
+	if s.cluster != self.cluster {
 		if checkName(cluster.NodeID(s.cluster)) != nil {
 			return said{}, errors.New("it names no cluster")
 		}
-		return said{}, fmt.Errorf("it is of cluster %q, this node of %q", s.cluster, own)
+		return said{}, fmt.Errorf("it is of cluster %q, this node of %q", s.cluster, self.cluster)
 	}
 	s.node.ID = cluster.NodeID(tags[tagID])
 	if checkName(s.node.ID) != nil {
@@ -100,6 +127,9 @@ func read(name string, tags map[string]string, own string) (said, error) {
 			return said{}, fmt.Errorf("its link cannot be reached: %w", err)
 		}
 	}
+	if err := s.readPlacement(tags); err != nil {
+		return said{}, err
+	}
 	for key, value := range tags {
 		if isReserved(key) {
 			continue
@@ -112,7 +142,59 @@ func read(name string, tags map[string]string, own string) (said, error) {
 	if checkExtra(s.extra) != nil {
 		return said{}, errors.New("it has tags that are not printable text")
 	}
+	if s.placement != self.placement || s.voters != self.voters {
+		return said{}, &placementError{self: self, other: s}
+	}
 	return s, nil
+}
+
+// readPlacement reads the tags that only some nodes have; each has one way to be written.
+func (s *said) readPlacement(tags map[string]string) error {
+	if decides, ok := tags[tagDecides]; ok {
+		if decides != decidesVoters {
+			return errors.New("who decides in its cluster is nobody that this version knows")
+		}
+		s.voters = true
+	}
+	if name, ok := tags[tagPlacement]; ok {
+		if _, known := cluster.StrategyNamed(name); !known || name == "" || name == rendezvous {
+			return errors.New("its placement is none that this version knows")
+		}
+		s.placement = name
+	}
+	if text, ok := tags[tagWeight]; ok {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n < 2 || n > cluster.MaxWeight || text != strconv.FormatUint(n, 10) {
+			return errors.New("its weight is none")
+		}
+		if s.placement != weighted || s.mode != cluster.Member {
+			return errors.New("it has a weight without being a member that places by weights")
+		}
+		s.node.Weight = uint16(n)
+	}
+	return nil
+}
+
+const decidesVoters = "voters"
+
+// placementError is the reason why a node is left out that spreads actors in another way than this one, or lets others decide: they
+// would never agree on whose an actor is.
+type placementError struct{ self, other said }
+
+func (e *placementError) Error() string {
+	if e.other.voters != e.self.voters {
+		has := map[bool]string{true: "lets voters decide who owns an actor", false: "has no voters"}
+		return fmt.Sprintf("node %s %s, and this node, %s, %s: it is the same for all nodes of a cluster; start the node without voters again with "+
+			"--quorum (or with --voters, if it is to be one), or the others without", e.other.node.ID, has[e.other.voters], e.self.node.ID, has[e.self.voters])
+	}
+	name := func(s said) string {
+		if s.placement == "" {
+			return rendezvous
+		}
+		return s.placement
+	}
+	return fmt.Sprintf("node %s has the placement %s and this node, %s, has %s: all nodes of a cluster need the same; "+
+		"start one of the two again with the --placement of the others", e.other.node.ID, name(e.other), e.self.node.ID, name(e.self))
 }
 
 func isReserved(key string) bool {

@@ -2,6 +2,7 @@ package serfwatch
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -56,6 +57,8 @@ type picture struct {
 	live     map[netip.AddrPort]struct{} // where the gossip of present peers comes from
 	present  int                         // peers but this node, clients too
 	ignored  []ignored
+	// misplaced is the reason why the first of those ignored is, by name, whose placement is not this node's; nil: there is none.
+	misplaced error
 }
 
 // ignored is a member of the gossip that is not of the cluster, for a reason.
@@ -79,9 +82,10 @@ func draw(self said, members []serf.Member) (picture, error) {
 			}
 		} else {
 			var err error
-			if s, err = read(m.Name, m.Tags, self.cluster); err != nil {
+			if s, err = read(m.Name, m.Tags, self); err != nil {
 				if status.present() {
 					p.ignored = append(p.ignored, ignored{plain(m.Name, 100), addressOf(m), err.Error()})
+					p.mismatch(err)
 				}
 				continue
 			}
@@ -114,6 +118,14 @@ func draw(self said, members []serf.Member) (picture, error) {
 	var err error
 	p.topology, err = cluster.NewTopology(nodes...)
 	return p, err
+}
+
+// mismatch notes that a member is ignored for its placement. The least text is kept, so that the order of members does not matter.
+func (p *picture) mismatch(err error) {
+	var e *placementError
+	if errors.As(err, &e) && (p.misplaced == nil || err.Error() < p.misplaced.Error()) {
+		p.misplaced = err
+	}
 }
 
 // used returns the peers that have their id, by it.

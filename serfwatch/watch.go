@@ -327,6 +327,10 @@ func (w *Watch) Addr() string {
 	return w.addr.String()
 }
 
+// Misplaced returns why a node that is here now is left out for having another [Config.Placement] than this one, in words that name
+// both and say what to do; nil: there is none.
+func (w *Watch) Misplaced() error { return w.picture.Load().misplaced }
+
 // Peers returns the nodes that gossip knows, clients and those that left or failed lately among them, sorted by id; of one id the
 // one that is used comes first.
 func (w *Watch) Peers() []Peer { return w.picture.Load().clone() }

@@ -75,7 +75,9 @@ func compare[T ~uint64](a, b T) int {
 }
 
 // member is how a view shows a session.
-func (s *Session) member() Member { return Member{ID: s.Node, Authority: s.Authority, Boot: s.Boot} }
+func (s *Session) member() Member {
+	return Member{ID: s.Node, Authority: s.Authority, Boot: s.Boot, Weight: uint16(min(s.Weight, MaxWeight))}
+}
 
 // noOwner stands in group.owners for a partition that nobody owns.
 const noOwner = ^uint16(0)

@@ -67,3 +67,33 @@ func BenchmarkClusterChange(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkPlace is what a strategy costs when the members change: one table, for all kinds with the same hosts. What a lookup costs is
+// in BenchmarkOwner, and does not depend on the strategy.
+func BenchmarkPlace(b *testing.B) {
+	for _, n := range []int{5, 100, 1000} {
+		nodes := make([]Member, n)
+		for i := range nodes {
+			nodes[i] = Member{ID: NodeID(fmt.Sprintf("node-%d", i)), Weight: uint16(1 + i%3)}
+		}
+		for _, s := range Strategies() {
+			b.Run(fmt.Sprintf("%s/%d", s.Name(), n), func(b *testing.B) {
+				var owners [Partitions]uint16
+				for b.Loop() {
+					s.Place(nodes, &owners)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkOwner is one lookup: from an identity to the member that owns it.
+func BenchmarkOwner(b *testing.B) {
+	m, _ := big(b, 0)
+	v, id := m.View(), must(abi.ParseIdentity("kind007/somebody@example.com"))
+	for b.Loop() {
+		if owner, _ := v.OwnerOf(id); owner == nil {
+			b.Fatal("no owner")
+		}
+	}
+}

@@ -15,7 +15,7 @@ type CommandType uint8
 // beside it; one whose condition does not hold is void: it changes nothing and its result says so.
 const (
 	// OpenSession begins a session of a run of a node (Node, Boot, Authority, Weight, Kinds, Speaks), or renews the one that this run has.
-	// Its result is the session.
+	// The one that the run has given up (From) ends. Its result is the session.
 	OpenSession CommandType = 1 + iota
 	// RenewSession renews a session (Session) that has not ended.
 	RenewSession
@@ -40,13 +40,16 @@ const (
 	SettleMove
 	// RaiseGeneration begins a new life of a log that lost its majority: every session ends (Generation, higher than before).
 	RaiseGeneration
+	// BlockNode has a node's sessions not be renewed, nor opened, until UnblockNode (Node): what it owns goes to others once its time is up.
+	BlockNode
+	UnblockNode
 
 	commandEnd
 )
 
 var commandNames = [...]string{OpenSession: "open", RenewSession: "renew", ExpireSession: "expire", CloseSession: "close",
 	UpdateSession: "update", Regroup: "regroup", Assign: "assign", BeginMove: "move", AbortMove: "abort", Release: "release",
-	SettleMove: "settle", RaiseGeneration: "generation"}
+	SettleMove: "settle", RaiseGeneration: "generation", BlockNode: "block", UnblockNode: "unblock"}
 
 // String returns a word for the command.
 func (t CommandType) String() string {

@@ -17,6 +17,7 @@ const MaxNodeIDLen = 63
 var (
 	ErrInvalidNodeID    = errors.New("a node id is 1 to " + strconv.Itoa(MaxNodeIDLen) + " of A-Z, a-z, 0-9, '.', '_' and '-'")
 	ErrInvalidAuthority = errors.New("an authority is host:port, an IPv6 host in brackets, the port 0 to 65535")
+	ErrInvalidWeight    = errors.New("a weight is 1 to " + strconv.Itoa(MaxWeight))
 	ErrDuplicateNode    = errors.New("two members have the same node id")
 )
 
@@ -41,11 +42,23 @@ type Member struct {
 	// Boot tells runs of a node apart: a node that restarted has lost its activations although nothing else changed.
 	// 0 where runs are not told apart.
 	Boot uint64
+	// Weight is the share of actors that the node is to have, relative to the others', as far as the [Strategy] counts weights; at most
+	// [MaxWeight]. 0 is 1, and a [Topology] has 0 for both.
+	Weight uint16
 }
+
+// MaxWeight bounds the weight of a [Member].
+const MaxWeight = 1000
+
+// weight is what the weight counts for.
+func (m *Member) weight() uint64 { return uint64(max(m.Weight, 1)) }
 
 func (m Member) check() error {
 	if err := CheckNodeID(m.ID); err != nil {
 		return err
+	}
+	if m.Weight > MaxWeight {
+		return ErrInvalidWeight
 	}
 	return CheckAuthority(m.Authority)
 }

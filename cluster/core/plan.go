@@ -134,11 +134,11 @@ func (p *Planner) planGroup(t *Table, g *Group, able map[string][]*Session, host
 
 // place spreads the partitions over hosts, which are sorted by node.
 func (p *Planner) place(hosts []*Session, owners *[Partitions]uint16) {
-	ids := make([]NodeID, len(hosts))
+	members := make([]Member, len(hosts))
 	for i, s := range hosts {
-		ids[i] = s.Node
+		members[i] = s.member()
 	}
-	p.strategy.Place(ids, owners)
+	p.strategy.Place(members, owners)
 }
 
 // watch notes how moves fare, and gives up those that take too long.
@@ -199,7 +199,7 @@ func (t *Table) superseded(id SessionID) bool {
 func ableHosts(t *Table) map[string][]*Session {
 	var able []*Session
 	for _, s := range t.Sessions() {
-		if !s.Draining && !t.superseded(s.ID) {
+		if !s.Draining && !t.blocked[s.Node] && !t.superseded(s.ID) {
 			able = append(able, s)
 		}
 	}

@@ -15,6 +15,7 @@ import "github.com/wasilo/wasilo/abi"
 type Route struct {
 	Member    *Member   // where messages go
 	Epoch     abi.Epoch // of the lease; zero where another node keeps it
+	Serial    uint64    // of the lease
 	Partition Partition
 }
 
@@ -25,5 +26,8 @@ func (r Route) Local() bool { return r.Epoch != abi.Epoch{} }
 // same address.
 func (v *View) Keeps(kind string, r Route) bool {
 	m, _ := v.Owner(kind, r.Partition)
+	if v.assigned != nil && r.Local() && v.Epoch(kind, r.Partition) != r.Epoch {
+		return false
+	}
 	return m == r.Member || m != nil && *m == *r.Member
 }

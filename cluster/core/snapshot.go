@@ -12,7 +12,7 @@ const SnapshotVersion = 1
 
 // AppendSnapshot writes the table: equal tables give equal bytes.
 func (t *Table) AppendSnapshot(b []byte) []byte {
-	b = abi.AppendArray(b, 7)
+	b = abi.AppendArray(b, 8)
 	for _, v := range []uint64{SnapshotVersion, t.index, uint64(t.generation), t.last} {
 		b = abi.AppendUint(b, v)
 	}
@@ -36,6 +36,10 @@ func (t *Table) AppendSnapshot(b []byte) []byte {
 			b = abi.AppendUint(b, v)
 		}
 		b = abi.AppendBytes(abi.AppendBytes(b, m.Partitions.append(nil)), m.Manifest)
+	}
+	b = abi.AppendArray(b, len(t.blocked))
+	for _, node := range t.Blocked() {
+		b = abi.AppendText(b, string(node))
 	}
 	return b
 }
@@ -71,8 +75,8 @@ func ReadSnapshot(b []byte) (*Table, error) {
 	if version := r.Uint(); r.Err() == nil && version > SnapshotVersion {
 		return nil, fmt.Errorf("a snapshot of version %d, and this node reads up to %d: %w", version, SnapshotVersion, ErrEntryVersion)
 	}
-	if n != 7 {
-		r.Fail("a snapshot has seven items")
+	if n != 8 {
+		r.Fail("a snapshot has eight items")
 	}
 	t := NewTable()
 	t.index, t.generation, t.last = r.Uint(), r.Uint32(), r.Uint()
@@ -87,6 +91,13 @@ func ReadSnapshot(b []byte) (*Table, error) {
 	}
 	if r.Err() == nil {
 		t.checkMoves(&r)
+	}
+	for n, last := r.Array(), NodeID(""); n > 0 && r.Err() == nil; n-- {
+		node := NodeID(r.Text())
+		if CheckNodeID(node) != nil || node <= last {
+			r.Fail("the blocked nodes are sorted node ids")
+		}
+		t.blocked[node], last = true, node
 	}
 	r.End()
 	if err := r.Err(); err != nil {

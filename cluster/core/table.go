@@ -21,6 +21,7 @@ type Table struct {
 	groups     map[GroupID]*Group
 	moves      map[MoveID]*Move
 	byKind     map[string]GroupID
+	blocked    map[NodeID]bool
 	touched    []SessionID // renewed by the last entry
 	snapshot   *Assignments
 }
@@ -67,7 +68,7 @@ type Move struct {
 // NewTable returns an empty table, of generation 1.
 func NewTable() *Table {
 	return &Table{generation: 1, sessions: make(map[SessionID]*Session), groups: make(map[GroupID]*Group),
-		moves: make(map[MoveID]*Move), byKind: make(map[string]GroupID)}
+		moves: make(map[MoveID]*Move), byKind: make(map[string]GroupID), blocked: make(map[NodeID]bool)}
 }
 
 // Index returns the index of the last entry that was applied.
@@ -162,6 +163,9 @@ func (t *Table) apply(c *Command) Result {
 		if s == nil {
 			return void("session %d has ended", c.Session)
 		}
+		if t.blocked[s.Node] {
+			return t.isBlocked(s.Node)
+		}
 		t.renew(s)
 		return Result{}
 	case ExpireSession:
@@ -208,6 +212,16 @@ func (t *Table) apply(c *Command) Result {
 		}
 		t.dropMove(m)
 		return Result{}
+	case BlockNode, UnblockNode:
+		if err := CheckNodeID(c.Node); err != nil {
+			return void("%s", err)
+		}
+		if c.Type == BlockNode {
+			t.blocked[c.Node] = true
+		} else {
+			delete(t.blocked, c.Node)
+		}
+		return Result{}
 	case RaiseGeneration:
 		if c.Generation <= t.generation {
 			return void("the generation is %d already", t.generation)
@@ -235,6 +249,12 @@ func (t *Table) open(c *Command) Result {
 	if fault != "" {
 		return void("%s", fault)
 	}
+	if t.blocked[c.Node] {
+		return t.isBlocked(c.Node)
+	}
+	if s := t.sessions[c.From]; s != nil && s.Node == c.Node && s.Boot == c.Boot {
+		t.end(s) // its node has dropped all that it had: to go on under the same epochs could meet a release that is still under way
+	}
 	s, ok := t.SessionOf(c.Node, c.Boot)
 	if !ok {
 		t.last++
@@ -247,6 +267,13 @@ func (t *Table) open(c *Command) Result {
 	t.renew(&n)
 	return Result{ID: uint64(n.ID)}
 }
+
+func (t *Table) isBlocked(node NodeID) Result {
+	return void("node %s is blocked by an operator; `wasilo members unblock %s` lets it in again", node, node)
+}
+
+// Blocked returns the nodes that an operator has blocked, sorted.
+func (t *Table) Blocked() []NodeID { return slices.Sorted(maps.Keys(t.blocked)) }
 
 // checkHosted returns kinds sorted, each once, or says what is wrong with them.
 func checkHosted(kinds []string) (sorted []string, fault string) {

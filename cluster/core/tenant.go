@@ -17,6 +17,7 @@ type Tenant struct {
 	cfg     TenantConfig
 	table   *Table
 	session SessionID // 0: none
+	lost    SessionID // the one before, which is to end if it has not
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -75,6 +76,8 @@ const (
 	TenantHandOverFailed
 	// TenantHosts says anew what the node hosts, and whether it leaves (Kinds, Weight, Draining).
 	TenantHosts
+	// TenantSuspended says that the machine stood still while its monotonic clock did, too: the session may have ended long ago.
+	TenantSuspended
 	// TenantClose ends the session once it owns nothing; what it still owns, if Force is set, has ended here for good.
 	TenantClose
 )
@@ -201,6 +204,10 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 		}
 	case TenantHosts:
 		t.cfg.Kinds, t.cfg.Weight, t.cfg.Draining = sortedKinds(in.Kinds), in.Weight, in.Draining
+	case TenantSuspended:
+		if t.session != 0 {
+			t.lose()
+		}
 	case TenantClose:
 		t.closing, t.force = true, t.force || in.Force
 	}
@@ -243,7 +250,7 @@ func (t *Tenant) renew(now time.Duration) {
 	t.asks[t.ask] = now
 	c := Command{Type: RenewSession, Session: t.session, Node: t.cfg.Node}
 	if t.session == 0 {
-		c = Command{Type: OpenSession, Node: t.cfg.Node, Boot: t.cfg.Boot, Authority: t.cfg.Authority, Weight: t.cfg.Weight,
+		c = Command{Type: OpenSession, From: t.lost, Node: t.cfg.Node, Boot: t.cfg.Boot, Authority: t.cfg.Authority, Weight: t.cfg.Weight,
 			Kinds: t.cfg.Kinds, Draining: t.cfg.Draining, Speaks: EntryVersion}
 	}
 	t.do(TenantEffect{Type: Ask, Ask: t.ask, Commands: []Command{c}})
@@ -281,7 +288,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
-	t.session, t.until = 0, 0
+	t.session, t.lost, t.until = 0, t.session, 0
 	clear(t.asks)
 	clear(t.said)
 	t.ever = false // the next one is asked for at once

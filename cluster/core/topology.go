@@ -16,7 +16,7 @@ type Topology struct {
 }
 
 // NewTopology makes a snapshot of members, in whatever order they come. The error wraps [ErrInvalidNodeID],
-// [ErrInvalidAuthority] or [ErrDuplicateNode] and names the member.
+// [ErrInvalidAuthority], [ErrInvalidWeight] or [ErrDuplicateNode] and names the member.
 func NewTopology(members ...Member) (*Topology, error) {
 	t := &Topology{members: slices.Clone(members)}
 	slices.SortFunc(t.members, func(a, b Member) int { return strings.Compare(string(a.ID), string(b.ID)) })
@@ -26,6 +26,11 @@ func NewTopology(members ...Member) (*Topology, error) {
 		}
 		if i > 0 && t.members[i-1].ID == m.ID {
 			return nil, fmt.Errorf("members %q at %q and at %q: %w", m.ID, t.members[i-1].Authority, m.Authority, ErrDuplicateNode)
+		}
+	}
+	for i := range t.members {
+		if t.members[i].Weight == 1 {
+			t.members[i].Weight = 0 // one way to write each
 		}
 	}
 	t.hash = t.sum()
@@ -47,6 +52,10 @@ func (t *Topology) sum() uint64 {
 		text(m.Authority)
 		binary.LittleEndian.PutUint64(n[:], m.Boot)
 		_, _ = d.Write(n[:])
+		if m.Weight != 0 { // no id is so long that its length would read like this
+			binary.LittleEndian.PutUint64(n[:], 1<<63|uint64(m.Weight))
+			_, _ = d.Write(n[:])
+		}
 	}
 	return d.Sum64()
 }

@@ -27,7 +27,9 @@ func TestTopologyHashIgnoresOrder(t *testing.T) {
 		}
 		i := rapid.IntRange(0, len(members)-1).Draw(t, "changed")
 		changed := append([]Member(nil), members...)
-		switch rapid.IntRange(0, 3).Draw(t, "how") {
+		switch rapid.IntRange(0, 4).Draw(t, "how") {
+		case 4:
+			changed[i].Weight += 2
 		case 0:
 			changed[i].Boot += 5
 		case 1:
@@ -68,6 +70,7 @@ func TestTopologyRefuses(t *testing.T) {
 		{[]Member{{ID: "a b", Authority: "h:1"}}, ErrInvalidNodeID, `"a b"`},
 		{[]Member{{ID: NodeID(strings.Repeat("x", 64)), Authority: "h:1"}}, ErrInvalidNodeID, "xxx"},
 		{[]Member{{ID: "a", Authority: "h"}}, ErrInvalidAuthority, `"a"`},
+		{[]Member{{ID: "a", Authority: "h:1", Weight: 1001}}, ErrInvalidWeight, `"a"`},
 		{[]Member{{ID: "a", Authority: "h:1"}, {ID: "b", Authority: "h:2"}, {ID: "a", Authority: "h:3"}}, ErrDuplicateNode, `"h:3"`},
 	} {
 		_, err := NewTopology(c.members...)
@@ -95,9 +98,9 @@ func TestAuthority(t *testing.T) {
 func TestRendezvousSpreads(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{2, 3, 5, 20} {
-		nodes := make([]NodeID, n+1)
+		nodes := make([]Member, n+1)
 		for i := range nodes {
-			nodes[i] = NodeID(string(rune('a'+i)) + "-node")
+			nodes[i].ID = NodeID(string(rune('a'+i)) + "-node")
 		}
 		var before, after [Partitions]uint16
 		Rendezvous{}.Place(nodes[:n], &before)
@@ -117,7 +120,7 @@ func TestRendezvousSpreads(t *testing.T) {
 		fair := float64(Partitions) / float64(n+1)
 		for i, s := range share {
 			if f := float64(s) / fair; f < 0.65 || f > 1.4 {
-				t.Errorf("%d nodes: %s owns %.2f of a fair share", n+1, nodes[i], f)
+				t.Errorf("%d nodes: %s owns %.2f of a fair share", n+1, nodes[i].ID, f)
 			}
 		}
 		if f := float64(moved) / fair; f > 1.4 {
@@ -125,20 +128,20 @@ func TestRendezvousSpreads(t *testing.T) {
 		}
 	}
 	// The order in which ids are hashed does not matter, only which they are: a permutation gives the same owners.
-	nodes := []NodeID{"n1", "n2", "n3", "n4"}
+	nodes := membersNamed("n1", "n2", "n3", "n4")
 	var want [Partitions]uint16
 	Rendezvous{}.Place(nodes, &want)
 	for range 5 {
 		order := rng.Perm(len(nodes))
-		shuffled := make([]NodeID, len(nodes))
+		shuffled := make([]Member, len(nodes))
 		for i, j := range order {
 			shuffled[i] = nodes[j]
 		}
 		var got [Partitions]uint16
 		Rendezvous{}.Place(shuffled, &got)
 		for p := range got {
-			if shuffled[got[p]] != nodes[want[p]] {
-				t.Fatalf("partition %d: %s in one order, %s in another", p, shuffled[got[p]], nodes[want[p]])
+			if shuffled[got[p]].ID != nodes[want[p]].ID {
+				t.Fatalf("partition %d: %s in one order, %s in another", p, shuffled[got[p]].ID, nodes[want[p]].ID)
 			}
 		}
 	}
@@ -150,7 +153,7 @@ type countingStrategy struct {
 	asked *int
 }
 
-func (s countingStrategy) Place(nodes []NodeID, owners *[Partitions]uint16) {
+func (s countingStrategy) Place(nodes []Member, owners *[Partitions]uint16) {
 	*s.asked++
 	s.Rendezvous.Place(nodes, owners)
 }

@@ -153,11 +153,7 @@ func (v *View) group(prev *View, places []byte, s Strategy) *group {
 	}
 	if g == nil {
 		g = &group{hosts: hosts}
-		ids := make([]NodeID, len(hosts))
-		for i, m := range hosts {
-			ids[i] = m.ID
-		}
-		s.Place(ids, &g.owners)
+		s.Place(hosts, &g.owners)
 	}
 	v.groups[key] = g
 	return g
@@ -262,13 +258,14 @@ func (g *group) same(to *group, p int) bool {
 // groupKey tells sets of hosts apart, runs of one node included.
 func groupKey(hosts []Member) string {
 	var b strings.Builder
-	var boot [8]byte
+	var boot [10]byte
 	for _, m := range hosts {
 		b.WriteString(string(m.ID))
 		b.WriteByte(0)
 		b.WriteString(m.Authority)
 		b.WriteByte(0)
 		binary.LittleEndian.PutUint64(boot[:], m.Boot)
+		binary.LittleEndian.PutUint16(boot[8:], m.Weight)
 		b.Write(boot[:])
 	}
 	return b.String()

@@ -44,6 +44,17 @@ type Owner interface {
 	Ended(a *Activation, end End)
 }
 
+// Witness is told what a node's activations do, for those who check afterwards that no actor lived twice. Its methods come
+// on the goroutine of the turn, and are no place to wait.
+type Witness interface {
+	// Enabled: the activation takes turns from now on. The number names it to the other two.
+	Enabled(id abi.Identity, epoch abi.Epoch) (activation uint64)
+	// Checked: a turn begins. at is when it was found that it may.
+	Checked(at time.Time, id abi.Identity, epoch abi.Epoch, activation uint64)
+	// Answered: what the turn brought about is about to leave. at is when it was found that it may, the last access to state over.
+	Answered(at time.Time, id abi.Identity, epoch abi.Epoch, activation uint64)
+}
+
 // End says why an activation ended and what it leaves behind.
 type End struct {
 	Reason   string // "idle", "shutdown", "evicted", "hibernated", "trap", "start", "revoked"
@@ -51,6 +62,7 @@ type End struct {
 	Failed   bool   // the instance never stood
 	Told     bool   // with Failed: somebody who waited for a reply got Err
 	Released bool   // by revocation: nobody here should start a successor
+	Handed   bool   // it was surrendered: the actor goes on wherever the backlog finds it
 	Backlog  Backlog
 }
 
@@ -86,8 +98,10 @@ type Config struct {
 	// Quick says that Start takes some microseconds: whoever calls first may wait for it on its own goroutine.
 	Quick    bool
 	Keeper   Keeper // of the state between activations; nil: it ends with each
+	Permit   Permit // nil: the activation may run until it is revoked
 	Outbox   Outbox
 	Owner    Owner
+	Witness  Witness // nil: nobody is told
 	Waits    *Waits
 	Limits   Limits
 	Counters *Counters
@@ -119,7 +133,8 @@ type Activation struct {
 	state    state
 	running  bool // some goroutine owns the fields below
 	revoked  bool
-	stopFor  string // the reason, once Stop was called
+	stopFor  string // the reason, once Stop or Surrender was called
+	handing  handing
 	queue    mailbox
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
@@ -132,6 +147,7 @@ type Activation struct {
 	lastTimer uint64 // guarded by mu
 	told      bool   // self was delivered
 	woken     bool   // the instance goes on from a state that was kept
+	witnessed uint64 // what the witness calls it
 	rested    bool   // since the last turn
 	ev        abi.Event
 	out       abi.Output
@@ -207,11 +223,11 @@ func (a *Activation) Passivate(reason string) bool { return a.leave(reason, fals
 // [Activation.Revoke] hurries it.
 func (a *Activation) Stop(reason string) {
 	a.mu.Lock()
-	if a.state == ended || a.stopFor != "" {
+	if a.state == ended || a.stopFor != "" && a.handing == handsNothing {
 		a.mu.Unlock()
 		return
 	}
-	a.stopFor = reason
+	a.stopFor, a.handing = reason, handsNothing
 	if a.running {
 		a.mu.Unlock()
 		return
@@ -269,11 +285,12 @@ func (a *Activation) end(e End) bool {
 	if a.revoked {
 		e.Reason, e.Released = "revoked", true
 	}
+	e.Handed = a.handing != handsNothing
 	// Completions and timers are of this instance alone.
 	rest := slices.DeleteFunc(a.queue.take(), func(m message) bool { return m.own != nil })
 	deferred, calls, timers := a.deferred, a.calls, a.timers
 	a.deferred, a.calls, a.timers = nil, nil, nil
-	goesOn := len(rest) > 0 && a.stopFor != "" && !a.revoked && !e.Failed
+	goesOn := len(rest) > 0 && a.stopFor != "" && !e.Handed && !a.revoked && !e.Failed
 	if goesOn {
 		a.state, a.told, a.rested = open, false, false
 		for _, m := range rest {
@@ -303,7 +320,7 @@ func (a *Activation) end(e End) bool {
 		m := &rest[i]
 		_, stands := m.to.(*waiter)
 		switch {
-		case e.Released && stands: // and looks for the actor by itself
+		case (e.Released || e.Handed && !e.Failed) && stands: // and looks for the actor by itself
 			m.fail(gone)
 		case e.Failed && !replaced(e.Err):
 			m.fail(startError(e.Err))

@@ -32,7 +32,7 @@ func (a *Activation) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, er
 	}
 	a.mu.Lock()
 	// A start that is not quick is left to a runner: it may take longer than the caller has.
-	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && (a.inst != nil || a.cfg.Quick) && left >= a.cfg.Limits.Turn {
+	if a.state == open && !a.running && a.queue.n == 0 && !a.revoked && !a.givesBack(env) && (a.inst != nil || a.cfg.Quick) && left >= a.cfg.Limits.Turn {
 		a.running = true
 		a.mu.Unlock()
 		return a.deliverInline(ctx, env, now)
@@ -132,7 +132,7 @@ func (a *Activation) accepts(tag abi.EventTag, env *abi.Envelope) error {
 // enqueueLocked puts a message of somebody else into the mailbox and sees to it that it is drained; w is the
 // waiter behind it, if there is one. It unlocks a.mu.
 func (a *Activation) enqueueLocked(m message, w *waiter) error {
-	if a.state == ended || a.revoked {
+	if a.state == ended || a.revoked || a.givesBack(m.env) {
 		a.mu.Unlock()
 		return gone
 	}
@@ -228,7 +228,7 @@ func (a *Activation) drain() {
 			a.end(End{Reason: "revoked"})
 			return
 		case stepLeave:
-			if a.passivate(a.stopFor) {
+			if a.depart() {
 				return
 			}
 			continue

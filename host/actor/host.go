@@ -214,6 +214,11 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 	if len(q.Payload) > cfg.Limits.MaxMessage {
 		return nil, tooLarge("a payload", len(q.Payload), cfg.Limits.MaxMessage)
 	}
+	if cfg.Permit != nil {
+		if err := cfg.Permit.Wait(h.waitsUntil()); err != nil {
+			return nil, err
+		}
+	}
 	h.outgoing++
 	timeout := q.Timeout
 	if timeout <= 0 {

@@ -91,6 +91,7 @@ func (a *Activation) hibernate(z Sleeper) bool {
 		a.cfg.Counters.CaptureFailures.Add(1)
 		a.mu.Lock()
 		a.state = open
+		a.keepOnLocked()
 		a.mu.Unlock()
 		return false
 	}

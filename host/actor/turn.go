@@ -56,6 +56,9 @@ func (a *Activation) start() (err error) {
 	if a.woken {
 		a.cfg.Counters.Wakes.Add(1)
 	}
+	if w := a.cfg.Witness; w != nil {
+		a.witnessed = w.Enabled(a.cfg.Identity, a.cfg.Epoch)
+	}
 	a.cfg.Owner.Started(a)
 	return nil
 }
@@ -71,6 +74,9 @@ func (a *Activation) unstarted(err error, told bool) {
 // exec runs the turn of a.ev, with env the message behind it (nil for other events). A failed turn is broken: the
 // instance must go. The caller owns running, and the instance stands.
 func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
+	if now, err = a.mayBegin(env, now); err != nil {
+		return err
+	}
 	a.lastUsed.Store(now.UnixNano())
 	a.turns.Store(a.turns.Load() + 1)
 	a.rested = false
@@ -90,6 +96,9 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	a.cfg.Counters.Turns.Add(1)
 	a.out.Kind, a.out.Payload, a.out.Err, a.out.Effects = abi.OutReply, nil, nil, a.out.Effects[:0]
 	a.host.begin(env, deadline)
+	if w := a.cfg.Witness; w != nil {
+		w.Checked(now, a.cfg.Identity, a.cfg.Epoch, a.witnessed)
+	}
 	returned := false
 	defer func() {
 		a.host.end()
@@ -108,12 +117,21 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	if a.meter != nil {
 		a.cfg.Counters.Fuel.Add(uint64(max(0, a.meter.Fuel())))
 	}
-	if notBegun(err) {
+	if err != nil && abi.CodeOf(err) == abi.ErrOverloaded {
 		a.told = told
 		return err
 	}
-	if err != nil {
+	at, lost := a.mayEnd(deadline)
+	switch {
+	case lost != nil && err != nil && isUnconfirmed(lost): // it broke besides, so nothing of it can count
+		return &fenced{abi.AsError(lost)}
+	case lost != nil:
+		return lost
+	case err != nil:
 		return turnError(err)
+	}
+	if w := a.cfg.Witness; w != nil {
+		w.Answered(at, a.cfg.Identity, a.cfg.Epoch, a.witnessed)
 	}
 	switch a.out.Kind {
 	case abi.OutReply, abi.OutEffects:
@@ -127,8 +145,21 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 		" and no error, reply or effects")
 }
 
-// notBegun reports whether a turn ended with err before it began, for want of room: the instance is as it was.
-func notBegun(err error) bool { return err != nil && abi.CodeOf(err) == abi.ErrOverloaded }
+// goesOn reports whether the instance goes on after a turn that ended with err: one that did not begin, for want of room or of a permit,
+// or one that is not confirmed.
+func goesOn(err error) bool {
+	if err == nil || isFenced(err) {
+		return false
+	}
+	if isUnconfirmed(err) {
+		return true
+	}
+	switch abi.CodeOf(err) {
+	case abi.ErrOverloaded, abi.ErrNoQuorum, abi.ErrOwnershipChanged:
+		return true
+	}
+	return false
+}
 
 // turnError is the error of a turn that broke. Whatever a native instance returned, it has a code by which nobody sends the
 // message again: its turn has run.
@@ -249,7 +280,11 @@ func (a *Activation) setEvent(tag abi.EventTag, env *abi.Envelope) {
 
 // broken ends the activation after a turn that failed and returns what the caller gets.
 func (a *Activation) broken(err error) error {
-	if notBegun(err) {
+	if goesOn(err) {
+		return err
+	}
+	if isFenced(err) {
+		a.end(End{Reason: "revoked", Err: err})
 		return err
 	}
 	a.countBroken(err)

@@ -123,6 +123,12 @@ func (g *guard) look() (now time.Time, err error) {
 		now = time.Now()
 		g.yielded = now
 	}
+	if p := g.inst.permitted; p != nil {
+		if err := p(); err != nil {
+			return now, err
+		}
+		now = time.Now() // it may have waited
+	}
 	if !now.Before(g.deadline) {
 		return now, errDeadline
 	}

@@ -30,6 +30,10 @@ type Host interface {
 	Log(level slog.Level, msg string)
 }
 
+// Permitter is a [Host] that is asked at each refill, and each look at the clock in a host function, whether the turn may go on. It may wait,
+// until the turn's end; an error ends the turn.
+type Permitter interface{ Permitted() error }
+
 const (
 	maxWait     = 64 << 10 // handles of one `wait`
 	requestCost = 5_000    // units of fuel for a request that is sent, or refused

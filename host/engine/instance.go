@@ -57,6 +57,7 @@ type Instance struct {
 	maxMessage  int
 	lastFuel    int64 // units that the last turn used
 	epoch       abi.Epoch
+	permitted   func() error // of the host; nil: it has none
 
 	state   atomic.Uint32
 	phase   phase
@@ -117,6 +118,9 @@ func (i *Instance) tablesFull() bool { return i.body.tables != nil && i.body.tab
 // start makes an instance. The caller holds a reference to the module, which the instance takes over on success.
 func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, error) {
 	i := &Instance{module: m, host: h}
+	if p, ok := h.(Permitter); ok {
+		i.permitted = p.Permitted
+	}
 	i.limits(opt)
 	if least := m.startsWith(); least > i.memoryLimit {
 		return nil, abi.NewError(abi.ErrLimitExceeded, "the guest starts with "+byteSize(least)+" of memory; its limit is "+

@@ -106,6 +106,10 @@ func (c *inbound) introduce(raw net.Conn) error {
 	if err == nil && theirs.probe {
 		return c.slow(c.probed(conn, theirs))
 	}
+	if err == nil && theirs.stream != "" {
+		c.proven, c.from = theirs.node, theirs.node
+		return c.streamed(raw, conn, theirs, expires, stop)
+	}
 	if err == nil {
 		c.proven, c.from = theirs.node, theirs.node
 		err = c.connected(s, conn, theirs, expires)
@@ -170,7 +174,7 @@ func (c *inbound) admit(id ca.ID, h *hello) *fault {
 	case h.node == l.cfg.Self.ID && !h.probe:
 		return &fault{reason: SameNode, text: fmt.Sprintf("node %s has this id itself: two nodes with one id, or a node that dials itself",
 			h.node)}
-	case l.draining.Load():
+	case l.draining.Load() && h.stream == "": // who leaves may have a voice in the voters' log until it is gone
 		return &fault{reason: Leaving, text: fmt.Sprintf("node %s is shutting down", l.cfg.Self.ID)}
 	}
 	if err := h.check(); err != nil {

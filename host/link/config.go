@@ -41,6 +41,8 @@ type Config struct {
 	// Services answer what other nodes ask by [Link.Ask], by the names they are asked under. A question for another is answered
 	// `unsupported`.
 	Services map[string]Service
+	// Streams take the streams that other nodes open by [Link.Stream], by the names they are opened under. Another is refused.
+	Streams map[string]StreamHandler
 	// MaxMessage bounds payloads, in bytes; 0 is abi.DefaultMaxMessage.
 	MaxMessage int
 	// MaxInFlight bounds the requests that await their replies on one connection, for each end; 0 is 16,384, at most 65,535. Beyond
@@ -114,6 +116,12 @@ func (c Config) checked() (Config, error) {
 		}
 	}
 	c.Services = maps.Clone(c.Services)
+	for name, h := range c.Streams {
+		if !abi.ValidMethod(name) || h == nil {
+			fault("Streams: %.200q is no name of a stream, or is nil", name)
+		}
+	}
+	c.Streams = maps.Clone(c.Streams)
 	amount := func(name string, v *int, zero, most int) {
 		if *v < 0 || *v > most {
 			fault("%s %d is not within 0 and %d", name, *v, most)

@@ -24,6 +24,9 @@
 // What nodes ask each other beside the messages of actors, such as what the methods of a kind are, goes to named services
 // ([Link.Ask]) over the same connections, in no order, each on a goroutine of the other node.
 //
+// What has a protocol of its own, as the voters' log has, opens a stream ([Link.Stream]): a connection of its own over the same
+// listener, with the same proofs and hellos, whose bytes the link does not look at.
+//
 // # What is known of a message that failed
 //
 // An error of the other node comes back as it is. Otherwise the error is an [*Error]: `unreachable` (or `shutting_down`) if nothing

@@ -60,11 +60,13 @@ const (
 	Silent         Reason = 12 // nothing was heard for too long, pings notwithstanding
 	Unread         Reason = 13 // it does not read what is sent to it
 	Reconnect      Reason = 14 // certificates end: connect anew. Nobody's fault
+	NoStream       Reason = 15 // it opened a stream that this node does not have. Nobody's fault
 )
 
 var reasonNames = [...]string{Malformed: "malformed", UnknownVersion: "unknown_version", WrongCluster: "wrong_cluster",
 	WrongNode: "wrong_node", SameNode: "same_node", StaleBoot: "stale_boot", Leaving: "leaving", BadCertificate: "bad_certificate",
-	Oversized: "oversized", Stalled: "stalled", Flood: "flood", Silent: "silent", Unread: "unread", Reconnect: "reconnect"}
+	Oversized: "oversized", Stalled: "stalled", Flood: "flood", Silent: "silent", Unread: "unread", Reconnect: "reconnect",
+	NoStream: "no_stream"}
 
 // String returns the name, fit for a label.
 func (r Reason) String() string {
@@ -77,7 +79,7 @@ func (r Reason) String() string {
 // misbehaviour reports whether the reason is the fault of whoever it is said of, so that a block list should know.
 func (r Reason) misbehaviour() bool {
 	switch r {
-	case Leaving, Reconnect, Silent:
+	case Leaving, Reconnect, Silent, NoStream:
 		return false
 	}
 	return true

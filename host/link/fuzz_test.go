@@ -18,6 +18,7 @@ import (
 func FuzzHello(f *testing.F) {
 	f.Add(appendHello(nil, &hello{min: 1, max: 1, cluster: "c", node: "n", boot: 1, authority: "h:1", maxFrame: 1 << 20, maxInFlight: 9})[lengthSize:])
 	f.Add(appendHello(nil, &hello{min: 1, max: 1, probe: true})[lengthSize:])
+	f.Add(appendHello(nil, &hello{min: 1, max: 1, stream: "log"})[lengthSize:])
 	f.Add(appendHello(nil, &hello{min: 1, max: 1, version: 1, mode: 1, features: 3})[lengthSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, number, items, err := frameHead(body)

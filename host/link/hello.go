@@ -27,13 +27,15 @@ type hello struct {
 	maxFrame    int    // bytes of a frame that it reads
 	maxInFlight int    // requests that it takes at a time
 	probe       bool   // it only wants to know who is there: the answer to it is a hello, and the end
+	stream      string // the stream that it opens: after the hellos the connection belongs to both ends; "" for none
 }
 
 // Features. Append, never reorder, never reuse.
 const (
-	featureAsk = 1 << 0 // it takes frameAsk
+	featureAsk    = 1 << 0 // it takes frameAsk
+	featureStream = 1 << 1 // it takes a hello that opens a stream
 
-	features = featureAsk // of this package
+	features = featureAsk | featureStream // of this package
 )
 
 // Keys of a hello. Append, never reorder, never reuse. The first two mean the same in every version, so that a version that
@@ -51,6 +53,7 @@ const (
 	helloMaxFrame  = 9
 	helloInFlight  = 10
 	helloProbe     = 11
+	helloStream    = 12
 )
 
 func appendHello(b []byte, h *hello) []byte {
@@ -61,6 +64,9 @@ func appendHello(b []byte, h *hello) []byte {
 		n++
 	}
 	if h.probe {
+		n++
+	}
+	if h.stream != "" {
 		n++
 	}
 	b = abi.AppendMap(b, n)
@@ -81,6 +87,9 @@ func appendHello(b []byte, h *hello) []byte {
 	number(helloInFlight, uint64(h.maxInFlight))
 	if h.probe {
 		b = abi.AppendBool(abi.AppendUint(b, helloProbe), true)
+	}
+	if h.stream != "" {
+		text(helloStream, h.stream)
 	}
 	return sealFrame(b, at)
 }
@@ -125,6 +134,8 @@ func readHello(r *abi.Reader, items int) (*hello, error) {
 			h.maxInFlight = int(min(r.Uint(), maxInFlightLimit))
 		case helloProbe:
 			h.probe = r.Bool()
+		case helloStream:
+			h.stream = r.Text()
 		default:
 			r.Skip()
 		}
@@ -145,6 +156,8 @@ func (h *hello) check() error {
 		return &abi.DecodeError{Reason: "a hello with an authority of more than " + strconv.Itoa(maxAuthority) + " bytes"}
 	case h.maxFrame < frameExtra || h.maxInFlight < 1:
 		return &abi.DecodeError{Reason: "a hello of a node that takes no requests"}
+	case h.stream != "" && (h.probe || !abi.ValidMethod(h.stream)):
+		return &abi.DecodeError{Reason: "a hello that opens a stream of no name, or probes at the same time"}
 	}
 	return nil
 }

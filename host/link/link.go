@@ -45,7 +45,8 @@ type Link struct {
 	listeners map[net.Listener]struct{}
 	alive     map[*wire]struct{} // from the first packet to the last
 	standing  map[*wire]struct{} // of these, those that are through with the handshake
-	empty     chan struct{}      // not nil: somebody waits for alive to be empty
+	streams   map[*stream]struct{}
+	empty     chan struct{} // not nil: somebody waits for alive to be empty
 	kinds     []string
 	version   uint64 // of kinds
 	past      totals // of connections that have ended
@@ -70,7 +71,7 @@ func New(cfg Config) (*Link, error) {
 	l := &Link{cfg: cfg, cluster: cfg.Credentials.ID().Cluster, base: time.Now(),
 		stop: make(chan struct{}), over: make(chan struct{}),
 		peers: make(map[address]*peer), listeners: make(map[net.Listener]struct{}),
-		alive: make(map[*wire]struct{}), standing: make(map[*wire]struct{}),
+		alive: make(map[*wire]struct{}), standing: make(map[*wire]struct{}), streams: make(map[*stream]struct{}),
 		kinds: slices.Clone(cfg.Kinds), version: 1}
 	l.log = newQuietLog(cfg.Log, l.now)
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
@@ -293,6 +294,9 @@ func (l *Link) Shutdown(ctx context.Context) error {
 		return l.err
 	}
 	l.cancel(errShutdown)
+	for _, s := range l.everyStream() {
+		_ = s.Close()
+	}
 	l.Drain()
 	for _, p := range l.everyPeer() {
 		p.setKeep(false)
@@ -318,6 +322,7 @@ func (l *Link) Shutdown(ctx context.Context) error {
 func (l *Link) janitor() {
 	t := time.NewTicker(l.cfg.Keepalive)
 	defer t.Stop()
+	before := l.cfg.Credentials.Trusted()
 	for {
 		select {
 		case <-t.C:
@@ -325,6 +330,8 @@ func (l *Link) janitor() {
 			return
 		}
 		now, trusted := l.cfg.Credentials.Now(), l.cfg.Credentials.Trusted()
+		l.lookAtStreams(now, trusted != before)
+		before = trusted
 		for _, w := range l.wires(false) {
 			w.look(now)
 			w.lookAgainAt(trusted)
@@ -353,7 +360,7 @@ func (l *Link) report(w *wire, err error, connected bool) {
 		}
 	}
 	switch {
-	case errors.Is(err, errProbed), errors.Is(err, errFinished), errors.Is(err, errShutdown), errors.Is(err, errLeft):
+	case errors.Is(err, errProbed), errors.Is(err, errStreamed), errors.Is(err, errFinished), errors.Is(err, errShutdown), errors.Is(err, errLeft):
 		l.cfg.Log.Debug("a connection between nodes ended", append(args, "why", err)...)
 		return
 	case errors.As(err, &f):

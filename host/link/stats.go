@@ -6,6 +6,7 @@ type Stats struct {
 	Incoming int // connections that others made
 	InFlight int // requests of this node that await replies
 	Serving  int // requests of others that have not been answered
+	Streams  int // open, of either direction
 
 	Connected   uint64 // connections that this node made
 	Reconnected uint64 // of these, to a node that it had been connected to
@@ -85,6 +86,7 @@ func (l *Link) Stats() Stats {
 			s.Incoming++
 		}
 	}
+	s.Streams = len(l.streams)
 	s.Connected, s.Reconnected, s.Unreached, s.Accepted = t.connected, t.reconnected, t.unreached, t.accepted
 	s.Refused, s.Dropped, s.Sent, s.Overloaded, s.BytesIn, s.BytesOut = t.refused, t.dropped, t.sent, t.overloaded, t.in, t.out
 	return s

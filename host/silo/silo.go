@@ -5,6 +5,9 @@
 // if the node has not lost the actor since. So an actor is hot, warm (an idle one that has let go of what only makes a turn a little faster),
 // asleep, or not there; policy.go has the rules.
 //
+// On its own it moves nothing to another node. What of a planned move is the silo's part is in surrender.go, the end of activations
+// in good order, and in moves.go, the states of those that sleep then.
+//
 // It implements [cluster.PlacementActor]: the cluster decides that an actor lives here and under which lease, the silo
 // makes it so and reports each step to the lease's observer. An activation is a [cluster.Target] itself, so a request
 // on a cached identity goes from the PID cache straight to the mailbox and never through the silo's table.
@@ -63,6 +66,8 @@ type Config struct {
 	Pressure func() float64
 	// Woken is told how long each wake took, on the goroutine of the turn; nil: nobody is.
 	Woken func(kind string, took time.Duration)
+	// Witness is told of every activation's turns; nil: nobody is.
+	Witness actor.Witness
 	// Sweep is how often idle actors are looked for; 0 is 1 s.
 	Sweep time.Duration
 	Log   *slog.Logger // nil discards
@@ -99,6 +104,8 @@ type Silo struct {
 	hand         atomic.Uint32 // the shard that eviction looks at next
 	restHand     atomic.Uint32
 	states       states
+	moves        moves
+	forwarding   struct{ begun, done atomic.Int64 } // of activations that have ended by a surrender: their messages are posted anew
 
 	ctx     context.Context // of outgoing requests
 	cancel  context.CancelFunc
@@ -127,6 +134,7 @@ type entry struct {
 	act      *actor.Activation
 	kind     *Kind
 	lease    cluster.Lease
+	part     uint16 // the actor's partition
 	observer cluster.Observer
 	since    time.Time
 	cost     int64         // counted in bytes
@@ -136,7 +144,8 @@ type entry struct {
 
 	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
-	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
+	attempt atomic.Pointer[chan struct{}] // closed when it was to end and goes on after all; nil: nobody waits
+	refusal atomic.Pointer[error]         // why that failed last
 
 	// Of whoever runs the activation.
 	taken    *sleep.Sleeper // what it is woken from
@@ -153,6 +162,7 @@ type entry struct {
 
 var (
 	_ cluster.PlacementActor = (*Silo)(nil)
+	_ cluster.Mover          = (*Silo)(nil)
 	_ cluster.Target         = (*actor.Activation)(nil)
 	_ actor.Owner            = (*entry)(nil)
 )
@@ -205,12 +215,12 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		return nil, err
 	}
 	now := time.Now()
-	e := &entry{silo: s, kind: kind, lease: req.Lease, observer: req.Observer, since: now, gone: make(chan struct{}), counted: now, cost: cost}
+	e := &entry{silo: s, kind: kind, lease: req.Lease, part: cluster.PartitionOf(id), observer: req.Observer, since: now, gone: make(chan struct{}), counted: now, cost: cost}
 	e.coming.Store(true)
 	c := actor.Config{
-		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e,
-		Start: func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
-		Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
+		Identity: id, Epoch: req.Lease.Epoch, Desc: kind.Desc, Reason: req.Reason, Quick: kind.Quick, Outbox: s.api, Owner: e, Witness: s.cfg.Witness,
+		Start:  func(h *actor.Host, state []byte) (actor.Instance, error) { return s.start(kind, h, state) },
+		Permit: req.Permit, Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}
 	if s.states.store != nil && kind.keeps() {
 		c.Keeper = e
@@ -222,7 +232,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	if old := sh.entries[id]; old != nil {
 		sh.mu.Unlock()
 		s.retire(cost, cost)
-		if old.lease.Epoch == req.Lease.Epoch {
+		if old.lease.Same(req.Lease) {
 			return old.act, nil
 		}
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "an earlier activation of "+id.Key()+" has not ended yet")
@@ -244,7 +254,7 @@ func (s *Silo) under(lease cluster.Lease) *actor.Activation {
 	sh := s.shard(lease.Identity)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[lease.Identity]; e != nil && e.lease.Epoch == lease.Epoch {
+	if e := sh.entries[lease.Identity]; e != nil && e.lease.Same(lease) {
 		return e.act
 	}
 	return nil
@@ -317,6 +327,7 @@ func (s *Silo) shut() {
 	s.cancel()
 	close(s.quit)
 	s.work.Wait()
+	s.moves.end()
 	s.workers.end()
 }
 
@@ -352,7 +363,13 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	if end.Failed && end.Told && abi.CodeOf(end.Err) == abi.ErrStateUnusable && s.states.store != nil {
 		e.giveUp() // before the lease ends and anybody can come for it
 	}
-	successor := end.Backlog.Len() > 0 && !s.draining.Load()
+	draining := s.draining.Load()
+	successor := end.Backlog.Len() > 0 && !draining && !end.Handed
+	forward := end.Backlog.Len() > 0 && !draining && end.Handed
+	if forward { // a surrender is not over before this is
+		s.forwarding.begun.Add(1)
+		defer s.forwarding.done.Add(1)
+	}
 
 	sh := s.shard(id)
 	sh.mu.Lock()
@@ -374,6 +391,8 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	switch {
 	case successor:
 		s.work.Go(func() { s.succeed(id) })
+	case forward:
+		end.Backlog.Forward(s.api)
 	case end.Backlog.Len() > 0:
 		s.refuse(id, end.Backlog, abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}

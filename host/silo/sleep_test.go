@@ -43,16 +43,22 @@ func (s *store) Put(p uint16, z *sleep.Sleeper) error {
 	if s.full != nil {
 		return s.full
 	}
+	if old, ok := s.all[z.Identity]; ok && z.Epoch.Less(old.Epoch) {
+		return sleep.ErrNewer
+	}
 	kept := *z
 	kept.State, kept.Slept = slices.Clone(z.State), z.Slept.Truncate(time.Second)
 	s.all[z.Identity] = kept
 	return nil
 }
 
-func (s *store) Take(p uint16, id abi.Identity) (sleep.Sleeper, bool, error) {
+func (s *store) Take(p uint16, id abi.Identity, last abi.Epoch) (sleep.Sleeper, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	z, ok := s.all[id]
+	if ok && last.Less(z.Epoch) {
+		return sleep.Sleeper{}, false, sleep.ErrNewer
+	}
 	delete(s.all, id)
 	if ok && s.damaged[id] {
 		delete(s.damaged, id)
@@ -60,6 +66,30 @@ func (s *store) Take(p uint16, id abi.Identity) (sleep.Sleeper, bool, error) {
 	}
 	return z, ok, nil
 }
+
+func (s *store) Get(p uint16, id abi.Identity) (sleep.Sleeper, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	z, ok := s.all[id]
+	if ok && s.damaged[id] {
+		return sleep.Sleeper{}, false, &sleep.DamagedError{Identity: id, Partition: p, Where: "memory", Err: errors.New("the checksum is wrong")}
+	}
+	return z, ok, nil
+}
+
+func (s *store) Partition(p uint16) (all []sleep.Info) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, z := range s.all {
+		if cluster.PartitionOf(id) == p {
+			all = append(all, infoOf(&z))
+		}
+	}
+	return all
+}
+
+// Stage is for tests with a store of package sleep.
+func (s *store) Stage() *sleep.Stage { panic("this store stages nothing") }
 
 func (s *store) Has(p uint16, id abi.Identity) bool {
 	s.mu.Lock()
@@ -489,7 +519,7 @@ func TestAnotherVersionGivesUpWhatSleeps(t *testing.T) {
 		n.want("active", "2")
 		time.Sleep(27 * time.Second) // the others sleep
 		synctest.Wait()
-		missed, _, _ := n.store.Take(0, id("missed"))
+		missed, _, _ := n.store.Take(0, id("missed"), abi.Epoch{Index: 1 << 60})
 		if missed.State == nil || n.store.len() != 1 {
 			t.Fatalf("%d asleep", n.store.len())
 		}

@@ -2,6 +2,7 @@ package silo
 
 import (
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,11 +17,19 @@ import (
 
 // Sleepers keeps what hibernated actors have left, by partition: package sleep does. Its methods may be called from any goroutine.
 type Sleepers interface {
-	// Put keeps a sleeper in place of an earlier one of its identity. The state is copied.
+	// Put keeps a sleeper in place of an earlier one of its identity; one of a later epoch stays, and the error is [sleep.ErrNewer]. The
+	// state is copied.
 	Put(p uint16, z *sleep.Sleeper) error
-	// Take removes a sleeper and returns it. An error says that there was one and that it is lost, or that the store is closed.
-	Take(p uint16, id abi.Identity) (z sleep.Sleeper, ok bool, err error)
+	// Take removes a sleeper and returns it. An error says that there was one and that it is lost, or that the store is closed; with
+	// [sleep.ErrNewer] there is one of a later epoch than last, and it stays.
+	Take(p uint16, id abi.Identity, last abi.Epoch) (z sleep.Sleeper, ok bool, err error)
+	// Get is Take that changes nothing.
+	Get(p uint16, id abi.Identity) (z sleep.Sleeper, ok bool, err error)
 	Has(p uint16, id abi.Identity) bool
+	// Partition returns all of a partition.
+	Partition(p uint16) []sleep.Info
+	// Stage returns a place for sleepers that are not this node's own yet.
+	Stage() *sleep.Stage
 	// DropKind forgets those of a kind for which which says so, all with nil, and returns how many.
 	DropKind(kind string, which func(sleep.Info) bool) int
 	List(kind, after string, limit int) (page []sleep.Info, more bool)
@@ -33,7 +42,8 @@ type states struct {
 
 	mu    sync.Mutex                 // guards changes of the next two
 	lost  atomic.Pointer[losses]     // which epochs are out of date; nil: none
-	kinds map[string]*abi.State      // of which something was kept, guarded by mu
+	kinds map[string]struct{}        // of which something was kept, guarded by mu
+	alien map[string]struct{}        // kinds of which something was accepted that another version left, guarded by mu
 	free  sync.Pool                  // of *[]byte
 	count [dropReasons]atomic.Uint64 // sleepers given up, by why
 }
@@ -73,12 +83,26 @@ func (k *Kind) head(dst []byte) []byte {
 }
 
 // of reports whether a state, with all of its head, was left by the kind as it is.
-func (k *Kind) of(state []byte) bool {
-	return binary.BigEndian.Uint64(state[1:]) == xxhash.Sum64String(k.Version)
+func (k *Kind) of(state []byte) bool { return versionOf(state) == xxhash.Sum64String(k.Version) }
+
+// versionOf returns the hash of the version that left a state with all of its head.
+func versionOf(state []byte) uint64 { return binary.BigEndian.Uint64(state[1:]) }
+
+// here reports whether a state has all of its head, and is no note of one that is lost.
+func here(state []byte) bool { return len(state) >= headLen && state[0] == headHere }
+
+// note is what lies in the place of a state that is lost, for whoever asks for the actor first.
+func note(id abi.Identity, epoch abi.Epoch, why error) sleep.Sleeper {
+	return sleep.Sleeper{Identity: id, Epoch: epoch, Slept: time.Now(), State: append([]byte{headGone}, why.Error()...)}
 }
 
 // outdated reports whether what was left under a lease of that epoch is out of date, since the node has lost the actor meanwhile.
 func (s *states) outdated(id abi.Identity, p uint16, epoch abi.Epoch) bool {
+	return s.outdatedKind(id.Kind(), p, epoch)
+}
+
+// outdatedKind is outdated of any actor of a kind.
+func (s *states) outdatedKind(kind string, p uint16, epoch abi.Epoch) bool {
 	l := s.lost.Load()
 	if l == nil {
 		return false
@@ -86,7 +110,7 @@ func (s *states) outdated(id abi.Identity, p uint16, epoch abi.Epoch) bool {
 	if until(l.all, epoch) {
 		return true
 	}
-	parts := l.kind[id.Kind()]
+	parts := l.kind[kind]
 	return parts != nil && until(parts[p], epoch)
 }
 
@@ -123,6 +147,35 @@ func (s *states) lose(loss cluster.Loss) {
 		l.kind[loss.Kind] = parts
 	}
 	s.lost.Store(l)
+}
+
+// keeping notes that something of a kind is kept.
+func (s *states) keeping(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kinds == nil {
+		s.kinds = make(map[string]struct{})
+	}
+	s.kinds[kind] = struct{}{}
+}
+
+// alienCame notes that something of a kind was accepted that another version left.
+func (s *states) alienCame(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alien == nil {
+		s.alien = make(map[string]struct{})
+	}
+	s.alien[kind] = struct{}{}
+}
+
+// forgetAlien reports whether [states.alienCame] since it was asked last.
+func (s *states) forgetAlien(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, came := s.alien[kind]
+	delete(s.alien, kind)
+	return came
 }
 
 // keptKinds returns the kinds of which something was kept.
@@ -173,6 +226,11 @@ func (s *Silo) Forget(loss cluster.Loss) {
 	if loss.Kind == "" {
 		kinds = s.states.keptKinds()
 	}
+	s.dropOutdated(kinds)
+}
+
+// dropOutdated gives up what of some kinds is out of date.
+func (s *Silo) dropOutdated(kinds []string) {
 	s.drop("this node lost sleeping actors", dropLost, kinds, func(i sleep.Info) bool {
 		return s.states.outdated(i.Identity, cluster.PartitionOf(i.Identity), i.Epoch)
 	})
@@ -185,8 +243,15 @@ func (s *Silo) Replaced(kind string) {
 	}
 	// What the new version keeps was used later. Times are kept to the second; what is left of this one shows when it is to wake.
 	now := time.Now().Truncate(time.Second)
+	older := func(i sleep.Info) bool { return i.Slept.Before(now) }
+	if k, err := s.cfg.Kind(kind); err == nil && s.states.forgetAlien(kind) { // some of them may be of just this version
+		older = func(i sleep.Info) bool {
+			z, ok, err := s.states.store.Get(cluster.PartitionOf(i.Identity), i.Identity)
+			return i.Slept.Before(now) && (err != nil || ok && here(z.State) && !k.of(z.State))
+		}
+	}
 	s.drop("sleeping actors were of the module's version before, which the new one cannot read: their state is given up", dropReplaced, []string{kind},
-		func(i sleep.Info) bool { return i.Slept.Before(now) })
+		older)
 }
 
 // drop gives up sleepers of some kinds, on a goroutine of its own.
@@ -209,18 +274,20 @@ func (s *Silo) drop(what string, why dropReason, kinds []string, which func(slee
 // Take implements [actor.Keeper].
 func (e *entry) Take() ([]byte, error) {
 	s, id := e.silo, e.lease.Identity
-	p := cluster.PartitionOf(id)
-	z, ok, err := s.states.store.Take(p, id)
+	p := e.part
+	z, ok, err := s.states.store.Take(p, id, e.lease.Epoch)
 	switch {
+	case errors.Is(err, sleep.ErrNewer): // it came with the actor, when that was this node's again
+		return nil, abi.NewError(abi.ErrOwnershipChanged, "this node has had and lost "+id.Key()+" since")
 	case err != nil:
 		// It is gone, and whoever asks has to hear of it: a note of it lies in its place until somebody did.
 		s.cfg.Log.Error("the state of a sleeping actor is lost", "actor", id, "err", err)
-		z = sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Slept: time.Now(), State: append([]byte{headGone}, err.Error()...)}
+		z = note(id, e.lease.Epoch, err)
 	case !ok:
 	case s.states.outdated(id, p, z.Epoch):
 		s.states.count[dropLost].Add(1)
 		ok = false
-	case len(z.State) >= headLen && z.State[0] == headHere && !e.kind.of(z.State):
+	case here(z.State) && !e.kind.of(z.State):
 		s.states.count[dropReplaced].Add(1)
 		s.cfg.Log.Warn("a sleeping actor was of another version of its module: its state is given up", "actor", id)
 		ok = false
@@ -233,7 +300,7 @@ func (e *entry) Take() ([]byte, error) {
 			return nil, abi.NewError(abi.ErrOwnershipChanged, "this node has lost "+id.Key())
 		}
 		return nil, nil
-	case len(z.State) < headLen || z.State[0] != headHere:
+	case !here(z.State):
 		why := "its state was damaged where it slept"
 		if len(z.State) > 1 && z.State[0] == headGone {
 			why = string(z.State[1:])
@@ -252,7 +319,7 @@ func (e *entry) Return(_ []byte, why error) {
 	s := e.silo
 	z := e.taken
 	e.taken, e.waking = nil, time.Time{}
-	if err := s.states.store.Put(cluster.PartitionOf(z.Identity), z); err != nil {
+	if err := s.states.store.Put(e.part, z); err != nil {
 		s.states.count[dropDamaged].Add(1)
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
 		return
@@ -270,9 +337,15 @@ func (s *Silo) dropLate(id abi.Identity, epoch abi.Epoch) {
 	if !s.states.outdated(id, p, epoch) {
 		return
 	}
-	if _, ok, err := s.states.store.Take(p, id); ok || err != nil {
+	if s.states.remove(p, id, epoch) {
 		s.states.count[dropLost].Add(1)
 	}
+}
+
+// remove drops what was kept under an epoch up to last, and reports whether there was something.
+func (s *states) remove(p uint16, id abi.Identity, last abi.Epoch) bool {
+	_, ok, err := s.store.Take(p, id, last)
+	return ok || err != nil && !errors.Is(err, sleep.ErrNewer)
 }
 
 // woke notes that the instance stands, and goes on counting where the activation before left off.
@@ -291,7 +364,7 @@ func (e *entry) woke() {
 
 // giveUp drops a state that is of no use, once somebody was told so.
 func (e *entry) giveUp() {
-	if _, ok, err := e.silo.states.store.Take(cluster.PartitionOf(e.lease.Identity), e.lease.Identity); ok || err != nil {
+	if e.silo.states.remove(e.part, e.lease.Identity, e.lease.Epoch) {
 		e.silo.states.count[dropDamaged].Add(1)
 		e.silo.cfg.Log.Warn("the state of a sleeping actor was given up: the next message begins anew", "actor", e.lease.Identity)
 	}
@@ -304,14 +377,7 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 	sh.mu.Lock()
 	u := e.usesAt(time.Now())
 	sh.mu.Unlock()
-	s.states.mu.Lock()
-	if s.states.kinds[id.Kind()] == nil {
-		if s.states.kinds == nil {
-			s.states.kinds = make(map[string]*abi.State)
-		}
-		s.states.kinds[id.Kind()] = &e.kind.Desc.State
-	}
-	s.states.mu.Unlock()
+	s.states.keeping(id.Kind())
 
 	b := s.states.buffer()
 	defer s.states.release(b)
@@ -319,7 +385,7 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 	if err == nil {
 		*b = state[:0]
 		// The time is that of the last use: idleness goes on in sleep.
-		err = s.states.store.Put(cluster.PartitionOf(id), &sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
+		err = s.states.store.Put(e.part, &sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
 			Slept: e.act.LastUsed(), State: state})
 	}
 	if err == nil {
@@ -351,6 +417,12 @@ func (e *entry) keptAwake(err error) {
 		e.awake.Store(time.Now().Add(pause).UnixNano())
 	}
 	s.left(e)
+	e.refusal.Store(&err)
+	e.settled()
+}
+
+// settled tells who waits for the activation's end that it goes on.
+func (e *entry) settled() {
 	if ch := e.attempt.Swap(nil); ch != nil {
 		close(*ch)
 	}
@@ -369,7 +441,12 @@ func (e *entry) failing() <-chan struct{} {
 
 // canSleep reports whether the activation may be hibernated now, as far as the silo knows.
 func (e *entry) canSleep(now time.Time) bool {
-	if e.silo.states.store == nil || !e.kind.keeps() || e.plain.Load() || e.awake.Load() > now.UnixNano() {
+	return e.awake.Load() <= now.UnixNano() && e.canEverSleep()
+}
+
+// canEverSleep is canSleep, though its state could not be kept lately.
+func (e *entry) canEverSleep() bool {
+	if e.silo.states.store == nil || !e.kind.keeps() || e.plain.Load() {
 		return false
 	}
 	k, err := e.silo.cfg.Kind(e.kind.Desc.Name)

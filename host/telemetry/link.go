@@ -8,6 +8,7 @@ type LinkCounts struct {
 	Incoming int // connections that others made
 	InFlight int // requests of this node that await replies
 	Serving  int // requests of others that have not been answered
+	Streams  int // open, of either direction
 
 	Connected   uint64 // connections that this node made
 	Reconnected uint64 // of these, to a node that it had been connected to

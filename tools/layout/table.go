@@ -109,6 +109,12 @@ var Table = []Row{
 		Ours:    []string{"host/forge", "abi"},
 		Third:   map[string]string{"github.com/fsnotify/fsnotify": "tells when to look at the actors directory"},
 	},
+	{
+		Package: "host/turnlog",
+		Ours:    []string{"abi"},
+		Third:   map[string]string{"golang.org/x/sys/unix": "the monotonic clock, with the origin that processes share"},
+		Never:   map[string]string{"net": noSockets},
+	},
 	{Package: "host/store", Ours: []string{"abi"}},
 	{Package: "host/link", Ours: []string{"cluster", "host/link/ca", "abi"}},
 	{Package: "host/link/ca"},
@@ -118,6 +124,8 @@ var Table = []Row{
 		Third: map[string]string{
 			"github.com/hashicorp/raft":     "the voters' log",
 			"github.com/hashicorp/raft-wal": "the voters' log on disk",
+			"github.com/hashicorp/go-hclog": "the type of raft's logger, which is handed to slog",
+			"golang.org/x/sys/unix":         "the lock on a voter's directory",
 		},
 	},
 	{

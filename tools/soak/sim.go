@@ -21,8 +21,10 @@ const (
 	simSeeds   = 1000 // of a target
 )
 
-func (simulating) name() string  { return "sim" }
-func (simulating) about() string { return "10,000 seeds of the simulated cluster, a thousand at a time" }
+func (simulating) name() string { return "sim" }
+func (simulating) about() string {
+	return "10,000 seeds of the simulated cluster, a thousand at a time"
+}
 
 // simColumns are the counts of the report, with what of [sim.Stats] makes them up.
 var simColumns = []struct {
@@ -56,6 +58,7 @@ var simColumns = []struct {
 	{"probes after heal", []string{"Served"}},
 }
 
+func (simulating) usual() time.Duration { return 10 * time.Minute }
 func (simulating) columns() (all []column) {
 	for _, c := range simColumns {
 		all = append(all, column{title: c.title})

@@ -33,6 +33,9 @@ func nodeFlags(flags *pflag.FlagSet) {
 			flags.StringArray(s.name, nil, s.usage)
 		} else {
 			flags.String(s.name, "", s.usage)
+			if s.is {
+				flags.Lookup(s.name).NoOptDefVal = "true"
+			}
 		}
 	}
 	flags.String("config", "", "read `FILE` instead of ./"+defaultFile)

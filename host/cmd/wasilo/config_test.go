@@ -55,20 +55,21 @@ func TestPrecedence(t *testing.T) {
 // Every setting can be given in each way, and lands where it should.
 func TestEverySetting(t *testing.T) {
 	values := map[string]string{
-		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json",
+		"http": "127.0.0.1:9", "actors": "/a", "data": "/d", "id": "n1", "cluster": "c1", "log.level": "debug", "log.format": "json", "log.turns": "/t",
 		"link": "127.0.0.1:1", "gossip": "127.0.0.1:2", "join": "127.0.0.1:3,[::1]:4", "advertise": "localhost", "profile": "wan",
-		"mode": "client", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
+		"mode": "client", "placement": "weighted", "weight": "3", "voters": "n2=127.0.0.1:8,n1=127.0.0.1:1", "voters_even": "true", "voter": "true", "quorum": "true", "cache": "/c", "ca": "/ca.crt", "cert": "/n1.crt", "key": "/n1.key", "gossip_key": "/gossip.key",
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
 		"limits.hibernate": "never", "limits.max_sleep": "64MiB", "limits.memory": "128MiB",
 		"limits.table": "5000", "limits.stack": "1MiB", "limits.fuel": "123456789", "limits.host_calls": "77", "limits.outgoing": "6", "limits.log_bytes": "2KiB",
 		"limits.max_actors": "9", "limits.max_bytes": "1GiB",
 	}
 	want := defaultSettings()
-	want.logLevel, want.logFormat = slog.LevelDebug, "json"
+	want.logLevel, want.logFormat, want.turnLog = slog.LevelDebug, "json", "/t"
 	want.host.HTTP, want.host.ActorsDir, want.host.DataDir, want.host.ID, want.host.Cluster = "127.0.0.1:9", "/a", "/d", "n1", "c1"
 	want.host.CacheDir = "/c"
 	want.host.Net = host.Net{Link: "127.0.0.1:1", Gossip: "127.0.0.1:2", Join: []string{"127.0.0.1:3", "[::1]:4"}, Advertise: "localhost",
-		Profile: serfwatch.WAN, Mode: cluster.Client, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
+		Profile: serfwatch.WAN, Mode: cluster.Client, Placement: "weighted", Weight: 3,
+		Voters: []cluster.Node{{ID: "n1", Authority: "127.0.0.1:1"}, {ID: "n2", Authority: "127.0.0.1:8"}}, VotersEven: true, Voter: true, Quorum: true, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
 	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
 		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30,
 		Table: 5000, Stack: 1 << 20, Fuel: 123456789, HostCalls: 77, Outgoing: 6, LogBytes: 2 << 10}
@@ -81,7 +82,7 @@ func TestEverySetting(t *testing.T) {
 		}
 		file.WriteString(s.key + " = '" + v + "'\n")
 		env = append(env, s.variable()+"="+v)
-		args = append(args, "--"+s.name, v)
+		args = append(args, "--"+s.name+"="+v)
 	}
 	for name, try := range map[string]func() (settings, error){
 		"file": func() (settings, error) { return load(t, file.String(), nil) },
@@ -115,7 +116,7 @@ func TestLists(t *testing.T) {
 		"join = ['']":          "wasilo.toml:1: join: ",
 		"join = [5]":           "wasilo.toml:1: join: a list of texts is expected",
 		"join = [['a']]":       "wasilo.toml:1: join: a list of texts is expected",
-		"link = ['a:1']":       "wasilo.toml:1: link: a text or a whole number is expected",
+		"link = ['a:1']":       "wasilo.toml:1: link: a text, a whole number, true or false is expected",
 		"profile = 'fastest'":  `wasilo.toml:1: profile: "fastest" is no profile: fast, local, lan or wan`,
 		"\n[[join]]\naddr = 1": "wasilo.toml:2: join",
 	} {
@@ -235,7 +236,7 @@ func TestWhatAFileMayNotHold(t *testing.T) {
 		"[kinds]\nchat = 5":                 "wasilo.toml:2: kinds.chat: a table is expected: [kinds.NAME]",
 		"[kinds.chat.more]\nx = 1":          "wasilo.toml:1: unknown key kinds.chat.more; known are mailbox, turn, idle, hibernate, memory, table, ",
 		"http = ''":                         "wasilo.toml:1: http: it is empty",
-		"[limits]\nturn = 1.5":              "wasilo.toml:2: limits.turn: a text or a whole number is expected",
+		"[limits]\nturn = 1.5":              "wasilo.toml:2: limits.turn: a text, a whole number, true or false is expected",
 		"[limits]\nturn = '-5s'":            "wasilo.toml:2: limits.turn: -5s is too short",
 		"[limits]\nmailbox = 0":             "wasilo.toml:2: limits.mailbox: 0 is out of range: 1 to",
 		"id = 'a'\nid = 'b'":                "wasilo.toml:2: ",

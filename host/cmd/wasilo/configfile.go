@@ -187,8 +187,10 @@ func scalar(v any) (string, error) {
 		return v, nil
 	case int64:
 		return strconv.FormatInt(v, 10), nil
+	case bool:
+		return strconv.FormatBool(v), nil
 	}
-	return "", errors.New("a text or a whole number is expected")
+	return "", errors.New("a text, a whole number, true or false is expected")
 }
 
 // line finds where key stands in text. The decoder knows but tells only in an error, so it decodes into a type that

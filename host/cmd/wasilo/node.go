@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/wasilo/wasilo/host"
 	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/host/turnlog"
 )
 
 // shutdownTime is how long a node may take to leave after the first signal.
@@ -47,6 +49,15 @@ func (a *app) runNode(ctx context.Context, c settings, ready func(*host.Node) er
 		if err := checkActorsDir(c.host.ActorsDir); err != nil {
 			return err
 		}
+	}
+	if c.turnLog != "" {
+		turns, err := turnlog.Open(c.turnLog, c.host.ID, func(err error) { log.Error("the turn log has gaps from here on", "err", err) })
+		if err != nil {
+			return fmt.Errorf("%w; name another file with --turn-log FILE", err)
+		}
+		defer turns.Close() // every activation has ended by then
+		c.host.Witness = turns
+		log.Warn("every turn is written down, to diagnose; leave log.turns out for operation", "file", c.turnLog)
 	}
 	node, err := host.New(c.host)
 	if err != nil {

@@ -111,7 +111,7 @@ func (a *app) command() *cobra.Command {
 			return about.Help()
 		},
 	})
-	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.members(), a.inspect(), a.ca(), a.node(),
+	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.members(), a.inspect(), a.ca(), a.node(), a.status(),
 		version} {
 		if verb.HasSubCommands() {
 			for _, sub := range verb.Commands() {

@@ -9,6 +9,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/consensus"
 	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/serfwatch"
 )
@@ -19,6 +20,7 @@ type settings struct {
 	logLevel  slog.Level
 	logFormat string // text or json
 	leash     bool   // end when stdin does
+	turnLog   string // file; "": none
 }
 
 // actorsDir is where the node takes modules from: a client hosts nothing, whatever directory a shared file names.
@@ -35,6 +37,7 @@ type setting struct {
 	name  string // of the flag; of the variable when written with '_', in capitals, after WASILO_
 	usage string
 	path  bool // in the file it is relative to the file's directory
+	is    bool // it is true or false; the flag alone is true
 	list  bool // the flag may be repeated, the file may have a list; set gets all of it, with commas
 	set   func(c *settings, value string) error
 }
@@ -93,6 +96,27 @@ func nodeSettings() []setting {
 		{key: "mode", name: "mode",
 			usage: "`MODE`: member, or client, which hosts nothing and calls everything (default member)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.Mode, err = parseMode(v); return err }},
+		{key: "placement", name: "placement",
+			usage: "`STRATEGY` that spreads actors, the same on all nodes: " + choices(cluster.StrategyNames()) + " (default rendezvous)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Placement, err = parsePlacement(v); return err }},
+		{key: "weight", name: "weight",
+			usage: "`N`, this node's share of actors with the placement weighted, relative to the others' (default 1)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Net.Weight, err = parseCount(v, 1, cluster.MaxWeight)
+				return err
+			}},
+		{key: "voters", name: "voters", list: true,
+			usage: "`ID=ADDR`, the link of a node that is to keep the log of who owns what; three or five, the same on each of them, with commas between (default: no voters)",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Voters, err = consensus.ParseVoters(v); return err }},
+		{key: "voters_even", name: "voters-even", is: true,
+			usage: "allow an even number of voters",
+			set:   func(c *settings, v string) (err error) { c.host.Net.VotersEven, err = parseBool(v); return err }},
+		{key: "voter", name: "voter", is: true,
+			usage: "be ready to become a voter, by `wasilo voters add`",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Voter, err = parseBool(v); return err }},
+		{key: "quorum", name: "quorum", is: true,
+			usage: "join a cluster that has voters, without being one",
+			set:   func(c *settings, v string) (err error) { c.host.Net.Quorum, err = parseBool(v); return err }},
 		{key: "ca", name: "ca", path: true,
 			usage: "`FILE` with the authority whose nodes are believed (default: the user's own, for loopback alone)",
 			set:   func(c *settings, v string) (err error) { c.host.Net.CA, err = notEmpty(v); return err }},
@@ -111,6 +135,9 @@ func nodeSettings() []setting {
 		{key: "log.format", name: "log-format",
 			usage: "`FORMAT` of the log: text or json (default text)",
 			set:   func(c *settings, v string) (err error) { c.logFormat, err = parseLogFormat(v); return err }},
+		{key: "log.turns", name: "turn-log", path: true,
+			usage: "`FILE` to which every turn is appended, to diagnose actors that live twice; slow (default: none)",
+			set:   func(c *settings, v string) (err error) { c.turnLog, err = notEmpty(v); return err }},
 		{key: "limits.max_message", name: "max-message",
 			usage: "`SIZE` of a message at most (default " + sizeText(abi.DefaultMaxMessage) + ")",
 			set:   func(c *settings, v string) (err error) { c.host.Limits.MaxMessage, err = parseMessage(v); return err }},

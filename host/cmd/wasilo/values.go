@@ -197,6 +197,13 @@ func parseProfile(s string) (serfwatch.Profile, error) {
 	return "", fmt.Errorf("%q is no profile: %s", s, choices(serfwatch.Profiles()))
 }
 
+func parsePlacement(s string) (string, error) {
+	if slices.Contains(cluster.StrategyNames(), s) {
+		return s, nil
+	}
+	return "", fmt.Errorf("%q is no placement: %s", s, choices(cluster.StrategyNames()))
+}
+
 func parseMode(s string) (cluster.Mode, error) {
 	for _, m := range []cluster.Mode{cluster.Member, cluster.Client} {
 		if s == m.String() {
@@ -204,6 +211,16 @@ func parseMode(s string) (cluster.Mode, error) {
 		}
 	}
 	return 0, fmt.Errorf("%q is no mode: member or client", s)
+}
+
+func parseBool(s string) (bool, error) {
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", s)
 }
 
 // parseAddr checks that s is HOST:PORT. What the host means is for those to say who listen there.

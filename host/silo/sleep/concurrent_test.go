@@ -58,7 +58,7 @@ func TestConcurrent(t *testing.T) {
 							if (i+r)%3 == 0 {
 								continue // is replaced in the next round
 							}
-							z, ok, err := s.Take(uint16(i%3), want.Identity)
+							z, ok, err := s.Take(uint16(i%3), want.Identity, latest)
 							if err != nil || !ok || !same(&z, want) {
 								t.Errorf("%s: %v %v", want.Identity, ok, err)
 								return
@@ -95,7 +95,7 @@ func TestCloseMeanwhile(t *testing.T) {
 						t.Error(err)
 					}
 					_, y := nth(t, w*100+(i+50)%100, 8)
-					if _, _, err := s.Take(uint16((i+50)%3), y.Identity); err != nil && !errors.Is(err, ErrClosed) {
+					if _, _, err := s.Take(uint16((i+50)%3), y.Identity, latest); err != nil && !errors.Is(err, ErrClosed) {
 						t.Error(err)
 					}
 				}

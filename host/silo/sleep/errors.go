@@ -14,6 +14,10 @@ var (
 	ErrTooLarge = errors.New("a sleeping actor keeps at most 128 MiB")
 	// ErrInvalid: the sleeper has no identity.
 	ErrInvalid = errors.New("a sleeper without identity")
+	// ErrNewer: there is a sleeper of the identity that was kept under a later epoch.
+	ErrNewer = errors.New("there is a newer state of the sleeping actor")
+	// ErrTwice: the identity is staged already.
+	ErrTwice = errors.New("the actor is staged already")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("the sleepers are closed")
 )

@@ -21,9 +21,10 @@ type Info struct {
 // Stats are figures of a whole store, each partition's of a moment of its own.
 type Stats struct {
 	Sleepers     int    // in memory and in the file
+	Staged       int    // likewise, that came from elsewhere and are not this store's own yet; see [Stage]
 	Bytes        int64  // of memory that sleepers take: pages of chunks that were written to, and indexes
 	LiveBytes    int64  // of records in memory, the rest of Bytes being indexes, garbage and room to fill
-	Spilled      int    // of Sleepers, those in the file
+	Spilled      int    // of Sleepers and Staged, those in the file
 	SpilledBytes int64  // of the file that their chunks take
 	Compactions  uint64 // chunks that were copied together
 	Damaged      uint64 // sleepers that were lost
@@ -36,11 +37,15 @@ func (s *Store) Bytes() int64 { return s.bytes.Load() }
 // Stats looks at every chunk: some hundred microseconds for a million sleepers.
 func (s *Store) Stats() Stats {
 	st := Stats{Bytes: s.bytes.Load(), Compactions: s.compactions.Load(), Damaged: s.damaged.Load(), SpillErrors: s.spillErrors.Load()}
-	for p := range s.parts {
-		pt := &s.parts[p]
+	s.each(func(_ int, pt *part) {
 		pt.mu.Lock()
+		defer pt.mu.Unlock()
 		if a := pt.arena; a != nil {
-			st.Sleepers += a.index.count
+			if pt.once {
+				st.Staged += a.index.count
+			} else {
+				st.Sleepers += a.index.count
+			}
 			for _, c := range a.chunks {
 				switch {
 				case c == nil:
@@ -52,8 +57,7 @@ func (s *Store) Stats() Stats {
 				}
 			}
 		}
-		pt.mu.Unlock()
-	}
+	})
 	return st
 }
 
@@ -69,7 +73,7 @@ func (s *Store) List(kind, after string, limit int) (page []Info, more bool) {
 	var rows []row
 	order := func(a, b row) int { return strings.Compare(a.key, b.key) }
 	for p := range s.parts {
-		s.walk(uint16(p), func(_ ref, h *head, key []byte) {
+		s.walk(&s.parts[p], func(_ ref, h *head, key []byte) {
 			if kind != "" && string(key[:h.kind]) != kind || string(key) <= after {
 				return
 			}
@@ -93,6 +97,29 @@ func (s *Store) List(kind, after string, limit int) (page []Info, more bool) {
 	return page, more
 }
 
+// Partition returns all sleepers of a partition, in order of their place, which is the one to read them in. What is damaged so that it
+// cannot be told whose it is, is left out. It panics unless p is below [Partitions].
+func (s *Store) Partition(p uint16) []Info { return s.inOrder(&s.parts[p]) }
+
+func (s *Store) inOrder(pt *part) []Info {
+	type row struct {
+		place uint64
+		info  Info
+	}
+	var rows []row
+	s.walk(pt, func(r ref, h *head, key []byte) {
+		if id, err := h.identity(key); err == nil {
+			rows = append(rows, row{r.word & placeMask, h.info(id)})
+		}
+	})
+	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.place, b.place) })
+	infos := make([]Info, len(rows))
+	for i := range rows {
+		infos[i] = rows[i].info
+	}
+	return infos
+}
+
 // DropKind forgets the sleepers of a kind for which which says so, or all of it with nil, and returns how many. It looks
 // at what sleeps when it comes to a partition, and calls which without a lock.
 func (s *Store) DropKind(kind string, which func(Info) bool) (dropped int) {
@@ -103,7 +130,7 @@ func (s *Store) DropKind(kind string, which func(Info) bool) (dropped int) {
 	}
 	for p := range s.parts {
 		var found []candidate
-		s.walk(uint16(p), func(r ref, h *head, key []byte) {
+		s.walk(&s.parts[p], func(r ref, h *head, key []byte) {
 			if string(key[:h.kind]) != kind {
 				return
 			}
@@ -164,10 +191,9 @@ func (pt *part) lookup(r ref) int {
 	return a.index.find(r.word)
 }
 
-// walk calls fn for every record of a partition whose header is intact, under the partition's lock: what is in memory at
+// walk calls fn for every record of a part whose header is intact, under the part's lock: what is in memory at
 // one moment, then what is in the file. Nothing moves between the two meanwhile.
-func (s *Store) walk(p uint16, fn func(r ref, h *head, key []byte)) {
-	pt := &s.parts[p]
+func (s *Store) walk(pt *part, fn func(r ref, h *head, key []byte)) {
 	s.spilling.Lock()
 	defer s.spilling.Unlock()
 

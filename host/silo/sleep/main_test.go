@@ -47,7 +47,7 @@ func put(t testing.TB, s *Store, p uint16, z *Sleeper) {
 // take wants exactly z back.
 func take(t testing.TB, s *Store, p uint16, want *Sleeper) {
 	t.Helper()
-	z, ok, err := s.Take(p, want.Identity)
+	z, ok, err := s.Take(p, want.Identity, latest)
 	if err != nil || !ok {
 		t.Fatalf("%s: %v, %v", want.Identity, ok, err)
 	}

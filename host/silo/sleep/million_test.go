@@ -46,7 +46,7 @@ func TestMillion(t *testing.T) {
 	var want Sleeper
 	for i := range n {
 		fill(t, i, &want, state[:])
-		z, ok, err := s.Take(uint16(i%Partitions), want.Identity)
+		z, ok, err := s.Take(uint16(i%Partitions), want.Identity, latest)
 		if err != nil || !ok || !same(&z, &want) {
 			t.Fatalf("%s: %v %v", want.Identity, ok, err)
 		}
@@ -123,7 +123,7 @@ func BenchmarkPutTake(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		z := &zs[i%len(zs)]
 		p := uint16(i % len(zs) % Partitions)
-		if _, ok, err := s.Take(p, z.Identity); !ok || err != nil {
+		if _, ok, err := s.Take(p, z.Identity, latest); !ok || err != nil {
 			b.Fatal(ok, err)
 		}
 		put(b, s, p, z)
@@ -144,7 +144,7 @@ func BenchmarkMiss(b *testing.B) {
 	id := ident(b, "counter", "nobody")
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if _, ok, _ := s.Take(uint16(i%Partitions), id); ok {
+		if _, ok, _ := s.Take(uint16(i%Partitions), id, latest); ok {
 			b.Fatal("somebody")
 		}
 	}

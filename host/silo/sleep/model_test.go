@@ -55,7 +55,7 @@ func model(t *rapid.T, dir string, sys *sysMem, mask uint64) {
 	})
 	size := rapid.OneOf(rapid.IntRange(0, 200), rapid.IntRange(0, 5000), rapid.IntRange(0, 60<<10))
 	taken := func(t *rapid.T, at where) {
-		z, ok, err := s.Take(at.p, at.id)
+		z, ok, err := s.Take(at.p, at.id, latest)
 		w, there := want[at]
 		if err != nil || ok != there || ok && !same(&z, &w) {
 			t.Fatalf("%v: %v %v, want %v", at, ok, err, there)

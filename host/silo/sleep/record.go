@@ -2,6 +2,8 @@ package sleep
 
 import (
 	"encoding/binary"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -27,6 +29,9 @@ const MaxState = 128 << 20
 // The header has a checksum of its own, so that a chunk can be walked and a key verified without reading states; it covers
 // that of the state, so that a state is never another's.
 const (
+	// MinRecord is how many bytes a record has at least.
+	MinRecord = headLen + 3
+
 	headLen = 36
 	maxKey  = abi.MaxKindLen + 1 + abi.MaxIdentityLen
 )
@@ -124,4 +129,36 @@ func timeOf(s uint32) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(int64(s), 0)
+}
+
+// AppendRecord appends a sleeper to dst as it lies in a store: a header and its key under one checksum, its state under another. The
+// error is that of [Store.Put] for a sleeper that can be none.
+func AppendRecord(dst []byte, z *Sleeper) ([]byte, error) {
+	if z.Identity.IsZero() {
+		return dst, ErrInvalid
+	}
+	if len(z.State) > MaxState {
+		return dst, fmt.Errorf("%s sleeps with %d bytes: %w", z.Identity, len(z.State), ErrTooLarge)
+	}
+	var kb keyBuf
+	key := kb.of(z.Identity)
+	h := newHead(z, key)
+	at := len(dst)
+	dst = slices.Grow(dst, h.len())[:at+h.len()]
+	h.put(dst[at:], key, z.State)
+	return dst, nil
+}
+
+// ReadRecord reads and verifies the record at the beginning of b, and returns how long it is. The state is part of b.
+func ReadRecord(b []byte) (z Sleeper, n int, err error) {
+	h, key, err := parseHead(b)
+	if err != nil {
+		return Sleeper{}, 0, err
+	}
+	id, err := h.identity(key)
+	if err != nil {
+		return Sleeper{}, 0, err
+	}
+	z, err = h.sleeper(id, b, false)
+	return z, h.len(), err
 }

@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,10 @@ type Store struct {
 	serial atomic.Uint64 // the last chunk's; orders chunks by age
 	parts  [Partitions]part
 
+	staging sync.Mutex
+	stages  []*Stage // guarded by staging
+	ended   bool     // guarded by staging: what is staged from now on is closed from its beginning
+
 	compactions atomic.Uint64
 	damaged     atomic.Uint64
 
@@ -82,12 +87,26 @@ type Store struct {
 	spillState
 }
 
-// part is one partition. The lock guards the arena and all in it.
+// part is one partition, or what is staged of some. The lock guards the arena and all in it.
 type part struct {
 	mu     sync.Mutex
 	arena  *arena   // nil: no sleepers
 	freed  []*chunk // to be given back when the lock is
 	closed bool
+	once   bool // never changed: a second record of an identity is refused
+}
+
+// each calls f for every part there is: the partitions, then what is staged.
+func (s *Store) each(f func(p int, pt *part)) {
+	for p := range s.parts {
+		f(p, &s.parts[p])
+	}
+	s.staging.Lock()
+	stages := slices.Clone(s.stages)
+	s.staging.Unlock()
+	for i, g := range stages {
+		f(Partitions+i, &g.part)
+	}
 }
 
 // New returns an empty store. With a directory it makes the spill file and removes files that dead processes left; its
@@ -121,10 +140,12 @@ func (b *keyBuf) of(id abi.Identity) []byte {
 func (s *Store) hash(key []byte) uint64 { return maphash.Bytes(s.seed, key) & s.mask }
 
 // Put keeps a sleeper, whose state is copied, in place of an earlier one of its identity. It panics unless p is below
-// [Partitions]. Errors: [ErrFull] (a [*FullError]), [ErrTooLarge], [ErrInvalid] and [ErrClosed]; what was there before then
-// stays.
-func (s *Store) Put(p uint16, z *Sleeper) error {
-	pt := &s.parts[p]
+// [Partitions]. Errors: [ErrFull] (a [*FullError]), [ErrTooLarge], [ErrInvalid], [ErrClosed], and [ErrNewer] if there is one of a
+// later epoch; what was there before then stays.
+func (s *Store) Put(p uint16, z *Sleeper) error { return s.put(&s.parts[p], z, s.room) }
+
+// put is Put into any part; room makes room for a record of so many bytes, or refuses.
+func (s *Store) put(pt *part, z *Sleeper, room func(n int) error) error {
 	if z.Identity.IsZero() {
 		return ErrInvalid
 	}
@@ -135,7 +156,7 @@ func (s *Store) Put(p uint16, z *Sleeper) error {
 	key := kb.of(z.Identity)
 	h := newHead(z, key)
 	n := h.len()
-	if err := s.room(n); err != nil {
+	if err := room(n); err != nil {
 		return err
 	}
 	var solo *chunk
@@ -161,8 +182,13 @@ func (s *Store) Put(p uint16, z *Sleeper) error {
 
 func (s *Store) putLocked(pt *part, hash uint64, h *head, key, state []byte, solo *chunk) error {
 	f := s.locate(pt, hash, key, false)
-	if pt.closed {
+	switch {
+	case pt.closed:
 		return ErrClosed
+	case f.found && h.epoch.Less(f.head.epoch):
+		return ErrNewer
+	case f.found && pt.once:
+		return ErrTwice
 	}
 	if pt.arena == nil {
 		pt.arena = new(arena)
@@ -210,10 +236,13 @@ func (s *Store) putLocked(pt *part, hash uint64, h *head, key, state []byte, sol
 }
 
 // Take removes a sleeper and returns it; its state is the caller's. With ok false and no error there was none. A
-// [*DamagedError] says that there was one and that its state is lost; it is removed all the same. Otherwise the error is
-// [ErrClosed]. It panics unless p is below [Partitions].
-func (s *Store) Take(p uint16, id abi.Identity) (z Sleeper, ok bool, err error) {
-	pt := &s.parts[p]
+// [*DamagedError] says that there was one and that its state is lost; it is removed all the same. One of a later epoch than last stays
+// where it is, and the error is [ErrNewer]. Otherwise the error is [ErrClosed]. It panics unless p is below [Partitions].
+func (s *Store) Take(p uint16, id abi.Identity, last abi.Epoch) (z Sleeper, ok bool, err error) {
+	return s.take(&s.parts[p], p, id, last)
+}
+
+func (s *Store) take(pt *part, p uint16, id abi.Identity, last abi.Epoch) (z Sleeper, ok bool, err error) {
 	var kb keyBuf
 	key := kb.of(id)
 	hash := s.hash(key)
@@ -233,6 +262,9 @@ func (s *Store) Take(p uint16, id abi.Identity) (z Sleeper, ok bool, err error) 
 		s.unlock(pt)
 		s.damaged.Add(1)
 		return Sleeper{}, false, &DamagedError{Identity: id, Partition: p, Where: where, Err: f.damage}
+	case last.Less(f.head.epoch):
+		pt.mu.Unlock()
+		return Sleeper{}, false, ErrNewer
 	}
 	c, where := f.chunk, place(f.chunk)
 	switch {
@@ -259,6 +291,30 @@ func (s *Store) Take(p uint16, id abi.Identity) (z Sleeper, ok bool, err error) 
 	return z, true, nil
 }
 
+// Get is Take that leaves the sleeper where it is; one that is damaged too.
+func (s *Store) Get(p uint16, id abi.Identity) (z Sleeper, ok bool, err error) {
+	pt := &s.parts[p]
+	var kb keyBuf
+	key := kb.of(id)
+	hash := s.hash(key)
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	f := s.locate(pt, hash, key, true)
+	switch {
+	case pt.closed:
+		return Sleeper{}, false, ErrClosed
+	case f.found:
+		if z, err = f.head.sleeper(id, f.rec, true); err == nil {
+			return z, true, nil
+		}
+	case f.damage == nil:
+		return Sleeper{}, false, nil
+	default:
+		err = f.damage
+	}
+	return Sleeper{}, false, &DamagedError{Identity: id, Partition: p, Where: place(f.chunk), Err: err}
+}
+
 // Has reports whether there is something to take, which may turn out to be damaged. It panics unless p is below
 // [Partitions].
 func (s *Store) Has(p uint16, id abi.Identity) bool {
@@ -273,8 +329,9 @@ func (s *Store) Has(p uint16, id abi.Identity) bool {
 }
 
 // Drop forgets all sleepers of a partition and returns how many there were. It panics unless p is below [Partitions].
-func (s *Store) Drop(p uint16) int {
-	pt := &s.parts[p]
+func (s *Store) Drop(p uint16) int { return s.drop(&s.parts[p]) }
+
+func (s *Store) drop(pt *part) int {
 	pt.mu.Lock()
 	a := pt.arena
 	pt.arena = nil
@@ -289,17 +346,19 @@ func (s *Store) Drop(p uint16) int {
 func (s *Store) Close() error {
 	s.spilling.Lock()
 	defer s.spilling.Unlock()
+	s.staging.Lock()
+	s.ended = true
+	s.staging.Unlock()
 	var arenas []*arena
-	for p := range s.parts {
-		pt := &s.parts[p]
+	s.each(func(_ int, pt *part) {
 		pt.mu.Lock()
+		defer pt.mu.Unlock()
 		if a := pt.arena; a != nil {
 			arenas = append(arenas, a)
 			s.detach(a)
 		}
 		pt.arena, pt.closed = nil, true
-		pt.mu.Unlock()
-	}
+	})
 	err := s.closeSpill() // after all that reads it can tell why that failed
 	for _, a := range arenas {
 		s.release(a)

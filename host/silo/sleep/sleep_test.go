@@ -24,7 +24,7 @@ func TestPutTake(t *testing.T) {
 			for i, n := range sizes {
 				p, z := nth(t, i, n)
 				take(t, s, p, z)
-				if _, ok, err := s.Take(p, z.Identity); ok || err != nil || s.Has(p, z.Identity) {
+				if _, ok, err := s.Take(p, z.Identity, latest); ok || err != nil || s.Has(p, z.Identity) {
 					t.Error("taken twice", ok, err)
 				}
 			}
@@ -86,7 +86,7 @@ func TestRefusals(t *testing.T) {
 	if err := s.Put(0, z); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
-	if _, ok, err := s.Take(0, z.Identity); ok || !errors.Is(err, ErrClosed) {
+	if _, ok, err := s.Take(0, z.Identity, latest); ok || !errors.Is(err, ErrClosed) {
 		t.Error(ok, err)
 	}
 	if s.Drop(0) != 0 || s.Has(0, z.Identity) || s.Spill(0) != 0 || s.Close() != nil {

@@ -99,9 +99,9 @@ type victim struct {
 
 // victims lists the chunks that want says yes to. Calls hold s.spilling.
 func (s *Store) victims(want func(a *arena, c *chunk) bool) (vs []victim) {
-	for p := range s.parts {
-		pt := &s.parts[p]
+	s.each(func(p int, pt *part) {
 		pt.mu.Lock()
+		defer pt.mu.Unlock()
 		if a := pt.arena; a != nil {
 			for _, c := range a.chunks {
 				if c != nil && c.count > 0 && want(a, c) {
@@ -109,8 +109,7 @@ func (s *Store) victims(want func(a *arena, c *chunk) bool) (vs []victim) {
 				}
 			}
 		}
-		pt.mu.Unlock()
-	}
+	})
 	return vs
 }
 

@@ -230,12 +230,12 @@ func TestDamagedFile(t *testing.T) {
 			if !s.Has(5, z.Identity) {
 				t.Error("there is nothing to take")
 			}
-			got, ok, err := s.Take(5, z.Identity)
+			got, ok, err := s.Take(5, z.Identity, latest)
 			var damaged *DamagedError
 			if ok || !errors.Is(err, c.want) || !errors.As(err, &damaged) || damaged.Identity != z.Identity || damaged.Where != "the spill file" {
 				t.Fatal(got, ok, err)
 			}
-			if _, ok, err := s.Take(5, z.Identity); ok || err != nil || s.Has(5, z.Identity) {
+			if _, ok, err := s.Take(5, z.Identity, latest); ok || err != nil || s.Has(5, z.Identity) {
 				t.Error(ok, err)
 			}
 			put(t, s, 6, other) // in place of one that may be unreadable
@@ -266,7 +266,7 @@ func TestDamagedMemory(t *testing.T) {
 				rec = s.parts[0].arena.chunks[2].mem
 			}
 			rec[bit/8] ^= 1 << (bit % 8)
-			_, ok, err := s.Take(0, zs[1].Identity)
+			_, ok, err := s.Take(0, zs[1].Identity, latest)
 			var damaged *DamagedError
 			if ok || !errors.As(err, &damaged) || damaged.Where != "memory" {
 				t.Fatalf("bit %d: %v, %v", bit, ok, err)
@@ -297,7 +297,7 @@ func TestDamagedCompaction(t *testing.T) {
 		}
 	}
 	_, z := nth(t, in/2, 100)
-	if _, ok, err := s.Take(0, z.Identity); ok || !errors.Is(err, errHead) {
+	if _, ok, err := s.Take(0, z.Identity, latest); ok || !errors.Is(err, errHead) {
 		t.Error(ok, err)
 	}
 	for i := range n {
@@ -367,7 +367,7 @@ func TestWhileWriting(t *testing.T) {
 			}
 			for i := range 40 {
 				_, z := nth(t, i, 1000)
-				got, ok, err := s.Take(0, z.Identity)
+				got, ok, err := s.Take(0, z.Identity, latest)
 				if name == "replace" {
 					z.Uses = 77
 				}

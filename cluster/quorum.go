@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster/core"
+)
+
+// What the voters' log says of this node, and of who owns what; see core.Tenant, whose effects these methods carry out. They do nothing
+// without [Config.Quorum].
+
+// HandleAssigned brings the log's assignments, and which session is this node's own, 0 for none: then its activations end.
+func (r *Runtime) HandleAssigned(a *core.Assignments, session core.SessionID) {
+	r.step(&core.Input{Type: core.Assigned, Assignments: a, Session: session})
+}
+
+// HandleSession says until when this node's session lasts. From then on no turn begins or ends until it is told anew; the zero time is
+// at once.
+func (r *Runtime) HandleSession(until time.Time) {
+	d := time.Duration(0)
+	if !until.IsZero() {
+		d = until.Sub(r.base)
+	}
+	r.mu.Lock()
+	r.gate.open(d)
+	out := r.applyLocked(r.machine.Step(&core.Input{Type: core.Renewed, Until: d}, r.now()))
+	r.mu.Unlock()
+	r.run(out)
+}
+
+// HandleHold keeps new messages for the actors of a part, which is about to move, until [Runtime.HandleUnhold]. Those of turns that its
+// actors wait for pass.
+func (r *Runtime) HandleHold(p core.Part) {
+	r.mu.Lock()
+	out := r.applyLocked(r.machine.Step(&core.Input{Type: core.Hold, Part: p}, r.now()))
+	r.cache.drop(p.Partitions.Moved(), func(e *pidEntry) bool { return e.route.Local() && slices.Contains(p.Kinds, e.id.Kind()) })
+	r.mu.Unlock()
+	r.run(out)
+}
+
+// HandleSeal says that the activations of a part that is held have ended. If it returns true, nothing of the part begins here until
+// [Runtime.HandleUnhold]; otherwise one is left, or was just about to be made.
+func (r *Runtime) HandleSeal(p core.Part) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	effects := r.machine.Step(&core.Input{Type: core.Seal, Part: p}, r.now())
+	return len(effects) > 0 && effects[0].Type == core.Sealed
+}
+
+// HandleUnhold lets what was held for a move go where it goes by now.
+func (r *Runtime) HandleUnhold(m core.MoveID) {
+	r.step(&core.Input{Type: core.Unhold, Part: core.Part{Move: m}})
+}
+
+// stale refuses a message of an actor that has been given to another session since: what a paused node sends late.
+func (r *Runtime) stale(env *abi.Envelope) error {
+	if !r.cfg.Quorum || env.Caller.IsZero() {
+		return nil
+	}
+	known := r.View().Epoch(env.Caller.Kind(), core.PartitionOf(env.Caller))
+	if !env.SenderEpoch.Less(known) {
+		return nil
+	}
+	return abi.NewError(abi.ErrDenied, "the message comes from an activation of "+env.Caller.Key()+
+		" that has been replaced since: its node has lost the actor; nothing was done")
+}

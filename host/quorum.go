@@ -1,0 +1,304 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/cluster/core"
+	"github.com/wasilo/wasilo/host/consensus"
+	"github.com/wasilo/wasilo/host/link"
+)
+
+// quorum is a node's part in a cluster whose voters decide who owns what: every node has a resident, which keeps its session and follows the
+// log, and a voter has a replica of the log besides.
+type quorum struct {
+	cfg  *Config
+	log  *slog.Logger
+	fail func(error) // ends the node
+
+	port    *consensus.Port   // these three of a voter only
+	machine *consensus.Log    //
+	office  *consensus.Office //
+
+	carrier  *carrier
+	voter    *consensus.Voter
+	resident *consensus.Resident
+
+	ctx    context.Context // of everything here
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	kinds    []string
+	draining bool
+}
+
+// Times of a node's coming to and going from the voters.
+const (
+	sessionTime = 5 * time.Second        // a start waits for a session
+	moveTime    = 60 * time.Second       // a node that leaves gives everything away, unless nothing moves
+	standstill  = 5 * time.Second        // of moves, after which a node leaves with what it still has
+	suspendLook = 50 * time.Millisecond  // how often it is looked whether the machine was suspended
+	suspendMost = 100 * time.Millisecond // by how much the clock that goes on may be ahead of the one that does not
+	closeTime   = 3 * time.Second        // for the log to show that a session was given up
+)
+
+// isVoter reports whether this node is to be a voter: it is on the list, was told so, or was one before.
+func (c *Config) isVoter() bool {
+	if c.Net.Voter || slices.ContainsFunc(c.Net.Voters, func(m cluster.Node) bool { return string(m.ID) == c.ID }) {
+		return true
+	}
+	if c.DataDir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(c.DataDir, "raft"))
+	return err == nil
+}
+
+// byQuorum reports whether the voters' log decides who owns what.
+func (c *Config) byQuorum() bool {
+	return c.Net.Link != "" && (c.Net.Quorum || c.Net.Voter || len(c.Net.Voters) > 0)
+}
+
+// newQuorum makes what the link's configuration needs of it.
+func newQuorum(n *Node) *quorum {
+	q := &quorum{cfg: &n.cfg, log: n.log, fail: n.fail}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.carrier = &carrier{node: n}
+	if n.cfg.isVoter() {
+		q.port = new(consensus.Port)
+		q.machine = consensus.NewLog(n.cfg.Net.strategy(), n.log)
+		q.office = consensus.NewOffice(q.machine, n.log)
+	}
+	return q
+}
+
+// services and streams are how other nodes reach this part.
+func (q *quorum) services() map[string]link.Service {
+	all := q.carrier.services()
+	if q.port != nil {
+		maps.Copy(all, q.port.Services())
+		maps.Copy(all, q.office.Services())
+	}
+	return all
+}
+
+func (q *quorum) streams() map[string]link.StreamHandler {
+	if q.port == nil {
+		return nil
+	}
+	return q.port.Streams()
+}
+
+// open opens the voter, if the node is one, and begins to follow the log.
+func (q *quorum) open(n *Node) (err error) {
+	if q.port != nil {
+		q.voter, err = consensus.OpenVoter(consensus.VoterConfig{Dir: q.cfg.DataDir, Cluster: q.cfg.Cluster, Self: n.net.self.ID,
+			Authority: n.net.self.Authority, Voters: q.cfg.Net.Voters, AllowEven: q.cfg.Net.VotersEven, Machine: q.machine, Network: n.net.link,
+			Port: q.port, Resolve: n.net.authority, Log: q.log})
+		if err != nil {
+			return &configError{err}
+		}
+		q.work.Go(func() { q.office.Run(q.ctx, q.voter) })
+		q.work.Go(q.watchVoter)
+	}
+	q.mu.Lock()
+	kinds := q.kinds
+	q.mu.Unlock()
+	q.resident = consensus.NewResident(consensus.ResidentConfig{Self: n.net.self, Weight: uint32(q.cfg.Net.Weight), Kinds: kinds,
+		Network: n.net.link, Office: q.office, Voters: n.voters, Runtime: n.runtime, Mover: q.carrier, Fail: q.fail, Log: q.log})
+	q.work.Go(func() { q.resident.Run(q.ctx) })
+	q.work.Go(q.watchSuspend)
+	q.host(kinds) // what has changed meanwhile
+	return nil
+}
+
+// watchVoter ends the node when its voter has failed: without its disk it can promise nothing.
+func (q *quorum) watchVoter() {
+	select {
+	case err := <-q.voter.Failed():
+		if err != nil {
+			q.fail(fmt.Errorf("the voter of this node has failed: %w", err))
+		}
+	case err := <-q.machine.Poisoned():
+		q.fail(fmt.Errorf("the voters' log has an entry of a newer version of wasilo: %w; update this node", err))
+	case <-q.ctx.Done():
+	}
+}
+
+// watchSuspend ends the session after the machine was suspended: the clock by which its time is counted stood still meanwhile.
+func (q *quorum) watchSuspend() {
+	t := time.NewTicker(suspendLook)
+	defer t.Stop()
+	began := time.Now()
+	for last := uptime() - time.Since(began); ; {
+		select {
+		case <-t.C:
+		case <-q.ctx.Done():
+			return
+		}
+		ahead := uptime() - time.Since(began)
+		if ahead-last > suspendMost {
+			q.log.Warn("the machine was suspended: this node's session with the voters counts as ended", "for", ahead-last)
+			q.resident.Suspended(q.ctx)
+		}
+		last = ahead
+	}
+}
+
+// host says what the node hosts from now on.
+func (q *quorum) host(kinds []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.kinds = kinds
+	if q.resident != nil {
+		q.resident.SetHosts(kinds, uint32(q.cfg.Net.Weight), q.draining)
+	}
+}
+
+// settle waits a while for the node's session.
+func (q *quorum) settle(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, sessionTime)
+	defer cancel()
+	err := q.resident.Await(bounded, func(s consensus.Standing) bool { return s.Session != 0 && s.Index > 0 })
+	if err != nil && ctx.Err() == nil {
+		q.log.Warn("the node has no session with the voters yet; its gateway answers no_quorum until it has one", "voters", q.names())
+		return nil
+	}
+	return ctx.Err()
+}
+
+// names are the voters of the configuration.
+func (q *quorum) names() (ids []string) {
+	for _, m := range q.cfg.Net.Voters {
+		ids = append(ids, string(m.ID))
+	}
+	return ids
+}
+
+// ready returns why the node cannot run actors at present, or nil.
+func (q *quorum) ready() error {
+	if q.resident == nil {
+		return errors.New("the node has not begun to follow the voters' log")
+	}
+	s, _ := q.resident.Standing()
+	switch {
+	case s.Session == 0:
+		return abi.NewError(abi.ErrNoQuorum, "the node has no session with the voters")
+	case !time.Now().Before(s.Until):
+		return abi.NewError(abi.ErrNoQuorum, "the node's session with the voters has run out")
+	case s.Draining:
+		return abi.NewError(abi.ErrShuttingDown, "the node is being drained")
+	}
+	return nil
+}
+
+// sessionText says how the node stands.
+func (q *quorum) sessionText() string {
+	s, _ := q.resident.Standing()
+	text := fmt.Sprintf("session %d, %d partitions, %d moves; the log is at %d", s.Session, s.Owned, s.Moving, s.Index)
+	if s.Leader != "" {
+		text += ", and node " + string(s.Leader) + " leads the voters"
+	}
+	return text
+}
+
+// drain gives the node's actors to others, in good order, until it has none, ctx ends, or nothing moves any more.
+func (q *quorum) drain(ctx context.Context) error {
+	if q.voter != nil {
+		if err := q.voter.Transfer(ctx); err != nil {
+			q.log.Warn("the leadership of the voters was not given away; they will elect another", "err", err)
+		}
+	}
+	q.setDraining(true)
+	least := -1
+	moved := time.Now()
+	for {
+		s, changed := q.resident.Standing()
+		switch {
+		case s.Owned == 0 || s.Session == 0:
+			return nil
+		case s.Others == 0:
+			return fmt.Errorf("%d partitions stay with this node: no other node hosts their kinds", s.Owned)
+		case !time.Now().Before(s.Until):
+			return fmt.Errorf("%d partitions stay with this node, for it cannot reach the voters", s.Owned)
+		}
+		if least < 0 || s.Owned < least {
+			least, moved = s.Owned, time.Now()
+		}
+		left := standstill - time.Since(moved)
+		if left <= 0 {
+			return fmt.Errorf("%d partitions stay with this node: no other node takes them", s.Owned)
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%d partitions are still with this node: %w", s.Owned, ctx.Err())
+		}
+		timer.Stop()
+	}
+}
+
+// undrain takes a drain back.
+func (q *quorum) undrain() { q.setDraining(false) }
+
+func (q *quorum) setDraining(is bool) {
+	q.mu.Lock()
+	q.draining = is
+	kinds := q.kinds
+	q.mu.Unlock()
+	q.host(kinds)
+}
+
+// leave gives the session up: nothing of it runs here any more.
+func (q *quorum) leave(ctx context.Context) {
+	if q.resident == nil {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	if err := q.resident.Close(bounded, true); err != nil {
+		q.log.Warn("it is not known whether the voters know that this node has gone; they will find out in some seconds", "err", err)
+	}
+}
+
+// close ends everything at once.
+func (q *quorum) close() error {
+	q.cancel()
+	q.work.Wait()
+	if q.voter == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return q.voter.Close(ctx)
+}
+
+// voters says where voters may be found: those of the configuration, wherever they are now, and the members that say that they are.
+func (n *Node) voters() (all []core.Member) {
+	for _, m := range n.cfg.Net.Voters {
+		if authority, ok := n.net.authority(m.ID); ok {
+			m.Authority = authority
+		}
+		all = append(all, m)
+	}
+	for _, m := range n.net.voting() {
+		if !slices.ContainsFunc(all, func(o core.Member) bool { return o.ID == m.ID }) {
+			all = append(all, m)
+		}
+	}
+	return all
+}
