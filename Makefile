@@ -75,7 +75,7 @@ placement: ## how the placement strategies spread a million actors over 1,000 no
 	$(GO) run ./tools/placement -out docs/reports/$$(date +%F)-placement.md $(ARGS)
 	@cat docs/reports/$$(date +%F)-placement.md
 
-soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=sim, PART=chaos ARGS="-mode available"; writes docs/reports/DATE-soak-PART.md
+soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=sim, PART=chaos ARGS="-mode quorum"; writes docs/reports/DATE-soak-PART.md
 	$(GO) run ./tools/soak -part $(PART) $(if $(TIME),-time $(TIME)) $(ARGS)
 
 chaos: ## attack a real cluster in network namespaces (Linux, root or user namespaces): ARGS="-plan kill -mode available -seed 7"

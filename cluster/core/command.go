@@ -15,7 +15,7 @@ type CommandType uint8
 // beside it; one whose condition does not hold is void: it changes nothing and its result says so.
 const (
 	// OpenSession begins a session of a run of a node (Node, Boot, Authority, Weight, Kinds, Speaks), or renews the one that this run has.
-	// The one that the run has given up (From) ends. Its result is the session.
+	// Its result is the session.
 	OpenSession CommandType = 1 + iota
 	// RenewSession renews a session (Session) that has not ended.
 	RenewSession

@@ -252,9 +252,6 @@ func (t *Table) open(c *Command) Result {
 	if t.blocked[c.Node] {
 		return t.isBlocked(c.Node)
 	}
-	if s := t.sessions[c.From]; s != nil && s.Node == c.Node && s.Boot == c.Boot {
-		t.end(s) // its node has dropped all that it had: to go on under the same epochs could meet a release that is still under way
-	}
 	s, ok := t.SessionOf(c.Node, c.Boot)
 	if !ok {
 		t.last++

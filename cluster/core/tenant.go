@@ -17,7 +17,7 @@ type Tenant struct {
 	cfg     TenantConfig
 	table   *Table
 	session SessionID // 0: none
-	lost    SessionID // the one before, which is to end if it has not
+	lost    SessionID // the newest that has ended here, if not yet in the log
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -209,7 +209,12 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 			t.lose()
 		}
 	case TenantClose:
-		t.closing, t.force = true, t.force || in.Force
+		t.closing = true
+		if in.Force && !t.force {
+			t.force = true
+			t.until = 0
+			t.do(TenantEffect{Type: Until}) // what has not ended in time must not pass a check when another has its place
+		}
 	}
 	t.look(now)
 	t.renew(now)
@@ -250,7 +255,7 @@ func (t *Tenant) renew(now time.Duration) {
 	t.asks[t.ask] = now
 	c := Command{Type: RenewSession, Session: t.session, Node: t.cfg.Node}
 	if t.session == 0 {
-		c = Command{Type: OpenSession, From: t.lost, Node: t.cfg.Node, Boot: t.cfg.Boot, Authority: t.cfg.Authority, Weight: t.cfg.Weight,
+		c = Command{Type: OpenSession, Node: t.cfg.Node, Boot: t.cfg.Boot, Authority: t.cfg.Authority, Weight: t.cfg.Weight,
 			Kinds: t.cfg.Kinds, Draining: t.cfg.Draining, Speaks: EntryVersion}
 	}
 	t.do(TenantEffect{Type: Ask, Ask: t.ask, Commands: []Command{c}})
@@ -268,6 +273,11 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 			t.lose()
 		}
 		return
+	case t.session == 0 && in.Session <= t.lost && !planted(bugResumeEnded):
+		// The log has it still, but what ran under it has been discarded here, and what it kept given up: under the same epochs nothing may
+		// begin again. Another one is to be had when this one has ended there, too.
+		t.propose(now, "lost", Command{Type: CloseSession, Session: in.Session, Index: math.MaxUint64})
+		return
 	case t.session == 0:
 		t.session = in.Session
 	case in.Session != t.session:
@@ -280,7 +290,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	if planted(bugCheckNoDeadline) {
 		until = math.MaxInt64
 	}
-	if until > t.until {
+	if until > t.until && !t.force {
 		t.until = until
 		t.do(TenantEffect{Type: Until, Until: until})
 	}
@@ -288,7 +298,8 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
-	t.session, t.lost, t.until = 0, t.session, 0
+	t.lost = max(t.lost, t.session)
+	t.session, t.until = 0, 0
 	clear(t.asks)
 	clear(t.said)
 	t.ever = false // the next one is asked for at once

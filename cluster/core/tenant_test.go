@@ -16,7 +16,7 @@ import (
 // Commands: new KIND…, tick [DURATION], answered ASK SESSION [void], handed-over MOVE MANIFEST, failed MOVE, hosts KIND… [draining], suspended,
 // close [force], snapshot (the table comes again as one), holds GROUP PARTITION, until; and what the log says:
 // log COMMAND…, where unseen instead of log means that this node's copy does not get it before the next log. Of the commands
-// open NODE BOOT KIND… [after=S], renew S, expire S @I, close S @I, group KIND…, assign G S P,P…, move G FROM TO P,P…, abort M,
+// open NODE BOOT KIND…, renew S, expire S @I, close S @I, group KIND…, assign G S P,P…, move G FROM TO P,P…, abort M,
 // release S G M @I P,P…, settle M, generation N. P is a partition, or all.
 func TestTenantScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/tenant", func(t *testing.T, path string) {
@@ -130,15 +130,7 @@ func logged(t *testing.T, f []string) (c Command) {
 	}
 	switch f[0] {
 	case "open":
-		c = Command{Type: OpenSession, Node: NodeID(f[1]), Boot: number(f[2]), Authority: "h:1", Speaks: 1}
-		for _, k := range f[3:] {
-			if from, ok := strings.CutPrefix(k, "after="); ok {
-				c.From = SessionID(number(from))
-			} else {
-				c.Kinds = append(c.Kinds, k)
-			}
-		}
-		return c
+		return Command{Type: OpenSession, Node: NodeID(f[1]), Boot: number(f[2]), Authority: "h:1", Kinds: f[3:], Speaks: 1}
 	case "renew":
 		return Command{Type: RenewSession, Session: SessionID(number(f[1]))}
 	case "expire":
@@ -186,9 +178,6 @@ func (e *TenantEffect) describe() string {
 		s += c.Type.String()
 		if c.Session != 0 {
 			s += fmt.Sprintf(" session %d", c.Session)
-		}
-		if c.From != 0 {
-			s += fmt.Sprintf(" after %d", c.From)
 		}
 		if c.Move != 0 {
 			s += fmt.Sprintf(" move %d", c.Move)

@@ -259,6 +259,28 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// In mode quorum a figure that is missed fails the run of the plan that measures it; elsewhere it is told.
+func TestGoals(t *testing.T) {
+	rec, ops, logs := made()
+	for i := range ops { // the minority answers until the end of the cut, and refuses in words that promise nothing
+		if o := &ops[i]; o.Call == 35*s1 {
+			o.Outcome, o.Code = verdict.Unknown, "timeout"
+		} else if o.Call == 31*s1 {
+			o.Return = 39 * s1
+		}
+	}
+	for plan, missed := range map[string]int{"mixed": 0, "kill": 0, "minority": 2, "rolling": 1} {
+		rec.Plan, rec.Mode = plan, modeQuorum
+		if s := judge(rec, ops, logs, 0); len(s.Why) != missed || s.Pass != (missed == 0) || (len(s.Goals) == 0) != (plan == "mixed") {
+			t.Errorf("%s: %q", plan, s.Why)
+		}
+		rec.Mode = modeAvailable
+		if s := judge(rec, ops, logs, 0); !s.Pass {
+			t.Errorf("%s, available: %q", plan, s.Why)
+		}
+	}
+}
+
 // The report needs nothing beside it, its picture is well-formed, and no name gets into it as markup.
 func TestReport(t *testing.T) {
 	rec, ops, logs := made()

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +23,7 @@ type nemesis struct {
 	net   *netns.Network
 	say   io.Writer
 	began time.Time
+	up    atomic.Bool // all nodes have been ready: from here on whoever ends is started again
 
 	mu    sync.Mutex
 	spans []verdict.Span
@@ -36,10 +39,35 @@ type side struct {
 	Minority []string `json:"minority"`
 }
 
-// leader is the index of the node that leads the voters.
-//
-// There is no way to ask for it yet: it will be in /readyz?verbose, and in `wasilo voters list`.
-func (z *nemesis) leader(context.Context) (int, bool) { return 0, false }
+// ledBy finds who leads in what a node says of its session.
+var ledBy = regexp.MustCompile(`node ([a-z0-9_-]+) leads the voters`)
+
+// leader is the index of the node that leads the voters, as most nodes that answer have it.
+func (z *nemesis) leader(ctx context.Context) (int, bool) {
+	votes := make(map[string]int)
+	best := ""
+	for _, n := range z.nodes {
+		asking, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		r, err := n.http.Ready(asking)
+		cancel()
+		if err != nil {
+			continue
+		}
+		for _, c := range r.Checks {
+			if m := ledBy.FindStringSubmatch(c.Detail); c.Name == "session" && m != nil {
+				if votes[m[1]]++; best == "" || votes[m[1]] > votes[best] {
+					best = m[1]
+				}
+			}
+		}
+	}
+	for i, n := range z.nodes {
+		if n.id == best {
+			return i, true
+		}
+	}
+	return 0, false
+}
 
 // leads are the times that each leader was in office.
 type leads struct {
@@ -200,6 +228,12 @@ func (z *nemesis) drops(s step) []netns.Drop {
 
 // supervise starts a node that ended by itself again, as systemd would.
 func (z *nemesis) supervise(ctx context.Context, n *node, why string) {
+	if !z.up.Load() {
+		n.mu.Lock()
+		n.wanted = false // whoever waits for it to be ready hears of it
+		n.mu.Unlock()
+		return
+	}
 	began := turnlog.Monotonic()
 	fmt.Fprintf(z.say, "%6.1f s  %s ended by itself: %s\n", time.Since(z.began).Seconds(), n.id, why)
 	z.mu.Lock()

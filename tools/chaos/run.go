@@ -193,6 +193,8 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 		return nil, err
 	}
 
+	z.up.Store(true)
+
 	l, err := newLoad(z.nodes, cmp.Or(c.registers, p.actors), p.deadline, c.seed)
 	if err != nil {
 		return nil, err

@@ -21,7 +21,8 @@ const (
 	simSeeds   = 1000 // of a target
 )
 
-func (simulating) name() string { return "sim" }
+func (simulating) name() string         { return "sim" }
+func (simulating) usual() time.Duration { return 10 * time.Minute }
 func (simulating) about() string {
 	return "10,000 seeds of the simulated cluster, a thousand at a time"
 }
@@ -58,7 +59,6 @@ var simColumns = []struct {
 	{"probes after heal", []string{"Served"}},
 }
 
-func (simulating) usual() time.Duration { return 10 * time.Minute }
 func (simulating) columns() (all []column) {
 	for _, c := range simColumns {
 		all = append(all, column{title: c.title})

@@ -146,10 +146,6 @@ func (m *monitor) commit(index uint64, prop *proposal) {
 		owners = owners || c.Type != core.RenewSession
 		switch c.Type {
 		case core.OpenSession, core.RenewSession:
-			if c.From != 0 { // its node has given it up
-				may[c.From] = true
-				m.tenure(c.From).ended = true
-			}
 			m.renewed(prop, i, results[i])
 		case core.ExpireSession:
 			w.stats.Expiries++
