@@ -141,7 +141,7 @@ func (v *Voter) begin(ctx context.Context) {
 func howToJoin(id RaftID, members []string) string {
 	for _, m := range members {
 		if old, err := ParseRaftID(m); err == nil && old.Node == id.Node {
-			return fmt.Sprintf("`wasilo voters rm %s` and then `wasilo voters add %s`", old, id.Node)
+			return fmt.Sprintf("`wasilo voters rm %s --even` and then `wasilo voters add %s`", old, id.Node)
 		}
 	}
 	return fmt.Sprintf("`wasilo voters add %s`", id.Node)

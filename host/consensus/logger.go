@@ -10,7 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// logger hands what raft logs, which is hclog's, to slog. Levels are the same; hclog's trace lies below slog's debug.
+// logger hands what raft logs, which is hclog's, to slog. What it informs of is for whoever looks into it: who leads and who votes the
+// voter says itself. Levels are the same else; hclog's trace lies below slog's debug.
 type logger struct {
 	out  *slog.Logger
 	name string
@@ -27,8 +28,6 @@ func slogLevel(l hclog.Level) slog.Level {
 	switch l {
 	case hclog.Trace:
 		return levelTrace
-	case hclog.Info:
-		return slog.LevelInfo
 	case hclog.Warn:
 		return slog.LevelWarn
 	case hclog.Error:
@@ -37,7 +36,19 @@ func slogLevel(l hclog.Level) slog.Level {
 	return slog.LevelDebug
 }
 
+// usual are warnings of what happens at every start and every election.
+var usual = map[string]bool{
+	"heartbeat timeout reached, starting election":  true,
+	"no known peers, aborting election":             true,
+	"appendEntries rejected, sending older logs":    true,
+	"failed to get previous log":                    true,
+	"Election timeout reached, restarting election": true,
+}
+
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
+	if usual[msg] {
+		level = hclog.Debug
+	}
 	if level == hclog.Off || !l.enabled(slogLevel(level)) {
 		return
 	}
