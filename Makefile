@@ -2,13 +2,13 @@
 
 GO      ?= go
 PART    ?= fuzz
-TIME    ?= 10m
+TIME    ?=
 ACTORS  := build/actors
 # Pinned: a newer one is taken by hand, when its findings are dealt with.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz fixtures bench placement soak guests clean
+.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz fixtures bench placement soak chaos guests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,8 +71,11 @@ placement: ## how the placement strategies spread a million actors over 1,000 no
 	$(GO) run ./tools/placement -out docs/reports/$$(date +%F)-placement.md $(ARGS)
 	@cat docs/reports/$$(date +%F)-placement.md
 
-soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target); writes docs/reports/DATE-soak-PART.md
-	$(GO) run ./tools/soak -part $(PART) -time $(TIME) $(ARGS)
+soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=chaos ARGS="-mode available"; writes docs/reports/DATE-soak-PART.md
+	$(GO) run ./tools/soak -part $(PART) $(if $(TIME),-time $(TIME)) $(ARGS)
+
+chaos: ## attack a real cluster in network namespaces (Linux, root or user namespaces): ARGS="-plan kill -mode available -seed 7"
+	$(GO) run ./tools/chaos $(ARGS)
 
 guests: ## build the example actors, and the fixtures of testdata/wasm anew
 	@mkdir -p $(ACTORS)

@@ -16,7 +16,8 @@
 //
 // Package cluster/core decides; [Runtime] is the loop around it. The [TopologyStream] says who the members are, a
 // [PartitionBridge] hands activation requests to the [PlacementActor] (the silo), whose activations are [Target]s, and the
-// [Transport] reaches other nodes. What happens is published to the [EventStream] and measured by [Metrics].
+// [Transport] reaches other nodes. A silo that keeps what actors leave is a [Keeper] too, and one that can hand them over to
+// another node a [Mover]. What happens is published to the [EventStream] and measured by [Metrics].
 //
 // # The way of a request
 //

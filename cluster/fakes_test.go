@@ -424,9 +424,11 @@ func env(key string) *abi.Envelope {
 // events reads n events of a subscription.
 func events(t testing.TB, sub *Subscription, n int) []Event {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
 	var got []Event
 	for range n {
-		ev, err := sub.Next(t.Context())
+		ev, err := sub.Next(ctx)
 		if err != nil {
 			t.Fatalf("after %d events: %v", len(got), err)
 		}

@@ -1,6 +1,9 @@
 package cluster
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"testing"
 
 	"github.com/wasilo/wasilo/abi"
@@ -69,5 +72,80 @@ func TestLossesAreTold(t *testing.T) {
 	}
 	if all.Kind != "" || all.Partitions != nil || all.Epoch.Index != 2 {
 		t.Errorf("%q, %v", all.Kind, all.Epoch)
+	}
+}
+
+// movingSilo is a silo that can hand actors over; it notes what it is asked.
+type movingSilo struct {
+	fakeSilo
+	asked []string
+}
+
+func (s *movingSilo) Surrender(context.Context, Part) error {
+	s.asked = append(s.asked, "surrender")
+	return nil
+}
+
+func (s *movingSilo) Export(_ context.Context, _ Part, _ int, emit func([]byte) error) (Manifest, error) {
+	s.asked = append(s.asked, "export")
+	return Manifest{Actors: 1}, emit([]byte("chunk"))
+}
+
+func (s *movingSilo) Import(_ MoveID, _ Part, chunk []byte) error {
+	s.asked = append(s.asked, string(chunk))
+	return nil
+}
+
+func (s *movingSilo) Staged(MoveID) (Manifest, map[string]int) {
+	return Manifest{Actors: 1}, map[string]int{"k": 1}
+}
+
+func (s *movingSilo) Accept(MoveID, abi.Epoch) error { s.asked = append(s.asked, "accept"); return nil }
+func (s *movingSilo) Reject(MoveID)                  { s.asked = append(s.asked, "reject") }
+
+// The local bridge hands moves through to a silo that knows them, and refuses them for one that does not.
+func TestTheLocalBridgeIsAMover(t *testing.T) {
+	silo := &movingSilo{}
+	b := must(LocalBridge(nil, silo))
+	m := b.(Mover)
+	var got []byte
+	manifest, err := m.Export(t.Context(), Part{}, 1, func(chunk []byte) error { got = chunk; return nil })
+	err = errors.Join(err, m.Surrender(t.Context(), Part{}), m.Import(1, Part{}, got), m.Accept(1, abi.Epoch{}))
+	m.Reject(1)
+	staged, foreign := m.Staged(1)
+	if want := []string{"export", "surrender", "chunk", "accept", "reject"}; err != nil || !slices.Equal(silo.asked, want) ||
+		staged != manifest || foreign["k"] != 1 {
+		t.Errorf("%v %q %v %v", err, silo.asked, staged, foreign)
+	}
+	m = must(LocalBridge(nil, &fakeSilo{})).(Mover)
+	_, err = m.Export(t.Context(), Part{}, 1, nil)
+	for _, err := range []error{err, m.Surrender(t.Context(), Part{}), m.Import(1, Part{}, nil), m.Accept(1, abi.Epoch{})} {
+		if abi.CodeOf(err) != abi.ErrUnsupported {
+			t.Error(err)
+		}
+	}
+	m.Reject(1)
+	if staged, _ := m.Staged(1); staged != (Manifest{}) {
+		t.Error(staged)
+	}
+}
+
+func TestPartHas(t *testing.T) {
+	a := id("counter/a")
+	here, elsewhere := new(PartitionSet), new(PartitionSet)
+	here[PartitionOf(a)] = true
+	elsewhere[(PartitionOf(a)+1)%Partitions] = true
+	for part, want := range map[*Part]bool{
+		{}:                           true,
+		{Kinds: []string{"counter"}}: true,
+		{Kinds: []string{"bank"}}:    false,
+		{Kinds: []string{}}:          false,
+		{Partitions: here}:           true,
+		{Partitions: elsewhere}:      false,
+		{Kinds: []string{"bank", "counter"}, Partitions: here}: true,
+	} {
+		if part.Has(a) != want {
+			t.Errorf("%v: %v", part, !want)
+		}
 	}
 }

@@ -115,6 +115,8 @@ type Manifest struct {
 	Actors uint64
 	Bytes  uint64 // of records
 	Sum    uint64 // of the records' hashes, so that their order does not matter
+	// Newest is the latest epoch under which any of it was left. What an assignment hands over has to run under a later one.
+	Newest abi.Epoch
 }
 
 // What a [Mover] refuses.
@@ -125,6 +127,8 @@ var (
 	ErrChunkDamaged = errors.New("the chunk of a move is damaged")
 	// ErrChunkVersion: the chunk is of a format that this node does not know.
 	ErrChunkVersion = errors.New("the chunk of a move is of another version")
+	// ErrMoveEpoch: what was staged was left under a later epoch than the one it is to be accepted under.
+	ErrMoveEpoch = errors.New("what is staged is newer than the assignment")
 	// ErrChunkForeign: the chunk has an actor that is none of the move's part, or was in the move before.
 	ErrChunkForeign = errors.New("the chunk of a move has an actor that it should not have")
 )
@@ -162,7 +166,7 @@ type Mover interface {
 	Staged(move MoveID) (m Manifest, foreign map[string]int)
 	// Accept makes what was staged under a move this node's own, under the epoch that the part's assignment to it has; it ends the move's
 	// staging. States of which it turns out that they are lost are told to who asks for the actor first. It fails with
-	// [ErrMoveUnknown], and with ownership_changed if the node has lost some of it by now: that is dropped.
+	// [ErrMoveUnknown], with [ErrMoveEpoch], which leaves all staged as it is, and with ownership_changed if the node has lost some of it by now: that is dropped.
 	Accept(move MoveID, epoch abi.Epoch) error
 	// Reject drops what was staged under a move, if anything was.
 	Reject(move MoveID)

@@ -140,7 +140,7 @@ func TestB3_2_FailedActivationReleasesItsLease(t *testing.T) {
 			t.Errorf("event %+v", ev)
 		}
 		if _, ok := n.Runtime().Lease(id(who)); ok || n.Runtime().Leases() != 0 || n.Runtime().cache.get(id(who)) != nil {
-			t.Error("its lease or its PID is still there")
+			t.Fatal("its lease or its PID is still there")
 		}
 	}
 	// At once.
@@ -207,7 +207,7 @@ func TestB3_3_TerminationRemovesLeaseAndPID(t *testing.T) {
 		t.Errorf("event %+v", ev)
 	}
 	if _, ok := n.Runtime().Lease(id("counter/a")); ok || n.Runtime().cache.get(id("counter/a")) != nil {
-		t.Error("lease or PID still there")
+		t.Fatal("lease or PID still there")
 	}
 	if actors, leases := n.metrics.gauges(); actors != 0 || leases != 0 {
 		t.Errorf("gauges %d, %d", actors, leases)

@@ -40,6 +40,15 @@ func (r *Runtime) HandleHold(p core.Part) {
 	r.run(out)
 }
 
+// HandleSeal says that the activations of a part that is held have ended. If it returns true, nothing of the part begins here until
+// [Runtime.HandleUnhold]; otherwise one is left, or was just about to be made.
+func (r *Runtime) HandleSeal(p core.Part) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	effects := r.machine.Step(&core.Input{Type: core.Seal, Part: p}, r.now())
+	return len(effects) > 0 && effects[0].Type == core.Sealed
+}
+
 // HandleUnhold lets what was held for a move go where it goes by now.
 func (r *Runtime) HandleUnhold(m core.MoveID) {
 	r.step(&core.Input{Type: core.Unhold, Part: core.Part{Move: m}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +17,12 @@ import (
 
 // carrier brings actors to other nodes and takes in those that come, as the voters' log says: it is the consensus.Mover of a node. What a move
 // takes along goes over the link in questions to the target: whether it is ready, the states in chunks, and what has arrived.
-type carrier struct{ node *Node }
+type carrier struct {
+	node *Node
+
+	mu      sync.Mutex
+	arrives map[core.MoveID][]byte // chunks of which a part is here
+}
 
 var _ consensus.Mover = (*carrier)(nil)
 
@@ -27,30 +33,51 @@ const (
 	doneService  = "move.done"
 
 	carrierVersion = 1
-	chunkBytes     = 256 << 10
+	chunkBytes     = 256 << 10       // of a chunk, unless one actor's state alone is larger
+	pieceBytes     = 256 << 10       // of a chunk in one question
+	mostChunk      = 256 << 20       // of a chunk that is taken in: a state is smaller
 	expectTime     = 3 * time.Second // for the log to reach the target, too
+	sealAgain      = 5 * time.Millisecond
 )
 
 // HandOver implements [consensus.Mover].
 func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Member) ([]byte, error) {
-	ask := func(service string, chunk []byte) ([]byte, error) {
-		return c.node.net.link.Ask(ctx, target, service, appendCarried(nil, part.Move, chunk))
+	ask := func(service string, p piece) ([]byte, error) {
+		p.move = part.Move
+		return c.node.net.link.Ask(ctx, target, service, p.append(nil))
 	}
-	if _, err := ask(readyService, nil); err != nil {
+	if _, err := ask(readyService, piece{}); err != nil {
 		return nil, fmt.Errorf("node %s is not ready for it: %w", target.ID, err)
 	}
 	what := cluster.Part{Kinds: part.Kinds, Partitions: part.Partitions.Moved()}
-	if err := c.node.silo.Surrender(ctx, what); err != nil {
-		return nil, fmt.Errorf("its actors do not end: %w", err)
+	for {
+		if err := c.node.silo.Surrender(ctx, what); err != nil {
+			return nil, fmt.Errorf("its actors do not end: %w", err)
+		}
+		if c.node.runtime.HandleSeal(part) {
+			break
+		}
+		select { // an activation was on its way to the silo
+		case <-time.After(sealAgain):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its actors do not end: %w", ctx.Err())
+		}
 	}
 	manifest, err := c.node.silo.Export(ctx, what, chunkBytes, func(chunk []byte) error {
-		_, err := ask(chunkService, chunk)
-		return err
+		most := min(pieceBytes, c.node.cfg.Limits.MaxMessage/2)
+		for at := 0; at < len(chunk); {
+			n := min(most, len(chunk)-at)
+			if _, err := ask(chunkService, piece{at: at, of: len(chunk), bytes: chunk[at : at+n]}); err != nil {
+				return err
+			}
+			at += n
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("what its actors left cannot be sent: %w", err)
 	}
-	b, err := ask(doneService, nil)
+	b, err := ask(doneService, piece{})
 	if err != nil {
 		return nil, fmt.Errorf("node %s does not say what has arrived: %w", target.ID, err)
 	}
@@ -59,8 +86,7 @@ func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Memb
 		return nil, err
 	}
 	if arrived != manifest {
-		return nil, fmt.Errorf("%d actors in %d bytes were sent to node %s, and it has %d in %d", manifest.Actors, manifest.Bytes,
-			target.ID, arrived.Actors, arrived.Bytes)
+		return nil, fmt.Errorf("what was sent is %+v, and node %s has %+v", manifest, target.ID, arrived)
 	}
 	c.node.moved.out(manifest)
 	return appendManifest(nil, manifest), nil
@@ -68,6 +94,7 @@ func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Memb
 
 // TakeIn implements [consensus.Mover].
 func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
+	c.forget(part.Move)
 	move := cluster.MoveID(part.Move)
 	want, err := readManifest(b)
 	if err != nil {
@@ -76,7 +103,7 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 	have, foreign := c.node.silo.Staged(move)
 	if have != want {
 		c.node.silo.Reject(move)
-		return fmt.Errorf("%d actors in %d bytes were to come, and %d in %d are here", want.Actors, want.Bytes, have.Actors, have.Bytes)
+		return fmt.Errorf("what was to come is %+v, and %+v is here", want, have)
 	}
 	for kind, n := range foreign {
 		c.node.log.Warn("actors came that were left by another version of their module: unless that version comes, their state is given up",
@@ -94,33 +121,73 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 }
 
 // TurnAway implements [consensus.Mover].
-func (c *carrier) TurnAway(m core.MoveID) { c.node.silo.Reject(cluster.MoveID(m)) }
+func (c *carrier) TurnAway(m core.MoveID) {
+	c.forget(m)
+	c.node.silo.Reject(cluster.MoveID(m))
+}
+
+// forget drops what is here of a chunk.
+func (c *carrier) forget(m core.MoveID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.arrives, m)
+}
+
+// arrived adds a piece to its chunk, and returns the chunk once it is whole. Pieces come in order, one after the other.
+func (c *carrier) arrived(p piece) ([]byte, error) {
+	if p.at == 0 && p.of == len(p.bytes) {
+		return p.bytes, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	chunk := c.arrives[p.move]
+	if p.at == 0 {
+		chunk = nil
+	}
+	if p.at != len(chunk) || p.of > mostChunk || p.at+len(p.bytes) > p.of || len(p.bytes) == 0 {
+		delete(c.arrives, p.move)
+		return nil, abi.NewError(abi.ErrInvalidArgument, fmt.Sprintf("a piece of move %d is at byte %d of %d, and %d are here", p.move, p.at, p.of, len(chunk)))
+	}
+	if chunk = append(chunk, p.bytes...); len(chunk) == p.of {
+		delete(c.arrives, p.move)
+		return chunk, nil
+	}
+	if c.arrives == nil {
+		c.arrives = make(map[core.MoveID][]byte)
+	}
+	c.arrives[p.move] = chunk
+	return nil, nil
+}
 
 // services are those of a target.
 func (c *carrier) services() map[string]link.Service {
-	serve := func(f func(x consensus.Expected, chunk []byte) ([]byte, error)) link.Service {
+	serve := func(f func(x consensus.Expected, p piece) ([]byte, error)) link.Service {
 		return func(ctx context.Context, from cluster.NodeID, payload []byte) ([]byte, error) {
-			move, chunk, err := readCarried(payload)
+			p, err := readPiece(payload)
 			if err != nil {
 				return nil, err
 			}
-			x, err := c.expected(ctx, move, from)
+			x, err := c.expected(ctx, p.move, from)
 			if err != nil {
 				return nil, err
 			}
-			return f(x, chunk)
+			return f(x, p)
 		}
 	}
 	return map[string]link.Service{
-		readyService: serve(func(x consensus.Expected, _ []byte) ([]byte, error) {
-			c.node.silo.Reject(cluster.MoveID(x.Part.Move)) // of an earlier attempt
+		readyService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
+			c.TurnAway(x.Part.Move) // of an earlier attempt
 			return nil, c.ready(x.Part)
 		}),
-		chunkService: serve(func(x consensus.Expected, chunk []byte) ([]byte, error) {
+		chunkService: serve(func(x consensus.Expected, p piece) ([]byte, error) {
+			chunk, err := c.arrived(p)
+			if chunk == nil {
+				return nil, err
+			}
 			part := cluster.Part{Kinds: x.Part.Kinds, Partitions: x.Part.Partitions.Moved()}
 			return nil, c.node.silo.Import(cluster.MoveID(x.Part.Move), part, chunk)
 		}),
-		doneService: serve(func(x consensus.Expected, _ []byte) ([]byte, error) {
+		doneService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
 			m, _ := c.node.silo.Staged(cluster.MoveID(x.Part.Move))
 			return appendManifest(nil, m), nil
 		}),
@@ -162,40 +229,51 @@ func (c *carrier) ready(part core.Part) error {
 	return nil
 }
 
-func appendCarried(b []byte, move core.MoveID, chunk []byte) []byte {
-	b = abi.AppendUint(abi.AppendArray(b, 3), carrierVersion)
-	return abi.AppendBytes(abi.AppendUint(b, uint64(move)), chunk)
+// piece is a question about a move, and with chunks a part of one.
+type piece struct {
+	move   core.MoveID
+	at, of int // where it is in its chunk, of how many bytes
+	bytes  []byte
 }
 
-func readCarried(b []byte) (move core.MoveID, chunk []byte, err error) {
+func (p *piece) append(b []byte) []byte {
+	b = abi.AppendUint(abi.AppendArray(b, 5), carrierVersion)
+	b = abi.AppendUint(abi.AppendUint(b, uint64(p.move)), uint64(p.at))
+	return abi.AppendBytes(abi.AppendUint(b, uint64(p.of)), p.bytes)
+}
+
+func readPiece(b []byte) (p piece, err error) {
 	r := abi.NewReader(b)
 	n, version := r.Array(), r.Uint()
 	if r.Err() == nil && version > carrierVersion {
 		r.Fail(fmt.Sprintf("it is of version %d, and this node knows up to %d", version, carrierVersion))
-	} else if n != 3 {
-		r.Fail("it has three items")
+	} else if n != 5 {
+		r.Fail("it has five items")
 	}
-	move, chunk = core.MoveID(r.Uint()), r.Bytes()
+	p.move = core.MoveID(r.Uint())
+	p.at, p.of = int(min(r.Uint(), mostChunk+1)), int(min(r.Uint(), mostChunk+1))
+	p.bytes = r.Bytes()
 	r.End()
 	if err := r.Err(); err != nil {
-		return 0, nil, abi.NewError(abi.ErrInvalidArgument, "what a move brings cannot be read: "+err.Error())
+		return p, abi.NewError(abi.ErrInvalidArgument, "what a move brings cannot be read: "+err.Error())
 	}
-	return move, chunk, nil
+	return p, nil
 }
 
 func appendManifest(b []byte, m cluster.Manifest) []byte {
-	b = abi.AppendUint(abi.AppendArray(b, 3), m.Actors)
-	return abi.AppendUint(abi.AppendUint(b, m.Bytes), m.Sum)
+	b = abi.AppendUint(abi.AppendArray(b, 5), m.Actors)
+	b = abi.AppendUint(abi.AppendUint(b, m.Bytes), m.Sum)
+	return abi.AppendUint(abi.AppendUint(b, uint64(m.Newest.Generation)), m.Newest.Index)
 }
 
-var errManifest = errors.New("a manifest has three numbers")
+var errManifest = errors.New("a manifest has five numbers")
 
 func readManifest(b []byte) (m cluster.Manifest, err error) {
 	r := abi.NewReader(b)
-	if r.Array() != 3 {
+	if r.Array() != 5 {
 		return m, errManifest
 	}
-	m = cluster.Manifest{Actors: r.Uint(), Bytes: r.Uint(), Sum: r.Uint()}
+	m = cluster.Manifest{Actors: r.Uint(), Bytes: r.Uint(), Sum: r.Uint(), Newest: abi.Epoch{Generation: r.Uint32(), Index: r.Uint()}}
 	r.End()
 	return m, r.Err()
 }

@@ -243,7 +243,11 @@ func TestB2_4_SerfThatStopsByItselfIsFatal(t *testing.T) {
 		if err := n[0].serf.Shutdown(); err != nil {
 			t.Fatal(err)
 		}
-		<-n[0].Failed()
+		select {
+		case <-n[0].Failed():
+		case <-time.After(time.Minute):
+			t.Fatal("nobody is told")
+		}
 		if _, err := h.Next(t.Context()); err != ErrFailed {
 			t.Errorf("Next: %v", err)
 		}

@@ -22,8 +22,24 @@ func (t *Table) Assignments() *Assignments {
 			g.shared = true
 		}
 		t.snapshot = &Assignments{Index: t.index, Generation: t.generation, sessions: t.Sessions(), groups: t.Groups()}
+		if planted(bugServeAtMove) {
+			t.serveAtMove(t.snapshot.groups)
+		}
 	}
 	return t.snapshot
+}
+
+// serveAtMove is a planted bug: what is to move is shown as the target's already.
+func (t *Table) serveAtMove(groups []*Group) {
+	for i, g := range groups {
+		n := *g
+		for p := range n.Slots {
+			if m := t.moves[n.Slots[p].Move]; m != nil {
+				n.Slots[p].Owner = m.To
+			}
+		}
+		groups[i] = &n
+	}
 }
 
 // Session returns a session, or nil.

@@ -21,7 +21,7 @@ const (
 	RenewSession
 	// ExpireSession ends a session (Session) unless it was renewed after the index given (Index).
 	ExpireSession
-	// CloseSession ends a session (Session) that has given up everything it had.
+	// CloseSession ends a session (Session) that has given up everything it had at an index (Index), unless it was given more since.
 	CloseSession
 	// UpdateSession says anew what a session hosts, and whether it leaves (Session, Kinds, Weight, Draining).
 	UpdateSession
@@ -33,8 +33,8 @@ const (
 	BeginMove
 	// AbortMove gives up a move (Move) that is not released.
 	AbortMove
-	// Release gives up partitions (Session, Group, Partitions) that the session owned at an index (Index). Those of a move that still
-	// stands (Move) go to its target, with what the target must have received (Manifest); others to nobody.
+	// Release gives up partitions (Session, Group, Partitions) that the session owned at an index (Index): to the target of a move that
+	// still stands (Move), with what the target must have received (Manifest), or without a move to nobody.
 	Release
 	// SettleMove says that the target has taken in what came with a released move (Move).
 	SettleMove
@@ -272,6 +272,29 @@ func readCommand(r *abi.Reader) (c Command, known bool) {
 		}
 	}
 	return c, known
+}
+
+// Followed returns the entry as nodes need it that only follow the log, given what became of its commands; nil where nothing of it concerns
+// them. Renewals are most of the log and change nothing for them. Void commands have to go with them: without the renewal that made it
+// void, an [ExpireSession] would have an effect in their tables.
+func Followed(entry []byte, results []Result) ([]byte, error) {
+	commands, err := ReadEntry(entry)
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != len(commands) {
+		return nil, fmt.Errorf("an entry of the log: %d results of %d commands", len(results), len(commands))
+	}
+	left := make([]Command, 0, len(commands))
+	for i := range commands {
+		if results[i].Void == "" && commands[i].Type != RenewSession {
+			left = append(left, commands[i])
+		}
+	}
+	if len(left) == 0 {
+		return nil, nil
+	}
+	return AppendEntry(nil, left...), nil
 }
 
 // Result is what became of a command.

@@ -45,9 +45,12 @@ const (
 	// Renewed says until when this node's session lasts (Until), in the time that Step counts.
 	Renewed
 	// Hold stops new messages for the actors of some partitions, which are about to move; Unhold lets them go where they go now (Part).
-	// Messages of turns that the actors wait for pass.
+	// Messages that a turn of these very actors waits for pass, for such a turn has to end first.
 	Hold
 	Unhold
+	// Seal says that what was held has ended here (Part): from now on nothing of it begins, for whatever reason, until Unhold. It is
+	// answered by [Sealed], or by nothing while an activation is left, or about to be made: then it is to be said again.
+	Seal
 	// Shutdown begins a graceful shutdown: no new leases from here on.
 	Shutdown
 	// ReleaseAll releases what the shutdown left in the ledger, after the silo has drained.
@@ -106,6 +109,8 @@ const (
 	Revoke
 	// Wake: whoever waits for the identity asks again (Identity).
 	Wake
+	// Sealed answers Seal.
+	Sealed
 	// Empty: shutting down, and no lease is left.
 	Empty
 	// Forget: this node has lost partitions (Moved) of a kind (Kind), or all it had (no Kind). What their actors left here under leases

@@ -55,7 +55,7 @@ type Machine struct {
 	session     SessionID
 	until       time.Duration // of the session
 	assignments *Assignments
-	held        map[MoveID]Part
+	held        map[MoveID]*heldPart
 	waiting     map[Identity]struct{} // for what is held
 	queue       queue
 	effects     []Effect
@@ -70,7 +70,7 @@ func NewMachine(cfg Config) *Machine {
 	m.hosting.hosted = make(map[NodeID][]string)
 	m.hosting.blocked = make(map[NodeID]struct{})
 	m.hosting.missed = make(map[NodeID]absence)
-	m.held = make(map[MoveID]Part)
+	m.held = make(map[MoveID]*heldPart)
 	m.waiting = make(map[Identity]struct{})
 	m.view = newView(nil, nil, &m.hosting, cfg.Strategy)
 	return m
@@ -117,7 +117,9 @@ func (m *Machine) Step(in *Input, now time.Duration) []Effect {
 	case Renewed:
 		m.until = in.Until
 	case Hold:
-		m.held[in.Part.Move] = in.Part
+		m.held[in.Part.Move] = &heldPart{Part: in.Part}
+	case Seal:
+		m.seal(in.Part)
 	case Unhold:
 		m.unhold(in.Part.Move)
 	case Shutdown:
@@ -236,7 +238,7 @@ func (m *Machine) resolve(in *Input, now time.Duration) {
 	}
 
 	e := m.ledger.byIdentity[id]
-	if m.holds(id.Kind(), p) && !m.awaited(in.Chain) {
+	if h := m.holds(id.Kind(), p); h != nil && !m.awaited(h, in.Chain) {
 		m.waiting[id] = struct{}{}
 		m.do(Effect{Type: Wait, Identity: id})
 		return

@@ -99,24 +99,53 @@ func (m *Machine) assigned(in *Input, now time.Duration) {
 	m.replan(m.view.topology, now)
 }
 
-// holds reports whether a partition is about to move, so that nothing new may begin there.
-func (m *Machine) holds(kind string, p Partition) bool {
-	for _, part := range m.held {
-		if part.Partitions.Has(p) && slices.Contains(part.Kinds, kind) {
+// heldPart is a part that is about to move.
+type heldPart struct {
+	Part
+	sealed bool // nothing of it runs here any more
+}
+
+func (h *heldPart) has(kind string, p Partition) bool {
+	return h.Partitions.Has(p) && slices.Contains(h.Kinds, kind)
+}
+
+// holds returns the part that is about to move with a partition of a kind, so that nothing new may begin there; nil: there is none.
+func (m *Machine) holds(kind string, p Partition) *heldPart {
+	for _, h := range m.held {
+		if h.has(kind, p) { // a partition is in one move at a time
+			return h
+		}
+	}
+	return nil
+}
+
+// awaited reports whether an activation of a part waits for a message of this chain: its turn has to end before the part can move.
+func (m *Machine) awaited(h *heldPart, chain []Identity) bool {
+	if h.sealed {
+		return false
+	}
+	for _, id := range chain {
+		if e := m.ledger.byIdentity[id]; e != nil && e.lease.State != LeaseRevoked && h.has(id.Kind(), e.partition) {
 			return true
 		}
 	}
 	return false
 }
 
-// awaited reports whether an activation of this node waits for a message of this chain: its turn has to end before it can move.
-func (m *Machine) awaited(chain []Identity) bool {
-	for _, id := range chain {
-		if e := m.ledger.byIdentity[id]; e != nil && e.lease.State != LeaseRevoked {
-			return true
-		}
+// seal ends what may still begin of a part, once there is nothing left of it.
+func (m *Machine) seal(p Part) {
+	h := m.held[p.Move]
+	if h == nil {
+		return
 	}
-	return false
+	left := false
+	m.ledger.among(h.Partitions.Moved(), func(e *entry) {
+		left = left || slices.Contains(h.Kinds, e.lease.Identity.Kind())
+	})
+	if !left {
+		h.sealed = true
+		m.do(Effect{Type: Sealed})
+	}
 }
 
 // unhold lets those go on who wait for what was held.
@@ -135,7 +164,7 @@ func (m *Machine) wakeHeld() {
 	}
 	slices.SortFunc(all, func(a, b Identity) int { return strings.Compare(a.Key(), b.Key()) })
 	for _, who := range all {
-		if !m.holds(who.Kind(), PartitionOf(who)) {
+		if m.holds(who.Kind(), PartitionOf(who)) == nil {
 			delete(m.waiting, who)
 			m.do(Effect{Type: Wake, Identity: who})
 		}

@@ -22,6 +22,14 @@ func (s *PartitionSet) Len() (n int) {
 	return n
 }
 
+// first returns the lowest that is in, -1 if none is.
+func (s *PartitionSet) first() int {
+	for p := range s.All {
+		return int(p)
+	}
+	return -1
+}
+
 // All calls yield for each in order until it returns false.
 func (s *PartitionSet) All(yield func(Partition) bool) {
 	for i, w := range s {

@@ -22,7 +22,7 @@ const (
 // Planner decides who is to own what, from the table alone. The zero value needs a strategy.
 type Planner struct {
 	strategy Strategy
-	hosts    string        // of all groups, when last looked at
+	hosts    string        // of all kinds, when last looked at
 	since    time.Duration // when they became so
 	moves    map[MoveID]pendingMove
 	failed   map[pair]time.Duration
@@ -32,6 +32,7 @@ type pair struct{ from, to SessionID }
 
 type pendingMove struct {
 	pair
+	move  *Move
 	began time.Duration
 }
 
@@ -52,13 +53,9 @@ func (p *Planner) Plan(t *Table, now time.Duration) []Command {
 		return append(all, made...)
 	}
 	var sign strings.Builder
-	hosts := make(map[GroupID][]*Session)
-	for _, g := range t.Groups() {
-		hosts[g.ID] = common(able, g.Kinds)
-		sign.WriteString(hostsKey(hosts[g.ID]))
-		for _, k := range g.Kinds {
-			sign.WriteString(hostsKey(able[k]))
-		}
+	for _, k := range slices.Sorted(maps.Keys(able)) {
+		sign.WriteString(k)
+		sign.WriteString(hostsKey(able[k]))
 	}
 	if s := sign.String(); s != p.hosts {
 		p.hosts, p.since = s, now
@@ -70,7 +67,7 @@ func (p *Planner) Plan(t *Table, now time.Duration) []Command {
 		busyIn[m.To]++
 	}
 	for _, g := range t.Groups() {
-		all = append(all, p.planGroup(t, g, able, hosts[g.ID], settled, now, busyOut, busyIn)...)
+		all = append(all, p.planGroup(t, g, able, common(able, g.Kinds), settled, now, busyOut, busyIn)...)
 	}
 	return all
 }
@@ -151,7 +148,7 @@ func (p *Planner) watch(t *Table, now time.Duration) (all []Command) {
 			continue
 		}
 		delete(p.moves, id)
-		if t.sessions[m.from] != nil && t.sessions[m.to] != nil {
+		if t.sessions[m.from] != nil && t.sessions[m.to] != nil && !t.went(m.move) {
 			p.failed[m.pair] = now + MoveAgain
 		}
 	}
@@ -162,7 +159,7 @@ func (p *Planner) watch(t *Table, now time.Duration) (all []Command) {
 		}
 		seen, ok := p.moves[m.ID]
 		if !ok {
-			seen = pendingMove{pair{m.From, m.To}, now}
+			seen = pendingMove{pair{m.From, m.To}, m, now}
 			p.moves[m.ID] = seen
 		}
 		if now-seen.began > MoveTimeout {
@@ -171,6 +168,20 @@ func (p *Planner) watch(t *Table, now time.Duration) (all []Command) {
 	}
 	maps.DeleteFunc(p.failed, func(_ pair, until time.Duration) bool { return until <= now })
 	return all
+}
+
+// went reports whether a move that is not in the table any more was released: that, and the end of it, may have come between two looks.
+func (t *Table) went(m *Move) bool {
+	g := t.groups[m.Group]
+	if g == nil {
+		return false
+	}
+	for p := range m.Partitions.All {
+		if g.Slots[p].Owner == m.To {
+			return true
+		}
+	}
+	return false
 }
 
 // superseded reports whether another run of its node has a newer session: then this one only waits for its end.

@@ -22,3 +22,7 @@ const (
 	bugFenceLate            // the store's fence is claimed with the first write, not at the activation
 	bugEnd
 )
+
+// ClaimsBeforeActivation reports whether the store's fence of a partition is claimed before the first activation in it, so that nothing
+// that an earlier owner has under way can be committed after a state was loaded. It is true.
+func ClaimsBeforeActivation() bool { return !planted(bugFenceLate) }

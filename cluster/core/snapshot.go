@@ -80,14 +80,17 @@ func ReadSnapshot(b []byte) (*Table, error) {
 	}
 	t := NewTable()
 	t.index, t.generation, t.last = r.Uint(), r.Uint32(), r.Uint()
-	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
-		t.readSession(&r)
+	for n, last := r.Array(), uint64(0); n > 0 && r.Err() == nil; n-- {
+		last = ascending(&r, last, uint64(t.readSession(&r)))
 	}
-	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
-		t.readGroup(&r)
+	for n, last := r.Array(), uint64(0); n > 0 && r.Err() == nil; n-- {
+		last = ascending(&r, last, uint64(t.readGroup(&r)))
 	}
-	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
-		t.readMove(&r)
+	for n, last := r.Array(), uint64(0); n > 0 && r.Err() == nil; n-- {
+		last = ascending(&r, last, uint64(t.readMove(&r)))
+	}
+	if r.Err() == nil {
+		t.checkMoves(&r)
 	}
 	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
 		node := NodeID(r.Text())
@@ -103,7 +106,44 @@ func ReadSnapshot(b []byte) (*Table, error) {
 	return t, nil
 }
 
-func (t *Table) readSession(r *abi.Reader) {
+// ascending refuses ids that are not in order, so that a table has one way to be written.
+func ascending(r *abi.Reader, last, id uint64) uint64 {
+	if r.Err() == nil && id <= last {
+		r.Fail(fmt.Sprintf("%d comes after %d", id, last))
+	}
+	return id
+}
+
+// checkMoves checks what joins slots and moves: a slot that is in a move which is not there could never move again.
+func (t *Table) checkMoves(r *abi.Reader) {
+	for _, g := range t.Groups() {
+		for p := range g.Slots {
+			slot := &g.Slots[p]
+			if slot.Move == 0 {
+				continue
+			}
+			if m := t.moves[slot.Move]; m == nil || m.Released != 0 || m.Group != g.ID || m.From != slot.Owner || !m.Partitions.Has(Partition(p)) {
+				r.Fail(fmt.Sprintf("partition %d of group %d cannot be in move %d", p, g.ID, slot.Move))
+				return
+			}
+		}
+	}
+	for _, m := range t.Moves() {
+		g := t.groups[m.Group]
+		if t.sessions[m.To] == nil || m.Released == 0 && (g == nil || t.sessions[m.From] == nil) {
+			r.Fail(fmt.Sprintf("move %d is of what is not there", m.ID))
+			return
+		}
+		for p := range m.Partitions.All {
+			if m.Released == 0 && g.Slots[p].Move != m.ID {
+				r.Fail(fmt.Sprintf("partition %d of group %d is in move %d", p, g.ID, m.ID))
+				return
+			}
+		}
+	}
+}
+
+func (t *Table) readSession(r *abi.Reader) SessionID {
 	s := &Session{}
 	if r.Array() != 9 {
 		r.Fail("a session has nine items")
@@ -112,7 +152,7 @@ func (t *Table) readSession(r *abi.Reader) {
 	s.Authority, s.Weight, s.Kinds, s.Draining = r.Text(), r.Uint32(), readTexts(r, maxKindsOfNode), r.Bool()
 	s.Speaks, s.Renewed = r.Uint32(), r.Uint()
 	if r.Err() != nil {
-		return
+		return 0
 	}
 	kinds, fault := checkHosted(s.Kinds)
 	switch {
@@ -120,22 +160,25 @@ func (t *Table) readSession(r *abi.Reader) {
 		r.Fail(fault)
 	case !slices.Equal(kinds, s.Kinds):
 		r.Fail("the kinds of a session are sorted")
-	case s.ID == 0 || uint64(s.ID) > t.last || s.Renewed > t.index || t.sessions[s.ID] != nil:
+	case s.ID == 0 || uint64(s.ID) > t.last || s.Renewed > t.index || s.Weight == 0 || s.Speaks == 0:
 		r.Fail(fmt.Sprintf("session %d cannot be", s.ID))
 	}
 	if err := s.member().check(); err != nil {
 		r.Fail(err.Error())
 	}
 	t.sessions[s.ID] = s
+	return s.ID
 }
 
-func (t *Table) readGroup(r *abi.Reader) {
+func (t *Table) readGroup(r *abi.Reader) GroupID {
 	g := &Group{}
 	if r.Array() != 3 {
 		r.Fail("a group has three items")
 	}
 	g.ID, g.Kinds = GroupID(r.Uint()), readTexts(r, maxCommands)
 	var all PartitionSet
+	first := -1
+	runs := make(map[Slot]bool)
 	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
 		if r.Array() != 5 {
 			r.Fail("a slot has five items")
@@ -143,9 +186,11 @@ func (t *Table) readGroup(r *abi.Reader) {
 		slot := Slot{Owner: SessionID(r.Uint()), Epoch: abi.Epoch{Generation: r.Uint32(), Index: r.Uint()}, Move: MoveID(r.Uint())}
 		var set PartitionSet
 		if !set.read(r.Bytes()) || slot.Epoch.Index > t.index || slot.Epoch.Generation > t.generation ||
-			slot.Owner != 0 && t.sessions[slot.Owner] == nil {
+			slot.Owner != 0 && t.sessions[slot.Owner] == nil || runs[slot] || set.first() <= first {
 			r.Fail(fmt.Sprintf("a slot of group %d cannot be", g.ID))
+			return 0
 		}
+		runs[slot], first = true, set.first()
 		for p := range set.All {
 			if all.Has(p) {
 				r.Fail(fmt.Sprintf("partition %d of group %d stands twice", p, g.ID))
@@ -156,8 +201,8 @@ func (t *Table) readGroup(r *abi.Reader) {
 	}
 	switch {
 	case r.Err() != nil:
-		return
-	case g.ID == 0 || uint64(g.ID) > t.last || t.groups[g.ID] != nil || all.Len() != Partitions || !slices.IsSorted(g.Kinds):
+		return 0
+	case g.ID == 0 || uint64(g.ID) > t.last || len(g.Kinds) == 0 || all.Len() != Partitions || !slices.IsSorted(g.Kinds):
 		r.Fail(fmt.Sprintf("group %d cannot be", g.ID))
 	}
 	t.groups[g.ID] = g
@@ -165,11 +210,15 @@ func (t *Table) readGroup(r *abi.Reader) {
 		if t.byKind[k] != 0 {
 			r.Fail("a kind is in two groups")
 		}
+		if err := abi.CheckKind(k); err != nil {
+			r.Fail(err.Error())
+		}
 		t.byKind[k] = g.ID
 	}
+	return g.ID
 }
 
-func (t *Table) readMove(r *abi.Reader) {
+func (t *Table) readMove(r *abi.Reader) MoveID {
 	m := &Move{}
 	if r.Array() != 7 {
 		r.Fail("a move has seven items")
@@ -181,8 +230,9 @@ func (t *Table) readMove(r *abi.Reader) {
 	if b := r.Bytes(); len(b) > 0 {
 		m.Manifest = slices.Clone(b)
 	}
-	if r.Err() == nil && (m.ID == 0 || uint64(m.ID) > t.last || t.moves[m.ID] != nil || len(m.Manifest) > maxManifest || m.Released > t.index) {
+	if r.Err() == nil && (m.ID == 0 || uint64(m.ID) > t.last || m.Partitions == (PartitionSet{}) || len(m.Manifest) > maxManifest || m.Released > t.index) {
 		r.Fail(fmt.Sprintf("move %d cannot be", m.ID))
 	}
 	t.moves[m.ID] = m
+	return m.ID
 }

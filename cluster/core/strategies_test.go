@@ -35,6 +35,9 @@ func TestNegLog2(t *testing.T) {
 	for range 20_000 {
 		u := rng.Uint64() >> rng.IntN(64)
 		check(u)
+		if leastCost(u) > negLog2(u) {
+			t.Fatalf("%#x costs %d, and %d at least", u, negLog2(u), leastCost(u))
+		}
 		if v := u + rng.Uint64N(4); v > u && negLog2(v) > negLog2(u) {
 			t.Fatalf("%#x costs less than %#x", u, v)
 		}

@@ -157,7 +157,7 @@ func (t *Table) apply(c *Command) Result {
 	case RenewSession:
 		s := t.sessions[c.Session]
 		if s == nil && planted(bugRenewEnded) {
-			s = &Session{ID: c.Session, Node: c.Node}
+			s = &Session{ID: c.Session, Node: c.Node, Authority: "planted:0", Weight: 1, Speaks: 1}
 			t.sessions[s.ID] = s
 		}
 		if s == nil {
@@ -182,6 +182,9 @@ func (t *Table) apply(c *Command) Result {
 		s := t.sessions[c.Session]
 		if s == nil {
 			return void("session %d has ended", c.Session)
+		}
+		if t.givenAfter(s.ID, c.Index) {
+			return void("session %d was given more after %d", s.ID, c.Index)
 		}
 		t.end(s)
 		return Result{}
@@ -225,6 +228,8 @@ func (t *Table) apply(c *Command) Result {
 		}
 		if !planted(bugGenerationKept) {
 			t.generation = c.Generation
+			// What a lost tail of the log has handed out must not be handed out again: a node may still go by it.
+			t.last = max(t.last, uint64(c.Generation)<<32)
 		}
 		for _, s := range t.Sessions() {
 			t.end(s)
@@ -300,6 +305,16 @@ func (t *Table) update(c *Command) Result {
 	t.snapshot = nil
 	t.prune()
 	return Result{}
+}
+
+// givenAfter reports whether a session owns what it was given after an index: whoever closes it may not have known, and may run it.
+func (t *Table) givenAfter(s SessionID, index uint64) bool {
+	for _, g := range t.groups {
+		if slices.ContainsFunc(g.Slots[:], func(slot Slot) bool { return slot.Owner == s && slot.Epoch.Index > index }) {
+			return true
+		}
+	}
+	return false
 }
 
 // end ends a session: what it owned is nobody's, and its moves are off.
@@ -474,6 +489,9 @@ func (t *Table) release(c *Command) Result {
 	m := t.moves[c.Move]
 	if m != nil && (m.Released != 0 || m.From != s.ID || m.Group != g.ID) {
 		m = nil
+	}
+	if c.Move != 0 && m == nil && !planted(bugReleaseLate) {
+		return void("move %d does not stand any more", c.Move) // so its source may go on
 	}
 	var given PartitionSet
 	n := 0

@@ -27,6 +27,7 @@ type Tenant struct {
 	out     map[MoveID]*outgoing
 	in      map[MoveID]*incoming
 	closing bool
+	force   bool         // closing, whatever it owns
 	given   *Assignments // that the machine was last told of
 	givenTo SessionID
 	effects []TenantEffect
@@ -146,10 +147,13 @@ type Part struct {
 
 // NewTenant returns the tenant of a node that has no session yet. table is its copy of the log's.
 func NewTenant(cfg TenantConfig, table *Table) *Tenant {
-	cfg.Kinds = slices.Sorted(slices.Values(cfg.Kinds))
+	cfg.Kinds = sortedKinds(cfg.Kinds)
 	return &Tenant{cfg: cfg, table: table, asks: make(map[uint64]time.Duration), said: make(map[string]time.Duration),
 		out: make(map[MoveID]*outgoing), in: make(map[MoveID]*incoming)}
 }
+
+// sortedKinds is how the table keeps what a session hosts.
+func sortedKinds(kinds []string) []string { return slices.Compact(slices.Sorted(slices.Values(kinds))) }
 
 // Session returns the node's session, 0 for none.
 func (t *Tenant) Session() SessionID { return t.session }
@@ -167,14 +171,6 @@ func (t *Tenant) Holds(group GroupID, p Partition) (abi.Epoch, bool) {
 		return abi.Epoch{}, false
 	}
 	slot := &g.Slots[p]
-	if planted(bugServeAtMove) {
-		if m := t.table.moves[slot.Move]; m != nil && m.To == t.session {
-			return slot.Epoch, true
-		}
-	}
-	if s := t.table.sessions[slot.Owner]; planted(bugResumeEnded) && s != nil && s.Node == t.cfg.Node && s.Boot == t.cfg.Boot {
-		return slot.Epoch, true
-	}
 	if slot.Owner != t.session {
 		return abi.Epoch{}, false
 	}
@@ -207,16 +203,13 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 			t.resume(o.move)
 		}
 	case TenantHosts:
-		t.cfg.Kinds, t.cfg.Weight, t.cfg.Draining = slices.Sorted(slices.Values(in.Kinds)), in.Weight, in.Draining
+		t.cfg.Kinds, t.cfg.Weight, t.cfg.Draining = sortedKinds(in.Kinds), in.Weight, in.Draining
 	case TenantSuspended:
 		if t.session != 0 {
 			t.lose()
 		}
 	case TenantClose:
-		t.closing = true
-		if in.Force && t.session != 0 {
-			t.propose(now, "close", Command{Type: CloseSession, Session: t.session})
-		}
+		t.closing, t.force = true, t.force || in.Force
 	}
 	t.look(now)
 	t.renew(now)
@@ -270,8 +263,8 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	}
 	delete(t.asks, in.Ask)
 	switch {
-	case in.Void:
-		if in.Session == t.session && t.session != 0 && !planted(bugResumeEnded) {
+	case in.Void && !planted(bugResumeEnded):
+		if in.Session == t.session && t.session != 0 {
 			t.lose()
 		}
 		return
@@ -334,8 +327,8 @@ func (t *Tenant) look(now time.Duration) {
 	}
 	t.outgoing(now)
 	t.incoming(now)
-	if t.closing && !t.owns() {
-		t.propose(now, "close", Command{Type: CloseSession, Session: s.ID})
+	if t.closing && (t.force || !t.owns()) {
+		t.propose(now, "close", Command{Type: CloseSession, Session: s.ID, Index: t.table.index})
 	}
 }
 
@@ -366,11 +359,12 @@ func (t *Tenant) outgoing(now time.Duration) {
 		m := t.table.moves[id]
 		stands := m != nil && m.Released == 0
 		switch {
-		case o.done && t.still(o):
+		case o.done && stands:
 			t.propose(now, "release"+moveKey(id), Command{Type: Release, Session: t.session, Group: o.move.Group,
 				Partitions: o.move.Partitions, Index: o.asOf, Move: id, Manifest: o.manifest})
 		case o.done:
-			// What was held goes where the table says, or begins anew here if it has come back meanwhile.
+			// What was held goes where the table says. If the move fell before it was released that is here, still under the old epoch: a
+			// release that is under way is void.
 			t.resume(o.move)
 			t.forget(id, "release")
 		case o.failed && stands:
@@ -387,20 +381,6 @@ func (t *Tenant) outgoing(now time.Duration) {
 func (t *Tenant) forget(id MoveID, said string) {
 	delete(t.out, id)
 	delete(t.said, said+moveKey(id))
-}
-
-// still reports whether the table has something to be released of what was given up.
-func (t *Tenant) still(o *outgoing) bool {
-	g := t.table.groups[o.move.Group]
-	if g == nil {
-		return false
-	}
-	for p := range o.move.Partitions.All {
-		if s := &g.Slots[p]; s.Owner == t.session && s.Epoch.Index <= o.asOf {
-			return true
-		}
-	}
-	return false
 }
 
 func (t *Tenant) incoming(now time.Duration) {

@@ -22,8 +22,8 @@ func (Weighted) Place(nodes []Member, owners *[Partitions]uint16) {
 		best, top, weight, cost := 0, uint64(0), uint64(0), uint64(0)
 		for i, seed := range seeds {
 			u, w := draw(seed, p), nodes[i].weight()
-			if i > 0 && u <= top && w <= weight {
-				continue // the logarithm would not change that
+			if i > 0 && (u <= top && w <= weight || w*cost < weight*leastCost(u)) {
+				continue // the logarithm, which takes a while, would not change that
 			}
 			c := negLog2(u)
 			// w/c > weight/cost; both products are below 2^49, see MaxWeight and negLog2.
@@ -34,6 +34,10 @@ func (Weighted) Place(nodes []Member, owners *[Partitions]uint16) {
 		owners[p] = uint16(best)
 	}
 }
+
+// leastCost is at most negLog2(u), and not far from it for the large draws that win: -ln x is at least 1 - x, and 1477/1024 is a little
+// less than 1/ln 2.
+func leastCost(u uint64) uint64 { return (^u >> logBits) * 1477 >> 10 }
 
 // logBits are the binary places of a logarithm.
 const logBits = 32

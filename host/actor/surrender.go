@@ -25,12 +25,13 @@ const (
 // goes on as if it had not been surrendered, and only the keeper knows. Without sleep, or where nothing can be kept, it is passivated,
 // reason telling the guest why.
 //
-// [Activation.Resume] takes it back. Stop and Revoke go before it; after Stop it does nothing.
-func (a *Activation) Surrender(reason string, sleep bool) Backlog {
+// [Activation.Resume] takes it back. It reports whether it was done: not where the activation has ended, or ends for another reason, or
+// was surrendered before. Stop and Revoke go before it, also later.
+func (a *Activation) Surrender(reason string, sleep bool) (given Backlog, done bool) {
 	a.mu.Lock()
 	if a.state == ended || a.stopFor != "" || a.revoked {
 		a.mu.Unlock()
-		return Backlog{}
+		return Backlog{}, false
 	}
 	a.stopFor, a.handing = reason, handsOver
 	if sleep {
@@ -41,18 +42,17 @@ func (a *Activation) Surrender(reason string, sleep bool) Backlog {
 	a.running = true
 	a.mu.Unlock()
 
-	var rest Backlog
 	for i := range back {
 		if _, stands := back[i].to.(*waiter); stands { // and looks for the actor by itself
 			back[i].fail(gone)
 		} else {
-			rest.msgs = append(rest.msgs, back[i])
+			given.msgs = append(given.msgs, back[i])
 		}
 	}
 	if start {
 		a.cfg.Spawn(a.run)
 	}
-	return rest
+	return given, true
 }
 
 // sortOutLocked takes out of the mailbox what is given back. What one actor sent keeps its order: with a message that is to have its turn stay

@@ -61,24 +61,29 @@ func (a *Activation) dropTimer(name string) {
 }
 
 // takeTimer reports whether a timer's event still counts, and sets the next one of a repeating timer: its rhythm is kept,
-// ticks that passed meanwhile are skipped. Once the activation is to stop, and will not be told to go on after all, timers count only while something that it has
-// to wait for may need them.
+// ticks that passed meanwhile are skipped. Once the activation is to end, timers count only while something that it has to wait for may need
+// them; where it may be told to go on after all, they are put off.
 func (a *Activation) takeTimer(m *own) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.timers[m.name]
-	if t == nil || t.gen != m.gen || a.stopFor != "" && a.handing == handsNothing && len(a.deferred)+len(a.calls) == 0 {
+	leaves := a.stopFor != "" && len(a.deferred)+len(a.calls) == 0
+	if t == nil || t.gen != m.gen || leaves && a.handing == handsNothing {
 		return false
 	}
-	if t.every <= 0 {
+	now := time.Now()
+	switch {
+	case t.every > 0:
+		t.next = t.next.Add(t.every)
+		if late := now.Sub(t.next); late > 0 {
+			t.next = t.next.Add(late.Truncate(t.every) + t.every)
+		}
+	case leaves:
+		t.next = now.Add(minEvery)
+	default:
 		delete(a.timers, m.name)
 		return true
 	}
-	now := time.Now()
-	t.next = t.next.Add(t.every)
-	if late := now.Sub(t.next); late > 0 {
-		t.next = t.next.Add(late.Truncate(t.every) + t.every)
-	}
 	a.arm(m.name, t, now)
-	return true
+	return !leaves
 }

@@ -100,7 +100,7 @@ func (v *Voter) begin(ctx context.Context) {
 			return
 		case j.outside != nil:
 			gap = calmGap
-			v.setState(NotVoter)
+			v.setState("")
 			if !outside {
 				outside = true
 				v.log.Warn("this node is not a voter: there is a log of which it is no part, because it is new, or has lost its disk. "+
@@ -108,6 +108,9 @@ func (v *Voter) begin(ctx context.Context) {
 			}
 		case j.begin != nil:
 			if err := v.writeFirst(j.begin); err != nil && !v.configured() {
+				if v.disk.failure() != nil {
+					return // guard says what it is
+				}
 				v.fail(fmt.Errorf("the voters' log cannot be begun: %w", err))
 				return
 			}
@@ -154,6 +157,8 @@ func (v *Voter) writeFirst(ids []RaftID) error {
 		i := slices.IndexFunc(v.cfg.Voters, func(m core.Member) bool { return m.ID == id.Node })
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: id.server(), Address: id.address(v.cfg.Voters[i].Authority)})
 	}
+	v.disk.beginning(true)
+	defer v.disk.beginning(false)
 	return v.raft.BootstrapCluster(c).Error()
 }
 

@@ -19,7 +19,7 @@ type Member struct {
 	Leading   bool   // as far as this voter knows
 }
 
-// Voters returns the voters of the last configuration, sorted by id, and the index of its entry.
+// Voters returns the voters of the last configuration, sorted by id, and the index of the last one that is committed.
 func (v *Voter) Voters() (members []Member, index uint64) {
 	index, servers := v.members()
 	leader, _, _ := v.Leader()

@@ -50,8 +50,8 @@ type VoterConfig struct {
 	// Log takes the log; nil is slog.Default().
 	Log *slog.Logger
 
-	wrap          func(logAndStable) logAndStable // a test's disk
-	snapshotCheck time.Duration                   // how often it is seen whether a snapshot is due; 0 is 30 s
+	seam          seam
+	snapshotCheck time.Duration // how often it is seen whether a snapshot is due; 0 is 30 s
 }
 
 const (

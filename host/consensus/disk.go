@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hashicorp/raft"
@@ -29,7 +30,7 @@ const (
 	snapshotDir = "snapshots" // raft's FileSnapshotStore makes it, below the directory it is given
 	lockName    = "lock"
 
-	segmentSize     = 8 << 20 // bytes of a file of the log, taken from the disk when it is made
+	segmentSize     = 8 << 20 // bytes of a file of the log, taken from the disk when it is made. Never raise it: see verifySegments
 	retainSnapshots = 2
 )
 
@@ -47,6 +48,7 @@ type disk struct {
 	dir  string // DIR/raft
 	node core.NodeID
 	log  *slog.Logger
+	size int // of a segment, in bytes
 
 	lock  *os.File
 	wal   *wal.WAL
@@ -55,8 +57,11 @@ type disk struct {
 	cache *raft.LogCache
 	snaps *raft.FileSnapshotStore
 
+	configured atomic.Uint64 // index of the configuration in the newest snapshot
+
 	mu    sync.Mutex
 	term  uint64        // as it is on disk
+	first bool          // the first entry is being written: raft takes an error for an answer
 	fault error         // the first
 	down  chan struct{} // closed with the fault
 }
@@ -72,10 +77,19 @@ var (
 	keyClosed = []byte("wasilo.LastLog") // the last index when the voter was closed in good order; 0 while it is open
 )
 
+// seam is where a test gets between a voter and its disk.
+type seam struct {
+	wrap    func(logAndStable) logAndStable // nil for nothing
+	segment int                             // bytes; 0 is segmentSize
+}
+
 // openDisk opens dir, or makes it, and reads all that is in it: what cannot be read is found now, and not in the middle of an election.
-func openDisk(dir, clusterName string, node core.NodeID, out *slog.Logger, wrap func(logAndStable) logAndStable) (*disk, RaftID, error) {
-	d := &disk{dir: filepath.Join(dir, raftDir), node: node, log: out, meta: &metadb.BoltMetaDB{}, down: make(chan struct{})}
-	id, err := d.open(clusterName, wrap)
+func openDisk(dir, clusterName string, node core.NodeID, out *slog.Logger, seam seam) (*disk, RaftID, error) {
+	d := &disk{dir: filepath.Join(dir, raftDir), node: node, log: out, size: seam.segment, meta: &metadb.BoltMetaDB{}, down: make(chan struct{})}
+	if d.size == 0 {
+		d.size = segmentSize
+	}
+	id, err := d.open(clusterName, seam.wrap)
 	if err != nil {
 		_ = d.close(false)
 		return nil, RaftID{}, err
@@ -90,9 +104,14 @@ func (d *disk) open(clusterName string, wrap func(logAndStable) logAndStable) (R
 	if err := d.takeLock(); err != nil {
 		return RaftID{}, err
 	}
-	id, err := identify(d.dir, clusterName, d.node)
+	id, known, err := readPassport(d.dir, clusterName, d.node)
 	if err != nil {
 		return RaftID{}, err
+	}
+	meta := filepath.Join(d.dir, walDir, metadb.FileName)
+	segments, _ := filepath.Glob(filepath.Join(d.dir, walDir, "*.wal")) // only a bad pattern is an error
+	if _, err := os.Stat(meta); errors.Is(err, fs.ErrNotExist) && (known || len(segments) > 0) {
+		return RaftID{}, d.damaged(meta, errors.New("it is missing, and the log cannot be read without it"))
 	}
 	if d.snaps, err = raft.NewFileSnapshotStoreWithLogger(d.dir, retainSnapshots, newLogger(d.log, "snapshots")); err != nil {
 		return RaftID{}, d.diskError(filepath.Join(d.dir, snapshotDir), err)
@@ -103,10 +122,18 @@ func (d *disk) open(clusterName string, wrap func(logAndStable) logAndStable) (R
 	if err := d.verify(); err != nil {
 		return RaftID{}, err
 	}
-	if d.store = d.wal; wrap != nil {
-		d.store = wrap(d.wal)
+	if !known {
+		if fresh, err := d.unwritten(); err != nil || !fresh {
+			return RaftID{}, errors.Join(err, d.damaged(filepath.Join(d.dir, passportFile), errors.New("it is missing, and the log is not empty")))
+		}
+		if id, err = newPassport(d.dir, clusterName, d.node); err != nil {
+			return RaftID{}, d.diskError(d.dir, err)
+		}
 	}
-	if d.cache, err = raft.NewLogCache(512, d.store); err != nil {
+	if d.store = (checked{d.wal}); wrap != nil {
+		d.store = wrap(d.store)
+	}
+	if d.cache, err = raft.NewLogCache(512, watched{d.store, d}); err != nil {
 		return RaftID{}, err
 	}
 	return id, nil
@@ -137,7 +164,7 @@ func (d *disk) openLog() (err error) {
 			err = d.damaged(filepath.Join(path, metadb.FileName), fmt.Errorf("%v", p))
 		}
 	}()
-	d.wal, err = wal.Open(path, wal.WithMetaStore(d.meta), wal.WithCodec(&checkedCodec{}), wal.WithSegmentSize(segmentSize),
+	d.wal, err = wal.Open(path, wal.WithMetaStore(d.meta), wal.WithSegmentSize(d.size),
 		wal.WithLogger(newLogger(d.log, walDir)))
 	switch {
 	case err == nil:
@@ -162,12 +189,10 @@ func (d *disk) verify() error {
 	if err != nil {
 		return d.damaged(path, err)
 	}
+	log := checked{d.wal}
 	var l raft.Log
 	for i := first; i > 0 && i <= last; i++ {
-		err := d.wal.GetLog(i, &l)
-		if err == nil && l.Index != i {
-			err = fmt.Errorf("entry %d stands in the place of entry %d", l.Index, i)
-		}
+		err := log.GetLog(i, &l)
 		if err == nil {
 			err = checkEntry(&l)
 		}
@@ -184,18 +209,24 @@ func (d *disk) verify() error {
 	case last > 0 && first > newest+1:
 		return d.damaged(path, fmt.Errorf("the last snapshot ends with entry %d, and the log begins with entry %d", newest, first))
 	}
-	closed, err := d.wal.GetUint64(keyClosed)
+	if _, err := log.Get([]byte("LastVoteCand")); err != nil {
+		return d.damaged(path, err)
+	}
+	if _, err := log.GetUint64([]byte("LastVoteTerm")); err != nil {
+		return d.damaged(path, err)
+	}
+	closed, err := log.GetUint64(keyClosed)
 	if err != nil {
 		return d.damaged(path, err)
 	}
 	if max(last, newest) < closed {
 		return d.damaged(path, fmt.Errorf("it ends with entry %d, and the voter was closed after entry %d", max(last, newest), closed))
 	}
-	if d.term, err = d.wal.GetUint64(keyTerm); err != nil {
+	if d.term, err = log.GetUint64(keyTerm); err != nil {
 		return d.damaged(path, err)
 	}
 	if closed != 0 { // from now on the log may also become shorter, for good reasons
-		if err := d.wal.SetUint64(keyClosed, 0); err != nil {
+		if err := log.SetUint64(keyClosed, 0); err != nil {
 			return d.diskError(path, err)
 		}
 	}
@@ -215,7 +246,7 @@ func (d *disk) verifySegments(dir string) error {
 		if err != nil {
 			return d.damaged(path, err)
 		}
-		if !strings.HasSuffix(e.Name(), ".wal") || info.Size() >= segmentSize {
+		if !strings.HasSuffix(e.Name(), ".wal") || info.Size() >= int64(d.size) {
 			continue
 		}
 		b, err := os.ReadFile(path)
@@ -263,14 +294,18 @@ func (d *disk) verifySnapshots() (newest uint64, err error) {
 		if err != nil {
 			return 0, d.damaged(path, err)
 		}
-		newest = max(newest, meta.Index)
+		if meta.Index > newest {
+			newest = meta.Index
+			d.configured.Store(meta.ConfigurationIndex)
+		}
 	}
 	return newest, nil
 }
 
-// empty reports whether nothing was ever written.
-func (d *disk) empty() (bool, error) {
-	has, err := raft.HasExistingState(d, d, &snapshots{d})
+// unwritten reports whether nothing was ever written.
+func (d *disk) unwritten() (bool, error) {
+	log := checked{d.wal}
+	has, err := raft.HasExistingState(log, log, d.snaps)
 	return !has, err
 }
 
@@ -337,6 +372,13 @@ func (d *disk) shield(call func() error) error {
 	return err
 }
 
+// beginning says whether the first entry is being written.
+func (d *disk) beginning(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.first = yes
+}
+
 // wrote passes on what came of a write to the log, after a fault always that fault.
 func (d *disk) wrote(err error) error {
 	if err != nil {
@@ -371,14 +413,28 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	return d.wrote(d.cache.StoreLogs(logs))
+	if err := d.cache.StoreLogs(logs); err != nil {
+		return errors.Join(d.failure(), err)
+	}
+	return nil
 }
 
 func (d *disk) DeleteRange(lo, hi uint64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
-	return d.wrote(d.cache.DeleteRange(lo, hi))
+	return d.cache.DeleteRange(lo, hi)
+}
+
+// watched lies under the cache, which hides what its store says.
+type watched struct {
+	logAndStable
+	d *disk
+}
+
+func (w watched) StoreLogs(logs []*raft.Log) error { return w.d.wrote(w.logAndStable.StoreLogs(logs)) }
+func (w watched) DeleteRange(lo, hi uint64) error {
+	return w.d.wrote(w.logAndStable.DeleteRange(lo, hi))
 }
 
 func (d *disk) Get(key []byte) ([]byte, error)       { return d.store.Get(key) }
@@ -394,20 +450,18 @@ func (d *disk) Set(key, value []byte) error {
 // SetUint64 is where raft panics when it cannot keep its term. It sets the term that is there already, too, when it starts.
 func (d *disk) SetUint64(key []byte, v uint64) error {
 	term := bytes.Equal(key, keyTerm)
-	if err := d.failure(); err != nil {
-		if term {
-			runtime.Goexit()
-		}
-		return err
-	}
 	d.mu.Lock()
-	same := term && d.term == v
+	same, fatal := term && d.term == v, term && !d.first
 	d.mu.Unlock()
 	if same {
 		return nil
 	}
-	if err := d.wrote(d.store.SetUint64(key, v)); err != nil {
-		if term {
+	err := d.failure()
+	if err == nil {
+		err = d.wrote(d.store.SetUint64(key, v))
+	}
+	if err != nil {
+		if fatal {
 			runtime.Goexit()
 		}
 		return err
@@ -438,6 +492,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c r
 	if err != nil {
 		return nil, s.failed(err)
 	}
+	s.d.configured.Store(configurationIndex)
 	return &watchedSink{sink, s}, nil
 }
 

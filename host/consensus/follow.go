@@ -2,9 +2,13 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
@@ -16,6 +20,8 @@ type asker struct {
 	}
 	office *Office              // nil: there is no voter here
 	voters func() []core.Member // where voters are said to be
+	leader atomic.Pointer[core.Member]
+	work   *sync.WaitGroup // of whoever calls
 }
 
 // feed asks one voter what the log says.
@@ -42,8 +48,8 @@ func (a *asker) propose(ctx context.Context, voter core.Member, entry []byte) (o
 	return readOutcome(b)
 }
 
-// candidates are the voters in the order in which to ask them: first the one given, if it is any.
-func (a *asker) candidates(first core.Member) []core.Member {
+// candidates are the voters in the order in which to ask them.
+func (a *asker) candidates() []core.Member {
 	var all []core.Member
 	add := func(m core.Member) {
 		if m.ID == "" || m.ID == a.self && a.office == nil {
@@ -56,7 +62,7 @@ func (a *asker) candidates(first core.Member) []core.Member {
 		}
 		all = append(all, m)
 	}
-	add(first)
+	add(a.leading())
 	if a.office != nil {
 		if l := a.office.leader(); l.ID != "" {
 			add(l)
@@ -76,124 +82,239 @@ func (a *asker) candidates(first core.Member) []core.Member {
 type news struct {
 	records []record
 	table   *core.Table
-	leader  core.Member
 	err     error // it cannot go on: a newer version wrote what it got
 }
 
+// A voter that does not answer in time is not asked again at once: what the others know by then counts within a second or two.
 const (
-	feedTime  = feedPatience + 2*time.Second
-	feedAgain = 100 * time.Millisecond // after a voter that did not answer
+	feedTime  = feedPatience + 500*time.Millisecond
+	feedAgain = 100 * time.Millisecond
 )
 
-// follow brings the member's table up to date, from one voter after another, until ctx ends. The table is the member's; follow only knows how
-// far it has come.
+// follower brings a member's table up to date. The table is the member's; the follower only knows how far it has come.
+type follower struct {
+	m      *Resident
+	q      question
+	pages  []byte // of a snapshot that was begun
+	failed map[core.NodeID]time.Time
+}
+
+// shunned is how long a voter that failed is asked only if all others have failed more recently.
+const shunned = 3 * time.Second
+
+// follow asks one voter after another, until ctx ends.
 func (m *Resident) follow(ctx context.Context) {
-	var (
-		q      question
-		pages  []byte
-		leader core.Member
-	)
-	for n := 0; ctx.Err() == nil; {
-		all := m.asker.candidates(leader)
-		if m.asker.office != nil && m.asker.office.leader().ID != "" {
-			all = append([]core.Member{{ID: m.asker.self}}, all...) // it is replicated to: nobody is nearer
-		}
-		if len(all) == 0 {
+	f := &follower{m: m, failed: make(map[core.NodeID]time.Time)}
+	for ctx.Err() == nil {
+		voter, ok := f.choose()
+		if !ok {
 			pause(ctx, feedAgain)
 			continue
 		}
-		voter := all[n%len(all)]
 		bounded, cancel := context.WithTimeout(ctx, feedTime)
-		a, err := m.asker.feed(bounded, voter, q)
+		a, err := m.asker.feed(bounded, voter, f.q)
 		cancel()
-		if err != nil {
-			if ctx.Err() == nil {
-				m.log.Debug("a voter did not say what the log says", "voter", voter.ID, "err", err)
+		if err == nil {
+			m.asker.lead(a.leader)
+			if a.leader.ID == "" { // it may be cut off, and know nothing new for that
+				err = errBlind
 			}
-			n, leader, pages, q.snapshot, q.offset = n+1, core.Member{}, nil, 0, 0
-			pause(ctx, feedAgain)
-			continue
 		}
-		leader = a.leader
-		if n > 0 && leader.ID != "" {
-			n = 0
-		}
-		found := news{leader: a.leader}
-		switch {
-		case a.snapshot != 0 || a.page != nil && len(a.page) > 0:
-			if a.offset != uint64(len(pages)) || q.snapshot != 0 && q.snapshot != a.snapshot {
-				pages = nil
-			}
-			if a.offset != uint64(len(pages)) { // a page from the midst of another snapshot
-				q.snapshot, q.offset = 0, 0
-				continue
-			}
-			pages = append(pages, a.page...)
-			q.snapshot, q.offset = a.snapshot, uint64(len(pages))
-			if a.more {
-				continue
-			}
-			table, err := core.ReadSnapshot(pages)
-			pages, q.snapshot, q.offset = nil, 0, 0
-			if err != nil {
-				m.log.Error("what a voter sent as the table cannot be read", "voter", voter.ID, "err", err)
-				found.err = versionError(err)
-				n++
-				pause(ctx, feedAgain)
-				if found.err == nil {
-					continue
+		if err == nil || errors.Is(err, errBlind) {
+			found, takeErr := f.take(&a)
+			if found != nil {
+				select {
+				case m.news <- *found:
+				case <-ctx.Done():
 				}
-				break
 			}
-			if table.Generation() < q.generation || table.Generation() == q.generation && table.Index() < q.after {
-				n++ // never back
-				pause(ctx, feedAgain)
-				continue
+			if takeErr != nil {
+				err = takeErr
 			}
-			found.table = table
-			q.generation, q.after = table.Generation(), table.Index()
-		case len(a.records) > 0:
-			found.records = a.records
-			q.after = a.records[len(a.records)-1].index
 		}
-		select {
-		case m.news <- found:
-		case <-ctx.Done():
+		if err != nil && ctx.Err() == nil {
+			m.log.Debug("a voter does not say what the log says", "voter", voter.ID, "err", err)
+			f.failed[voter.ID] = time.Now()
+			f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+			pause(ctx, feedAgain)
 		}
 	}
 }
 
-// reach puts commands into the log through whoever leads. It gives up when ctx ends: then, and after other errors, it is not known what
-// became of them.
-func (a *asker) reach(ctx context.Context, leader core.Member, entry []byte) (outcome, error) {
-	last := fmt.Errorf("no voter is known")
-	for n := 0; ctx.Err() == nil; n++ {
-		for _, voter := range a.candidates(leader) {
-			attempt, cancel := context.WithTimeout(ctx, askTime)
-			out, err := a.propose(attempt, voter, entry)
-			cancel()
-			if err == nil && out.led {
-				return out, nil
-			}
-			if err == nil {
-				err = fmt.Errorf("node %s does not lead the voters", voter.ID)
-				if out.leader.ID != "" && out.leader.ID != voter.ID && out.leader.ID != leader.ID {
-					leader = out.leader
-					last = err
-					break
-				}
-			}
+var (
+	errBlind = errors.New("it knows of no leader")
+	errOlder = errors.New("its table is older than what is here")
+)
+
+// choose returns whom to ask: this node's own voter, if it is replicated to, then who leads, then the others; of those who failed lately the
+// one that did so first.
+func (f *follower) choose() (core.Member, bool) {
+	all := f.m.asker.candidates()
+	if o := f.m.asker.office; o != nil && o.leader().ID != "" {
+		all = append([]core.Member{{ID: f.m.asker.self}}, all...)
+	}
+	best := -1
+	for i, v := range all {
+		at := f.failed[v.ID]
+		if time.Since(at) >= shunned {
+			return v, true
+		}
+		if best < 0 || at.Before(f.failed[all[best].ID]) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return core.Member{}, false
+	}
+	return all[best], true
+}
+
+// take makes news of an answer; nil: there is none yet.
+func (f *follower) take(a *answer) (*news, error) {
+	if a.snapshot == 0 && len(a.page) == 0 {
+		if len(a.records) == 0 {
+			return nil, nil
+		}
+		f.q.after = a.records[len(a.records)-1].index
+		return &news{records: a.records}, nil
+	}
+	if a.offset == 0 {
+		f.pages = nil
+	}
+	if a.offset != uint64(len(f.pages)) || a.offset != 0 && a.snapshot != f.q.snapshot { // a page from the midst of another snapshot
+		f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+		return nil, nil
+	}
+	f.pages = append(f.pages, a.page...)
+	if f.q.snapshot, f.q.offset = a.snapshot, uint64(len(f.pages)); a.more {
+		return nil, nil
+	}
+	table, err := core.ReadSnapshot(f.pages)
+	f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+	switch {
+	case err != nil:
+		if fatal := versionError(err); fatal != nil {
+			return &news{err: fatal}, err
+		}
+		return nil, err
+	case table.Generation() < f.q.generation || table.Generation() == f.q.generation && table.Index() < f.q.after:
+		return nil, errOlder // never back
+	}
+	f.q.generation, f.q.after = table.Generation(), table.Index()
+	return &news{table: table}, nil
+}
+
+const (
+	askTime = time.Second
+	// askNext is how long one voter is waited for before another is asked too: who leads may be gone, and a session lasts three seconds. What
+	// is put into the log twice does no harm: each command says what it holds for.
+	askNext = 250 * time.Millisecond
+)
+
+// reach puts commands into the log through whoever leads, and remembers who did. It gives up when ctx ends: then, and after other errors, it is
+// not known what became of them.
+func (a *asker) reach(ctx context.Context, entry []byte) (outcome, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	last := errNoneKnown
+	for ctx.Err() == nil {
+		out, err := a.round(ctx, entry)
+		var refused *abi.Error
+		switch {
+		case err == nil:
+			return out, nil
+		case errors.As(err, &refused) && (refused.Code == abi.ErrDenied || refused.Code == abi.ErrInvalidArgument):
+			return outcome{}, err
+		}
+		if ctx.Err() == nil {
 			last = err
-			if ctx.Err() != nil {
-				break
-			}
 		}
 		pause(ctx, feedAgain)
 	}
 	return outcome{}, fmt.Errorf("the voters cannot be reached: %w", last)
 }
 
-const askTime = time.Second
+var errNoneKnown = errors.New("no voter is known")
+
+// round asks one voter after the other, each a little after the one before, until one has put the commands into the log.
+func (a *asker) round(ctx context.Context, entry []byte) (outcome, error) {
+	type attempt struct {
+		voter core.Member
+		out   outcome
+		err   error
+	}
+	queue := a.candidates()
+	if len(queue) == 0 {
+		return outcome{}, errNoneKnown
+	}
+	var (
+		done  = make(chan attempt, len(queue)+8)
+		asked = make(map[core.NodeID]bool)
+		open  = 0
+		last  error
+		next  = time.NewTimer(0)
+	)
+	defer next.Stop()
+	for len(queue) > 0 || open > 0 {
+		var turn <-chan time.Time
+		if len(queue) > 0 {
+			turn = next.C
+		}
+		select {
+		case <-ctx.Done():
+			return outcome{}, ctx.Err()
+		case <-turn:
+			voter := queue[0]
+			if queue = queue[1:]; asked[voter.ID] {
+				next.Reset(0)
+				continue
+			}
+			asked[voter.ID] = true
+			open++
+			a.work.Go(func() {
+				bounded, cancel := context.WithTimeout(ctx, askTime)
+				defer cancel()
+				out, err := a.propose(bounded, voter, entry)
+				done <- attempt{voter, out, err}
+			})
+			next.Reset(askNext)
+		case t := <-done:
+			open--
+			switch {
+			case t.err == nil && t.out.led:
+				a.lead(t.voter)
+				return t.out, nil
+			case t.err == nil:
+				last = fmt.Errorf("node %s does not lead the voters", t.voter.ID)
+				if l := t.out.leader; l.ID != "" && !asked[l.ID] {
+					queue = append([]core.Member{l}, queue...)
+				}
+			default:
+				last = t.err
+				if l := a.leader.Load(); l != nil && l.ID == t.voter.ID {
+					a.leader.CompareAndSwap(l, nil)
+				}
+			}
+			next.Reset(0)
+		}
+	}
+	return outcome{}, last
+}
+
+// lead notes who leads the voters.
+func (a *asker) lead(m core.Member) {
+	if l := a.leader.Load(); m.ID != "" && (l == nil || *l != m) {
+		a.leader.Store(&m)
+	}
+}
+
+// leading returns who leads the voters as far as this node knows.
+func (a *asker) leading() core.Member {
+	if l := a.leader.Load(); l != nil {
+		return *l
+	}
+	return core.Member{}
+}
 
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)

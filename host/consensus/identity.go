@@ -66,16 +66,21 @@ type passport struct {
 
 const passportFile = "voter.json"
 
-// identify reads whose directory this is, or makes it that of node. The directory is locked by the caller.
-func identify(dir, clusterName string, node core.NodeID) (RaftID, error) {
+// readPassport reads whose directory this is; false if it is nobody's yet. The directory is locked by the caller.
+func readPassport(dir, clusterName string, node core.NodeID) (id RaftID, found bool, err error) {
 	path := filepath.Join(dir, passportFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return newPassport(dir, clusterName, node)
+		return RaftID{}, false, nil
 	}
 	if err != nil {
-		return RaftID{}, fmt.Errorf("who this voter is cannot be read: %w", err)
+		return RaftID{}, false, fmt.Errorf("who this voter is cannot be read: %w", err)
 	}
+	id, err = parsePassport(b, path, dir, clusterName, node)
+	return id, true, err
+}
+
+func parsePassport(b []byte, path, dir, clusterName string, node core.NodeID) (RaftID, error) {
 	damaged := func(err error) (RaftID, error) {
 		return RaftID{}, &DamagedError{Path: path, Dir: dir, Node: node, Err: err}
 	}
@@ -104,14 +109,9 @@ func identify(dir, clusterName string, node core.NodeID) (RaftID, error) {
 	return id, nil
 }
 
-// newPassport draws a nonce and writes it down, durably, before anybody can have heard of it.
+// newPassport draws a nonce and writes it down, durably, before anybody can have heard of it. The log is open by then: a directory with
+// a passport and without a log has lost it.
 func newPassport(dir, clusterName string, node core.NodeID) (RaftID, error) {
-	for _, name := range []string{walDir, snapshotDir} { // a log without its owner: the nonce is lost, and with it the vote
-		if entries, err := os.ReadDir(filepath.Join(dir, name)); err == nil && len(entries) > 0 {
-			return RaftID{}, &DamagedError{Path: filepath.Join(dir, passportFile), Dir: dir, Node: node,
-				Err: fmt.Errorf("it is missing, and %s is not empty", name)}
-		}
-	}
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	id := RaftID{node, binary.BigEndian.Uint64(nonce[:])}

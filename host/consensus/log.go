@@ -35,8 +35,9 @@ type record struct {
 
 // paged is a snapshot that followers take page by page.
 type paged struct {
-	index uint64
-	bytes []byte
+	index      uint64
+	generation uint32
+	bytes      []byte
 }
 
 // What of the log is kept for followers; who is farther behind takes a snapshot.
@@ -170,10 +171,12 @@ func (l *Log) read(q question) (answer, <-chan struct{}) {
 	return a, l.changed
 }
 
-// page cuts a snapshot to pages. One snapshot is kept until a follower begins anew.
+// page cuts a snapshot to pages. The last one serves all followers that need one, while the entries since are there.
 func (l *Log) page(q question, a *answer) {
-	if q.snapshot == 0 || q.snapshot != l.paged.index || q.offset > uint64(len(l.paged.bytes)) {
-		l.paged = paged{l.table.Index(), l.table.AppendSnapshot(nil)}
+	if l.paged.bytes == nil || l.paged.index < l.since || l.paged.generation != l.table.Generation() {
+		l.paged = paged{l.table.Index(), l.table.Generation(), l.table.AppendSnapshot(nil)}
+	}
+	if q.snapshot != l.paged.index || q.offset > uint64(len(l.paged.bytes)) {
 		q.offset = 0
 	}
 	b := l.paged.bytes[q.offset:]

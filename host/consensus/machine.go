@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -21,12 +22,22 @@ type Machine interface {
 
 // replica is the Machine as raft sees it.
 type replica struct {
-	machine Machine
-	index   uint64                       // of the last entry applied
-	change  func([]byte) ([]byte, error) // of a snapshot that is taken; nil for none
+	machine    Machine
+	index      uint64                       // of the last entry applied
+	configured atomic.Uint64                // index of the last configuration applied, 0 if there was none since the start
+	change     func([]byte) ([]byte, error) // of a snapshot that is taken; nil for none
 }
 
-var _ raft.FSM = (*replica)(nil)
+var (
+	_ raft.FSM                = (*replica)(nil)
+	_ raft.ConfigurationStore = (*replica)(nil)
+)
+
+// StoreConfiguration is told of each configuration that is committed: raft itself does not say which entry it is.
+func (m *replica) StoreConfiguration(index uint64, _ raft.Configuration) {
+	m.index = index
+	m.configured.Store(index)
+}
 
 func (m *replica) Apply(l *raft.Log) any {
 	m.index = l.Index

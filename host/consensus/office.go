@@ -59,7 +59,7 @@ const (
 	officeTick   = 50 * time.Millisecond
 	batchMost    = 4096 // commands of one entry
 	proposeTime  = 3 * time.Second
-	feedPatience = 5 * time.Second
+	feedPatience = 500 * time.Millisecond
 )
 
 // NewOffice returns the office of a voter whose machine log is. [Office.Run] does its work.

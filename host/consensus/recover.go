@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 
 	"github.com/hashicorp/raft"
@@ -58,7 +57,7 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	d, id, err := openDisk(cfg.Dir, cfg.Cluster, cfg.Self, cfg.Log, nil)
+	d, id, err := openDisk(cfg.Dir, cfg.Cluster, cfg.Self, cfg.Log, seam{})
 	if err != nil {
 		return none, err
 	}
@@ -67,12 +66,12 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 }
 
 func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
-	if fresh, err := d.empty(); err != nil || fresh {
+	if fresh, err := d.unwritten(); err != nil || fresh {
 		return Recovered{}, errors.Join(err, refuse(ErrRefused, "there is no log in %s to recover: name the data directory of a voter", d.dir))
 	}
-	before, err := d.lastConfiguration()
-	if err != nil {
-		return Recovered{}, d.damaged(filepath.Join(d.dir, walDir), err)
+	var before raft.Configuration
+	if err := d.shield(func() (err error) { before, err = d.lastConfiguration(); return err }); err != nil {
+		return Recovered{}, err
 	}
 	for _, s := range before.Servers {
 		if was, authority, err := parseAddress(s.Address); err == nil && was == id && cfg.Authority == "" {
@@ -132,7 +131,7 @@ func (d *disk) lastConfiguration() (raft.Configuration, error) {
 	}
 	var l raft.Log
 	for i := first; i > 0 && i <= last; i++ {
-		if err := d.wal.GetLog(i, &l); err != nil {
+		if err := d.GetLog(i, &l); err != nil {
 			return c, err
 		}
 		if l.Type == raft.LogConfiguration && (len(metas) == 0 || l.Index > metas[0].ConfigurationIndex) {

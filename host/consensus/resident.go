@@ -76,7 +76,6 @@ type Resident struct {
 	// Run's own.
 	table  *core.Table
 	tenant *core.Tenant
-	leader core.Member
 	moves  map[core.MoveID]context.CancelFunc
 }
 
@@ -93,8 +92,6 @@ type Standing struct {
 	Closed     bool // the session was given up in good order
 	Expected   map[core.MoveID]Expected
 	Blocked    []core.NodeID // by operators
-
-	leaderAuthority string
 }
 
 // Expected is a move that is to come to this node.
@@ -111,6 +108,7 @@ func NewResident(cfg ResidentConfig) *Resident {
 	m := &Resident{cfg: cfg, log: cfg.Log, base: time.Now(), news: make(chan news), in: make(chan core.TenantInput), hosts: make(chan struct{}, 1),
 		over: make(chan struct{}), table: core.NewTable(), moves: make(map[core.MoveID]context.CancelFunc),
 		asker: asker{self: cfg.Self.ID, network: cfg.Network, office: cfg.Office, voters: cfg.Voters}}
+	m.asker.work = &m.work
 	m.tenant = core.NewTenant(core.TenantConfig{Node: cfg.Self.ID, Boot: cfg.Self.Boot, Authority: cfg.Self.Authority, Weight: cfg.Weight,
 		Kinds: cfg.Kinds}, m.table)
 	return m
@@ -154,7 +152,6 @@ func (m *Resident) advance(ctx context.Context, n news) {
 		m.cfg.Fail(n.err)
 		return
 	}
-	m.leader = n.leader
 	if n.table != nil {
 		m.table = n.table
 	}
@@ -197,11 +194,11 @@ func (m *Resident) do(ctx context.Context, e core.TenantEffect) {
 	case core.Ask:
 		m.ask(ctx, e)
 	case core.Propose:
-		entry, leader := core.AppendEntry(nil, e.Commands...), m.leader
+		entry := core.AppendEntry(nil, e.Commands...)
 		m.work.Go(func() {
 			bounded, cancel := context.WithTimeout(ctx, 2*askTime)
 			defer cancel()
-			if _, err := m.asker.reach(bounded, leader, entry); err != nil && ctx.Err() == nil {
+			if _, err := m.asker.reach(bounded, entry); err != nil && ctx.Err() == nil {
 				m.log.Debug("a proposal is not known to be in the log; it is made again", "command", e.Commands[0].Type.String(), "err", err)
 			}
 		})
@@ -241,11 +238,11 @@ func (m *Resident) do(ctx context.Context, e core.TenantEffect) {
 
 // ask sends what is to be answered. One attempt at each voter: there is another in half a second.
 func (m *Resident) ask(ctx context.Context, e core.TenantEffect) {
-	entry, leader, session := core.AppendEntry(nil, e.Commands...), m.leader, e.Commands[0].Session
+	entry, session := core.AppendEntry(nil, e.Commands...), e.Commands[0].Session
 	m.work.Go(func() {
 		bounded, cancel := context.WithTimeout(ctx, core.SessionTime)
 		defer cancel()
-		out, err := m.asker.reach(bounded, leader, entry)
+		out, err := m.asker.reach(bounded, entry)
 		if err != nil {
 			if ctx.Err() == nil {
 				m.unrenewed.Add(1)
@@ -299,7 +296,7 @@ func (m *Resident) handOver(ctx context.Context, part core.Part, target core.Mem
 
 // publish makes the state known to other goroutines.
 func (m *Resident) publish() {
-	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.leader.ID, leaderAuthority: m.leader.Authority,
+	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.asker.leading().ID,
 		Blocked: m.table.Blocked(),
 		Closed:  m.tenant.Closed(), Expected: make(map[core.MoveID]Expected)}
 	if u := m.tenant.Until(); u != 0 {
@@ -405,8 +402,7 @@ func (m *Resident) hand(ctx context.Context, in core.TenantInput) {
 // Propose puts a command of an operator's into the log; core.BlockNode and core.UnblockNode are such. The error says why not, or that it is
 // not known.
 func (m *Resident) Propose(ctx context.Context, c core.Command) error {
-	s, _ := m.Standing()
-	out, err := m.asker.reach(ctx, core.Member{ID: s.Leader, Authority: s.leaderAuthority}, core.AppendEntry(nil, c))
+	out, err := m.asker.reach(ctx, core.AppendEntry(nil, c))
 	if err != nil {
 		return err
 	}

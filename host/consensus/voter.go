@@ -37,6 +37,7 @@ type Voter struct {
 	layer   *layer
 	trans   *raft.NetworkTransport
 	raft    *raft.Raft
+	replica *replica
 	lead    board
 	changes sync.Mutex // held while the voters are being changed
 
@@ -51,7 +52,7 @@ type Voter struct {
 	proposed, refused, unknown atomic.Uint64
 
 	mu      sync.Mutex
-	state   State // what begin or lookOut found; "" for what the configuration says
+	state   State // what is known better than the configuration says: Waiting for one, or NotVoter where it is an old one; or ""
 	fault   error
 	closing bool // nothing is begun any more
 	closed  bool // Close was called
@@ -71,6 +72,7 @@ func OpenVoter(cfg VoterConfig) (*Voter, error) {
 		return nil, fmt.Errorf("the voter cannot be opened: %w", err)
 	}
 	v := &Voter{cfg: cfg, log: cfg.Log, failed: make(chan error, 1), broken: make(chan struct{}), over: make(chan struct{})}
+	v.replica = &replica{machine: cfg.Machine}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	if err := v.open(); err != nil {
 		v.cancel()
@@ -87,12 +89,12 @@ func OpenVoter(cfg VoterConfig) (*Voter, error) {
 
 func (v *Voter) open() error {
 	var err error
-	if v.disk, v.id, err = openDisk(v.cfg.Dir, v.cfg.Cluster, v.cfg.Self, v.log, v.cfg.wrap); err != nil {
+	if v.disk, v.id, err = openDisk(v.cfg.Dir, v.cfg.Cluster, v.cfg.Self, v.log, v.cfg.seam); err != nil {
 		return err
 	}
 	v.log = v.log.With("voter", v.id.String())
 	v.cfg.Log = v.log
-	fresh, err := v.disk.empty()
+	fresh, err := v.disk.unwritten()
 	if err != nil {
 		return v.disk.damaged(v.disk.dir, err)
 	}
@@ -127,8 +129,8 @@ func (v *Voter) open() error {
 		v.compare()
 		v.work.Go(func() { v.lookOut(v.ctx) })
 	case v.cfg.Voters == nil:
-		v.setState(NotVoter)
 		v.log.Warn("this node is not a voter yet", "do", howToJoin(v.id, nil))
+		v.work.Go(func() { v.lookOut(v.ctx) })
 	default:
 		v.setState(Waiting)
 		v.work.Go(func() {
@@ -142,7 +144,7 @@ func (v *Voter) open() error {
 // start starts raft.
 func (v *Voter) start() error {
 	err := v.disk.shield(func() (err error) {
-		v.raft, err = raft.NewRaft(v.cfg.raft(v.id), &replica{machine: v.cfg.Machine}, v.disk, v.disk, &snapshots{v.disk}, v.trans)
+		v.raft, err = raft.NewRaft(v.cfg.raft(v.id), v.replica, v.disk, v.disk, &snapshots{v.disk}, v.trans)
 		return err
 	})
 	if err != nil && v.raft != nil {
@@ -194,10 +196,10 @@ func (v *Voter) compare() {
 	}
 }
 
-// members returns the servers of the last configuration, committed or not, and its index.
+// members returns the servers of the last configuration, committed or not, and the index of the last that is committed.
 func (v *Voter) members() (index uint64, servers []raft.Server) {
-	f := v.raft.GetConfiguration()
-	return f.Index(), f.Configuration().Servers
+	index = max(v.replica.configured.Load(), v.disk.configured.Load())
+	return index, v.raft.GetConfiguration().Configuration().Servers
 }
 
 func (v *Voter) configured() bool {

@@ -88,3 +88,81 @@ func BenchmarkWake(b *testing.B) {
 		ask(b, api, fmt.Sprint("a", i%actors))
 	}
 }
+
+// What each of some sleeping actors costs in a move: 100 bytes of state each, in chunks of 256 KiB.
+func BenchmarkMove(b *testing.B) {
+	const actors = 10_000
+	from, err := sleep.New(sleep.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer from.Close()
+	to, err := sleep.New(sleep.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer to.Close()
+	kind := &Kind{Desc: &abi.KindDescription{Name: "k", State: abi.State{Keep: abi.KeepImage, Level: abi.LevelHibernating}}, Version: "v1"}
+	silos := [2]*Silo{}
+	for i, store := range []*sleep.Store{from, to} {
+		silos[i] = New(Config{Kind: func(string) (*Kind, error) { return kind, nil }, Sleepers: store})
+		defer silos[i].Close()
+	}
+	state := kind.head(nil)
+	state = append(state, make([]byte, 100-len(state))...)
+	for i := range actors {
+		z := sleep.Sleeper{Identity: id(fmt.Sprint("user-", i)), Epoch: abi.Epoch{Index: 1}, Slept: time.Now(), State: state}
+		if err := from.Put(cluster.PartitionOf(z.Identity), &z); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var export, staged, accept time.Duration
+	var bytes uint64
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		move := cluster.MoveID(i)
+		began, importing := time.Now(), time.Duration(0)
+		m, err := silos[0].Export(b.Context(), cluster.Part{}, 256<<10, func(chunk []byte) error {
+			at := time.Now()
+			defer func() { importing += time.Since(at) }()
+			return silos[1].Import(move, cluster.Part{}, chunk)
+		})
+		if err != nil || m.Actors != actors {
+			b.Fatal(err, m)
+		}
+		exported := time.Now()
+		if err := silos[1].Accept(move, abi.Epoch{Index: uint64(i) + 2}); err != nil {
+			b.Fatal(err)
+		}
+		accept += time.Since(exported)
+		export += exported.Sub(began) - importing
+		staged += importing
+		bytes = m.Bytes
+		to.DropKind("k", nil)
+	}
+	per := func(d time.Duration, unit string) {
+		b.ReportMetric(float64(d.Nanoseconds())/float64(b.N)/actors/1000, unit)
+	}
+	per(export, "µs-export/actor")
+	per(staged, "µs-import/actor")
+	per(accept, "µs-accept/actor")
+	b.ReportMetric(float64(bytes)/actors, "wire-B/actor")
+}
+
+// What it costs to end an idle activation and keep its state, less the instance's capture.
+func BenchmarkSurrender(b *testing.B) {
+	const actors = 1000
+	s, api := bench(b, true)
+	var took time.Duration
+	for b.Loop() {
+		for i := range actors {
+			ask(b, api, fmt.Sprint("a", i))
+		}
+		began := time.Now()
+		if err := s.Surrender(b.Context(), cluster.Part{}); err != nil {
+			b.Fatal(err)
+		}
+		took += time.Since(began)
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N)/actors/1000, "µs/actor")
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/silo/sleep"
 )
@@ -55,7 +56,7 @@ func (w *chunkWriter) add(z *sleep.Sleeper) error {
 	}
 	w.buf = buf
 	w.records++
-	tally(&w.manifest, buf[at:])
+	tally(&w.manifest, z.Epoch, buf[at:])
 	return nil
 }
 
@@ -83,10 +84,18 @@ func (w *chunkWriter) end() error {
 	return w.flush()
 }
 
-func tally(m *cluster.Manifest, record []byte) {
-	m.Actors++
-	m.Bytes += uint64(len(record))
-	m.Sum += xxhash.Sum64(record)
+func tally(m *cluster.Manifest, epoch abi.Epoch, record []byte) {
+	add(m, cluster.Manifest{Actors: 1, Bytes: uint64(len(record)), Sum: xxhash.Sum64(record), Newest: epoch})
+}
+
+// add adds what one manifest is about to another.
+func add(m *cluster.Manifest, o cluster.Manifest) {
+	m.Actors += o.Actors
+	m.Bytes += o.Bytes
+	m.Sum += o.Sum
+	if m.Newest.Less(o.Newest) {
+		m.Newest = o.Newest
+	}
 }
 
 // readChunk verifies all of a chunk. The states are parts of it. The error wraps [cluster.ErrChunkVersion] or [cluster.ErrChunkDamaged].
@@ -115,7 +124,7 @@ func readChunk(b []byte) (zs []sleep.Sleeper, m cluster.Manifest, err error) {
 			return nil, m, damaged("the state of "+z.Identity.Key()+" has no beginning", at)
 		}
 		zs = append(zs, z)
-		tally(&m, b[at:at+size])
+		tally(&m, z.Epoch, b[at:at+size])
 		at += size
 	}
 	if len(zs) != n {

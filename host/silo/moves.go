@@ -170,16 +170,27 @@ func (m *moves) begin(move cluster.MoveID, store Sleepers) *staged {
 	return g
 }
 
-// take ends a move and returns what is staged under it, locked; nil: there is nothing.
-func (m *moves) take(move cluster.MoveID) *staged {
+// find returns what is staged under a move, locked; nil: there is nothing.
+func (m *moves) find(move cluster.MoveID) *staged {
 	m.mu.Lock()
 	g := m.all[move]
-	delete(m.all, move)
 	m.mu.Unlock()
-	if g != nil {
-		g.mu.Lock()
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	if g.stage == nil { // it has just ended
+		g.mu.Unlock()
+		return nil
 	}
 	return g
+}
+
+// over forgets a move whose stage has ended.
+func (m *moves) over(move cluster.MoveID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.all, move)
 }
 
 // end ends all moves.
@@ -196,16 +207,17 @@ func (m *moves) end() {
 	}
 }
 
+// drop ends the stage, if it has not ended. g.mu is held.
 func (g *staged) drop() {
-	g.stage.Drop()
-	g.stage = nil
+	if g.stage != nil {
+		g.stage.Drop()
+		g.stage = nil
+	}
 }
 
 // add counts what a chunk brought.
 func (g *staged) add(zs []sleep.Sleeper, m cluster.Manifest) {
-	g.manifest.Actors += m.Actors
-	g.manifest.Bytes += m.Bytes
-	g.manifest.Sum += m.Sum
+	add(&g.manifest, m)
 	for i := range zs {
 		z := &zs[i]
 		a := g.kinds[z.Identity.Kind()]
@@ -222,13 +234,10 @@ func (g *staged) add(zs []sleep.Sleeper, m cluster.Manifest) {
 
 // Staged implements [cluster.Mover].
 func (s *Silo) Staged(move cluster.MoveID) (m cluster.Manifest, foreign map[string]int) {
-	s.moves.mu.Lock()
-	g := s.moves.all[move]
-	s.moves.mu.Unlock()
+	g := s.moves.find(move)
 	if g == nil {
 		return m, nil
 	}
-	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.manifest, s.foreign(g)
 }
@@ -253,13 +262,13 @@ func (s *Silo) foreign(g *staged) map[string]int {
 
 // Accept implements [cluster.Mover].
 func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
-	g := s.moves.take(move)
+	g := s.moves.find(move)
 	if g == nil {
 		return cluster.ErrMoveUnknown
 	}
 	defer g.mu.Unlock()
-	if g.stage == nil {
-		return cluster.ErrMoveUnknown
+	if newest := g.manifest.Newest; epoch.Less(newest) {
+		return fmt.Errorf("%w: %d.%d is before %d.%d", cluster.ErrMoveEpoch, epoch.Generation, epoch.Index, newest.Generation, newest.Index)
 	}
 	for kind := range g.kinds { // before there is anything of them: who looks for what is lost goes by these
 		s.states.keeping(kind)
@@ -277,6 +286,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 		}
 	})
 	g.stage = nil
+	s.moves.over(move)
 
 	var lost []string
 	for kind, a := range g.kinds {
@@ -296,8 +306,9 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 
 // Reject implements [cluster.Mover].
 func (s *Silo) Reject(move cluster.MoveID) {
-	if g := s.moves.take(move); g != nil {
+	if g := s.moves.find(move); g != nil {
 		g.drop()
+		s.moves.over(move)
 		g.mu.Unlock()
 	}
 }

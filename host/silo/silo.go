@@ -105,6 +105,7 @@ type Silo struct {
 	restHand     atomic.Uint32
 	states       states
 	moves        moves
+	forwarding   struct{ begun, done atomic.Int64 } // of activations that have ended by a surrender: their messages are posted anew
 
 	ctx     context.Context // of outgoing requests
 	cancel  context.CancelFunc
@@ -143,7 +144,7 @@ type entry struct {
 
 	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
-	attempt atomic.Pointer[chan struct{}] // closed when hibernating it failed; nil: nobody waits
+	attempt atomic.Pointer[chan struct{}] // closed when it was to end and goes on after all; nil: nobody waits
 	refusal atomic.Pointer[error]         // why that failed last
 
 	// Of whoever runs the activation.
@@ -364,6 +365,11 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	}
 	draining := s.draining.Load()
 	successor := end.Backlog.Len() > 0 && !draining && !end.Handed
+	forward := end.Backlog.Len() > 0 && !draining && end.Handed
+	if forward { // a surrender is not over before this is
+		s.forwarding.begun.Add(1)
+		defer s.forwarding.done.Add(1)
+	}
 
 	sh := s.shard(id)
 	sh.mu.Lock()
@@ -385,8 +391,8 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	switch {
 	case successor:
 		s.work.Go(func() { s.succeed(id) })
-	case end.Handed && !draining && end.Backlog.Len() > 0:
-		s.work.Go(func() { end.Backlog.Forward(s.api) })
+	case forward:
+		end.Backlog.Forward(s.api)
 	case end.Backlog.Len() > 0:
 		s.refuse(id, end.Backlog, abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}

@@ -441,6 +441,11 @@ func (e *entry) keptAwake(err error) {
 	}
 	s.left(e)
 	e.refusal.Store(&err)
+	e.settled()
+}
+
+// settled tells who waits for the activation's end that it goes on.
+func (e *entry) settled() {
 	if ch := e.attempt.Swap(nil); ch != nil {
 		close(*ch)
 	}

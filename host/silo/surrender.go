@@ -20,49 +20,75 @@ const (
 // reasonMoved is what the guest is told as the reason of its last turn.
 const reasonMoved = "moved"
 
+// departure is an activation that was surrendered.
+type departure struct {
+	*entry
+	failed <-chan struct{} // closed when its state could not be kept
+}
+
 // Surrender implements [cluster.Mover]. With the zero part it is what a node does that is drained, before [Silo.Drain].
 func (s *Silo) Surrender(ctx context.Context, part cluster.Part) error {
 	began := time.Now()
+	var why error // what could not be kept lately
 	for {
+		done := s.forwarding.done.Load()
 		all := s.among(&part)
-		if len(all) == 0 {
+		if len(all) == 0 && s.forwarding.begun.Load() == done { // nothing can have come of messages posted anew since the look
 			return nil
 		}
-		pause, why, err := s.surrender(ctx, all, began)
-		if err == nil && pause > 0 {
+		going, pause := s.handOver(all, began)
+		if len(all) == 0 {
+			pause = time.Millisecond
+		}
+		again, cause, err := await(ctx, going)
+		if err == nil || cause != nil {
+			why = cause
+		}
+		if pause = max(pause, again); err == nil && pause > 0 {
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
 				err = ctx.Err()
 			}
 		}
-		if err == nil {
-			continue
+		if err != nil {
+			for _, d := range going {
+				d.act.Resume()
+				d.settled() // for whoever else waits for its end
+			}
+			return errors.Join(err, why)
 		}
-		for _, e := range s.among(&part) {
-			e.act.Resume()
-		}
-		return errors.Join(err, why)
 	}
 }
 
-// surrender asks some activations to end in good order and waits until they have or could not. It returns for how long to pause before the
-// rest is asked again, and why one could not be kept, if one could not. The error is ctx's.
-func (s *Silo) surrender(ctx context.Context, all []*entry, began time.Time) (pause time.Duration, why, err error) {
-	type departure struct {
-		*entry
-		failed <-chan struct{}
-	}
-	var going []departure
+// handOver asks activations to end in good order. What waits in their mailboxes goes to wherever the cluster has it wait. pause is for how
+// long to leave those alone that were not asked.
+func (s *Silo) handOver(all []*entry, began time.Time) (going []departure, pause time.Duration) {
 	for _, e := range all {
 		if e.since.After(began) && time.Since(e.act.LastUsed()) < lull {
 			pause = max(pause, lull)
 			continue
 		}
+		sleeps := e.kind.stays() && e.canEverSleep()
+		replaced := !sleeps && !e.plain.Load() && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
 		failed := e.failing()
-		s.handOver(e)
+		given, done := e.act.Surrender(reasonMoved, sleeps)
+		given.Forward(s.api)
+		switch {
+		case !done: // it ends for another reason, or in another surrender, which may be given up
+			pause = max(pause, lull)
+			continue
+		case replaced:
+			s.states.count[dropReplaced].Add(1)
+		}
 		going = append(going, departure{e, failed})
 	}
+	return going, pause
+}
+
+// await waits until each has ended or could not. again is for how long to wait before the latter are asked again, and why is the reason
+// of one of them. The error is ctx's.
+func await(ctx context.Context, going []departure) (again time.Duration, why, err error) {
 	for _, d := range going {
 		select {
 		case <-d.gone:
@@ -70,7 +96,7 @@ func (s *Silo) surrender(ctx context.Context, all []*entry, began time.Time) (pa
 			if d.plain.Load() {
 				break // it is passivated next
 			}
-			pause = max(pause, keepAgain)
+			again = keepAgain
 			if cause := d.refusal.Load(); cause != nil {
 				why = fmt.Errorf("the state of %s cannot be kept: %w", d.lease.Identity, *cause)
 			}
@@ -78,16 +104,7 @@ func (s *Silo) surrender(ctx context.Context, all []*entry, began time.Time) (pa
 			return 0, why, ctx.Err()
 		}
 	}
-	return pause, why, nil
-}
-
-// handOver asks an activation to end in good order. What waited in its mailbox goes to wherever the cluster has it wait.
-func (s *Silo) handOver(e *entry) {
-	sleeps := e.kind.stays() && e.canEverSleep()
-	if !sleeps && !e.plain.Load() && e.kind.stays() && e.act.Status().Sleeps { // it is of an older version of its module
-		s.states.count[dropReplaced].Add(1)
-	}
-	e.act.Surrender(reasonMoved, sleeps).Forward(s.api)
+	return again, why, nil
 }
 
 // among returns the activations of a part.

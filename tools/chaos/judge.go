@@ -11,7 +11,7 @@ import (
 // A run that says less than this says nothing.
 const (
 	leastSuccesses = 10_000
-	leastDuring    = 0.2 // of them
+	leastDuring    = 0.2 // of them, where the plan is about faults
 )
 
 // grace is how long after a violent fault what it did may show: a session, and a replanning.
@@ -50,6 +50,7 @@ type summary struct {
 	Double     int                `json:"double_lives"` // pairs of activations of one actor that took turns at once
 	Longest    seconds            `json:"longest_double_life"`
 	Fell       []string           `json:"ended_by_themselves"`
+	Stalls     []string           `json:"stalls"` // of the machine
 	Findings   []finding          `json:"findings"`
 	Gaps       []gap              `json:"longest_gaps"`
 	Kills      []killed           `json:"kills,omitempty"`
@@ -80,8 +81,9 @@ var checks = []struct {
 // mostShown bounds what is shown of one check.
 const mostShown = 5
 
-// judge holds a run against what its mode promises. meaningful: it has to be long enough to say something.
-func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, meaningful bool) *summary {
+// judge holds a run against what its mode promises. With fewer successes than least, or too few of them during faults, it says nothing, and
+// does not pass; 0: it may.
+func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, least int) *summary {
 	quorum := rec.Mode == modeQuorum
 	opt := verdict.Options{Hibernates: hibernates, Ordered: quorum, Faults: rec.Spans, Grace: grace}
 	r := verdict.Registers(ops, opt)
@@ -101,6 +103,9 @@ func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, meaningful bo
 		Actors: r.Actors, Epochs: r.Epochs, Moves: r.Moves, Kept: r.Kept, Lost: r.Lost, Turns: t.Records, Lives: t.Activations,
 		Double: t.Double, Longest: since(0, int64(t.Longest)), Fell: rec.Fell, Gaps: measureGaps(rec, ops),
 		Kills: measureKills(rec, ops, logs), Cuts: measureCuts(rec, ops), Service: measureService(rec, ops)}
+	for _, stall := range rec.Stalls {
+		s.Stalls = append(s.Stalls, fmt.Sprintf("%v s: %s", since(rec.From, stall.From), stall.What))
+	}
 	shown := make(map[string]int)
 	for _, v := range all {
 		if shown[v.Check]++; shown[v.Check] <= mostShown {
@@ -115,11 +120,11 @@ func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, meaningful bo
 			s.Why = append(s.Why, fmt.Sprintf("%d violations of %q", f.Found, f.Check))
 		}
 	}
-	if meaningful {
-		if r.OK < leastSuccesses {
-			s.Why = append(s.Why, fmt.Sprintf("%d successes say little: at least %d", r.OK, leastSuccesses))
+	if least > 0 {
+		if r.OK < least {
+			s.Why = append(s.Why, fmt.Sprintf("%d successes say little: at least %d", r.OK, least))
 		}
-		if float64(r.During) < leastDuring*float64(r.OK) {
+		if rec.Plan != "rolling" && float64(r.During) < leastDuring*float64(r.OK) {
 			s.Why = append(s.Why, fmt.Sprintf("%d of %d successes were during faults: at least %.0f %%", r.During, r.OK, 100*leastDuring))
 		}
 	}

@@ -61,7 +61,7 @@ type caller struct {
 	number  int
 	gateway int
 	pinned  bool // it stays with its gateway
-	probe   bool // it only reads, of one gateway, for the picture
+	probe   bool // it only reads, through its gateway, and does not try again: for the picture
 	rng     *rand.Rand
 	last    map[abi.Identity]string // values seen, for swaps that succeed
 	writes  int
@@ -73,19 +73,23 @@ func (l *load) caller(number int) *caller {
 		last: make(map[abi.Identity]string)}
 }
 
-// run starts clients, which end with ctx; wait waits for them.
-func (l *load) run(ctx context.Context, p plan) {
+// run starts clients, which ask nothing more once stop is closed; wait waits for what they still wait for. ctx ends that too.
+func (l *load) run(ctx context.Context, stop <-chan struct{}, p plan) {
 	for i := range p.clients {
 		c := l.caller(i)
 		c.pinned = i < p.pinned
-		l.work.Go(func() { c.loop(ctx, time.Duration(float64(p.clients)/p.rate*float64(time.Second))) })
+		l.work.Go(func() { c.loop(ctx, stop, time.Duration(float64(p.clients)/p.rate*float64(time.Second))) })
 	}
-	for i := range l.nodes {
+	// Ten a node, since each waits for its answer: about ten requests a second, whatever becomes of them.
+	for i := range 10 * len(l.nodes) {
 		c := l.caller(p.clients + i)
-		c.gateway, c.pinned, c.probe = i, true, true
-		l.work.Go(func() { c.loop(ctx, 100*time.Millisecond) })
+		c.gateway, c.pinned, c.probe = i%len(l.nodes), true, true
+		l.work.Go(func() { c.loop(ctx, stop, time.Second) })
 	}
 }
+
+// probeTime is the deadline of a probe.
+const probeTime = time.Second
 
 func (l *load) wait() { l.work.Wait() }
 
@@ -111,13 +115,13 @@ func (c *caller) done() {
 }
 
 // loop sends a request every so often, or as fast as answers come if they take longer.
-func (c *caller) loop(ctx context.Context, every time.Duration) {
+func (c *caller) loop(ctx context.Context, stop <-chan struct{}, every time.Duration) {
 	defer c.done()
 	wait := time.NewTimer(time.Duration(c.rng.Int64N(int64(every))))
 	defer wait.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-stop:
 			return
 		case <-wait.C:
 		}
@@ -146,6 +150,9 @@ func (c *caller) choose(actor abi.Identity) verdict.Op {
 func (c *caller) request(ctx context.Context, actor abi.Identity, o verdict.Op) {
 	o.Client, o.Request, o.Probe, o.Actor = c.number, c.requests.Add(1), c.probe, actor.Key()
 	end := time.Now().Add(c.deadline)
+	if c.probe {
+		end = time.Now().Add(probeTime)
+	}
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		try := c.try(ctx, actor, o, time.Until(end))
 		if ctx.Err() != nil && try.Outcome != verdict.OK && try.Outcome != verdict.Refused {

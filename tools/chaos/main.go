@@ -57,6 +57,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	fs.IntVar(&c.nodes, "nodes", 5, "how many")
 	fs.IntVar(&c.voters, "voters", 5, "of them, in mode quorum, those that vote")
 	fs.IntVar(&c.registers, "registers", 300, "actors that are asked")
+	least := fs.Int("least", leastSuccesses, "successes without which a run says nothing")
 	fs.StringVar(&c.binary, "wasilo", "", "`FILE` of the node's binary (default: it is built)")
 	fs.StringVar(&c.dir, "out", "", "`DIR` of the run, emptied before it (default build/chaos/PLAN-MODE-SEED below the module)")
 	fs.BoolVar(&c.keep, "keep", false, "keep the data of the nodes too")
@@ -84,7 +85,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	}
 	if *again != "" {
 		c.dir = *again
-		s, err := c.verdict(true)
+		s, err := c.verdict(*least)
 		if err != nil {
 			return fail(err)
 		}
@@ -108,22 +109,22 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return fail(err)
 	}
-	s, err := c.whole(ctx, true)
+	s, err := c.whole(ctx, *least)
 	if err != nil {
 		return fail(err)
 	}
 	return c.tell(s)
 }
 
-// whole makes a run and judges it.
-func (c *config) whole(ctx context.Context, meaningful bool) (*summary, error) {
+// whole makes a run and judges it; least is that of judge.
+func (c *config) whole(ctx context.Context, least int) (*summary, error) {
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := c.attack(ctx); err != nil {
 		return nil, fmt.Errorf("%w (what there is of the run is in %s)", err, c.dir)
 	}
-	s, err := c.verdict(meaningful)
+	s, err := c.verdict(least)
 	if err == nil && !c.keep {
 		err = c.tidy()
 	}
@@ -131,12 +132,12 @@ func (c *config) whole(ctx context.Context, meaningful bool) (*summary, error) {
 }
 
 // verdict judges the run in the directory and writes the summary and the report.
-func (c *config) verdict(meaningful bool) (*summary, error) {
+func (c *config) verdict(least int) (*summary, error) {
 	rec, ops, logs, err := read(c.dir)
 	if err != nil {
 		return nil, err
 	}
-	s := judge(rec, ops, logs, meaningful)
+	s := judge(rec, ops, logs, least)
 	if err := writeJSON(filepath.Join(c.dir, summaryFile), s); err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func measureKills(rec *record, ops []verdict.Op, logs [][]turnlog.Record) (all [
 		within := make(map[int64]bool)
 		for _, q := range reqs {
 			home, known := homes[q.actor]
-			if !known || home == k.Node || q.gateway == k.Node || q.probe || q.call < s.From || q.call > until || q.outcome == verdict.OK {
+			if !known || home == k.Node || q.gateway == k.Node || q.probe || q.call < s.From || q.end > until || q.outcome == verdict.OK {
 				continue
 			}
 			if k.Others == 0 {

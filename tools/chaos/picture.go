@@ -43,6 +43,27 @@ func buckets(rec *record, ops []verdict.Op, gateway string) []bucket {
 	return all
 }
 
+// colours are those of the buckets. Moments in which nobody happened to ask have that of what was before them; longer ones do not.
+func colours(all []bucket) []string {
+	const most = 5
+	fills := make([]string, len(all))
+	for at := 0; at < len(all); at++ {
+		end := at
+		for end < len(all) && all[end] == (bucket{}) {
+			end++
+		}
+		for i := at; i < end; i++ {
+			if fills[i] = (bucket{}).colour(); at > 0 && end-at <= most {
+				fills[i] = fills[at-1]
+			}
+		}
+		if at = end; at < len(all) {
+			fills[at] = all[at].colour()
+		}
+	}
+	return fills
+}
+
 // colour goes from red, nothing succeeded, by yellow to green.
 func (b bucket) colour() string {
 	n := b.ok + b.refused + b.unknown
@@ -111,17 +132,21 @@ func picture(rec *record, ops []verdict.Op) string {
 		c.rect(x(s.From), y+12, w, 2.5, fill, "", "")
 		c.text(x(s.From), y+10, `class="fault" fill="`+fill+`"`, s.What)
 	}
+	for _, s := range rec.Stalls {
+		c.rect(x(s.From), top-4, max(x(s.To)-x(s.From), 1.5), bottom-top+4, "#444", `opacity="0.25"`, s.What)
+	}
 	for i, id := range rec.Nodes {
 		y := top + float64(i)*rowHigh
 		c.text(labels-10, y+rowHigh/2+4, `text-anchor="end"`, id)
 		all := buckets(rec, ops, id)
+		fills := colours(all)
 		for at := 0; at < len(all); {
 			end, sum := at, bucket{}
-			for fill := all[at].colour(); end < len(all) && all[end].colour() == fill; end++ {
+			for ; end < len(all) && fills[end] == fills[at]; end++ {
 				sum.ok, sum.refused, sum.unknown = sum.ok+all[end].ok, sum.refused+all[end].refused, sum.unknown+all[end].unknown
 			}
 			from, to := rec.From+int64(at)*int64(bucketTime), rec.From+int64(end)*int64(bucketTime)
-			c.rect(x(from), y+3, max(x(to)-x(from), 0.1), rowHigh-6, all[at].colour(), `shape-rendering="crispEdges"`,
+			c.rect(x(from), y+3, max(x(to)-x(from), 0.1), rowHigh-6, fills[at], `shape-rendering="crispEdges"`,
 				fmt.Sprintf("%s, %.1f–%.1f s: %d ok, %d refused, %d unknown", id, since(rec.From, from), since(rec.From, to), sum.ok, sum.refused, sum.unknown))
 			at = end
 		}

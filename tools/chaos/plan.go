@@ -57,7 +57,7 @@ func names(nodes []int) string {
 // plan is what a run does, and with which load.
 type plan struct {
 	about    string
-	clients  int           // beside one probe on each node
+	clients  int           // beside the probes of each node
 	pinned   int           // of them, those that stay with their gateway whatever it answers
 	rate     float64       // requests a second of all clients
 	deadline time.Duration // of a request, tries included

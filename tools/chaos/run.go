@@ -76,8 +76,9 @@ type record struct {
 	To     int64          `json:"to"`
 	Spans  []verdict.Span `json:"spans"`
 	Sides  []side         `json:"sides"`
-	Fell   []string       `json:"fell"`  // nodes that ended by themselves
-	Wrong  []string       `json:"wrong"` // what else went wrong: a panic, a node that does not stop
+	Stalls []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
+	Fell   []string       `json:"fell"`   // nodes that ended by themselves
+	Wrong  []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
 }
 
 // prepare empties the directory of the run, builds what is to be run, and makes keys and certificates.
@@ -194,10 +195,11 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	if err != nil {
 		return nil, err
 	}
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
+	stop := make(chan struct{})
+	var watch stalls
 	rec.From, z.began = turnlog.Monotonic(), time.Now()
-	l.run(loading, p)
+	l.run(ctx, stop, p)
+	watch.start(stop)
 	err = sleep(ctx, warmUp)
 	if err == nil {
 		err = z.run(ctx, steps)
@@ -205,8 +207,9 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	if err == nil {
 		err = sleep(ctx, after)
 	}
-	stop()
+	close(stop)
 	l.wait()
+	rec.Stalls = watch.wait()
 	if err == nil {
 		l.sweep(ctx)
 	}

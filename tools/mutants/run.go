@@ -17,7 +17,7 @@ import (
 )
 
 // testTimeout ends a test that a mutant makes wait for ever; that is noticed too.
-const testTimeout = 60 * time.Second
+const testTimeout = 2 * time.Minute
 
 // job is one mutant of one row.
 type job struct {
@@ -109,6 +109,9 @@ func (p *project) unmutated(ctx context.Context, rows []row, w io.Writer) error 
 	return nil
 }
 
+// unbuilt is what go test says of a package that does not compile; what a test says of one that it compiled is indented.
+var unbuilt = regexp.MustCompile(`(?m)^FAIL\s+\S+ \[(build|setup) failed\]$`)
+
 // try runs a row's tests with the mutant; nil says that they failed as they should.
 func (p *project) try(ctx context.Context, m mutant, r *row, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -130,7 +133,7 @@ func (p *project) try(ctx context.Context, m mutant, r *row, dir string) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case strings.Contains(got.out, "[build failed]") || strings.Contains(got.out, "[setup failed]"):
+	case unbuilt.MatchString(got.out):
 		return fmt.Errorf("the mutant does not compile, give it a \"with\":\n%s", got.tail())
 	case got.err == nil:
 		return errors.New("no test notices: the row's tests pass")

@@ -28,8 +28,9 @@ import (
 // `go test -fuzz` does it, where every later `go test` runs it.
 type fuzzing struct{}
 
-func (fuzzing) name() string  { return "fuzz" }
-func (fuzzing) about() string { return "every fuzz target of the module, for -time each" }
+func (fuzzing) name() string         { return "fuzz" }
+func (fuzzing) about() string        { return "every fuzz target of the module, for -time each" }
+func (fuzzing) usual() time.Duration { return 10 * time.Minute }
 func (fuzzing) columns() []column {
 	return []column{
 		{title: "execs", rate: true},

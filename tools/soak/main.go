@@ -1,6 +1,7 @@
 // Soak runs for long what `go test` runs for moments, and writes a dated report.
 //
 //	go run ./tools/soak -part fuzz -time 10m
+//	go run ./tools/soak -part chaos -mode available
 //
 // A part is a list of targets, each run for the given time, one after another. The state is kept in -dir: a run that was
 // interrupted goes on where it was when the same command is given again, and the corpus of a fuzz target grows from
@@ -25,13 +26,14 @@ import (
 )
 
 // parts are what can be soaked. A new one is a row here.
-var parts = []part{fuzzing{}}
+var parts = []part{fuzzing{}, chaos{}}
 
 // part is one kind of long run.
 type part interface {
 	name() string
 	about() string
-	columns() []column // of the report
+	usual() time.Duration // for each target, where the command line says nothing
+	columns() []column    // of the report
 	// targets lists what there is to run, in order, in names that stay the same from run to run.
 	targets(ctx context.Context, s *settings) ([]string, error)
 	// run runs one target for that long, or until ctx ends, and calls tell with how it does. err is why it could not be run.
@@ -67,6 +69,8 @@ type settings struct {
 	reports string // directory of reports, "": none is written
 	time    time.Duration
 	workers int
+	mode    string
+	runs    int
 	match   *regexp.Regexp
 	fresh   bool
 	err     io.Writer // progress
@@ -88,7 +92,9 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	s := &settings{err: stderr}
 	name := fs.String("part", names[0], "what to run: "+strings.Join(names, ", "))
-	fs.DurationVar(&s.time, "time", 10*time.Minute, "for each target")
+	fs.DurationVar(&s.time, "time", 0, "for each target (default: what is usual for the part)")
+	fs.StringVar(&s.mode, "mode", "available", "of the cluster, in part chaos: available or quorum")
+	fs.IntVar(&s.runs, "runs", 20, "targets of part chaos")
 	fs.IntVar(&s.workers, "workers", runtime.NumCPU(), "processes that work on a target at once")
 	fs.StringVar(&s.dir, "dir", "build/soak", "where the state and the corpus are kept, below the module")
 	fs.StringVar(&s.reports, "report", "docs/reports", "directory for the report, below the module; empty: none")
@@ -112,17 +118,22 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "soak:", err)
 		return 1
 	}
+	usual := true // no time was given
+	fs.Visit(func(f *flag.Flag) { usual = usual && f.Name != "time" })
 	var err error
 	if s.match, err = regexp.Compile(*match); err != nil {
 		return fail(fmt.Errorf("-run: %w", err))
 	}
-	if fs.NArg() > 0 || s.time <= 0 || s.workers <= 0 {
+	if fs.NArg() > 0 || !usual && s.time <= 0 || s.runs <= 0 || s.workers <= 0 {
 		fs.Usage()
 		return 2
 	}
 	for _, p := range parts {
 		if p.name() != *name {
 			continue
+		}
+		if usual {
+			s.time = p.usual()
 		}
 		if s.root, err = moduleRoot(); err != nil {
 			return fail(err)

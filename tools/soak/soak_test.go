@@ -17,8 +17,9 @@ type scripted struct {
 	does func(ctx context.Context, target string, d time.Duration, tell func(stretch)) (stretch, error)
 }
 
-func (scripted) name() string  { return "scripted" }
-func (scripted) about() string { return "what the test says" }
+func (scripted) name() string         { return "scripted" }
+func (scripted) about() string        { return "what the test says" }
+func (scripted) usual() time.Duration { return time.Minute }
 func (scripted) columns() []column {
 	return []column{{title: "runs", rate: true}, {title: "at start", keep: keepFirst}, {title: "at end", keep: keepLast}}
 }
@@ -227,6 +228,8 @@ func TestCommandLine(t *testing.T) {
 		{"-h", 0, "every fuzz target of the module"},
 		{"-part nothing", 1, `no part "nothing": there is fuzz`},
 		{"-time 0s", 2, "Parts:"},
+		{"-time -1s", 2, "Parts:"},
+		{"-part chaos -runs 0", 2, "Parts:"},
 		{"-run (", 1, "-run:"},
 		{"stray", 2, "-part"},
 		{"-nonsense", 2, "-nonsense"},

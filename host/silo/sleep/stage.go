@@ -46,7 +46,7 @@ var latest = abi.Epoch{Generation: ^uint32(0), Index: ^uint64(0)}
 
 // Settle makes all that is staged sleepers of the store, under an epoch, in the partitions that of names, and ends the stage. It may exceed
 // the store's bound while it does. What cannot be moved is lost, and failed is told of each: a [*DamagedError], or the store's error. A
-// sleeper of a later epoch that is there already stays. It returns how many were moved.
+// sleeper of a later epoch that is there already stays. It returns how many were moved; a store that is closed forgets the rest.
 func (g *Stage) Settle(epoch abi.Epoch, of func(abi.Identity) uint16, failed func(abi.Identity, error)) (moved int) {
 	s := g.store
 	for _, info := range s.inOrder(&g.part) {
@@ -59,6 +59,8 @@ func (g *Stage) Settle(epoch abi.Epoch, of func(abi.Identity) uint16, failed fun
 		switch {
 		case err == nil:
 			moved++
+		case errors.Is(err, ErrClosed):
+			return moved
 		case !errors.Is(err, ErrNewer):
 			failed(info.Identity, err)
 		}
