@@ -205,7 +205,11 @@ func (o *Office) announce(commands []core.Command) {
 	if ended != nil {
 		args = append(args, "sessions_ended", ended)
 	}
-	o.out.Info("the leader decides", args...)
+	level := slog.LevelInfo
+	if len(commands) == count[core.BeginMove.String()] { // they come a few at a time, one entry after another
+		level = slog.LevelDebug
+	}
+	o.out.Log(context.Background(), level, "the leader decides", args...)
 }
 
 // cut takes as many as one entry holds.
