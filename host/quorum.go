@@ -111,7 +111,7 @@ func (q *quorum) open(n *Node) (err error) {
 			Authority: n.net.self.Authority, Voters: q.cfg.Net.Voters, AllowEven: q.cfg.Net.VotersEven, Machine: q.machine, Network: n.net.link,
 			Port: q.port, Resolve: n.net.authority, Log: q.log})
 		if err != nil {
-			return &configError{err}
+			return voterFault(err)
 		}
 		q.work.Go(func() { q.office.Run(q.ctx, q.voter) })
 		q.work.Go(q.watchVoter)
@@ -128,12 +128,20 @@ func (q *quorum) open(n *Node) (err error) {
 	return nil
 }
 
+// voterFault tells an operator's mistake from what a disk has done.
+func voterFault(err error) error {
+	if errors.Is(err, consensus.ErrRefused) {
+		return &configError{err}
+	}
+	return err
+}
+
 // watchVoter ends the node when its voter has failed: without its disk it can promise nothing.
 func (q *quorum) watchVoter() {
 	select {
 	case err := <-q.voter.Failed():
 		if err != nil {
-			q.fail(fmt.Errorf("the voter of this node has failed: %w", err))
+			q.fail(voterFault(fmt.Errorf("the voter of this node has failed: %w", err)))
 		}
 	case err := <-q.machine.Poisoned():
 		q.fail(fmt.Errorf("the voters' log has an entry of a newer version of wasilo: %w; update this node", err))

@@ -104,7 +104,7 @@ func (v *Voter) begin(ctx context.Context) {
 			if !outside {
 				outside = true
 				v.log.Warn("this node is not a voter: there is a log of which it is no part, because it is new, or has lost its disk. "+
-					"It takes no part until it is added", "voter", v.id, "voters", j.outside, "do", howToJoin(v.id, j.outside))
+					"It takes no part until it is added", "voters", j.outside, "do", howToJoin(v.id, j.outside))
 			}
 		case j.begin != nil:
 			if err := v.writeFirst(j.begin); err != nil && !v.configured() {

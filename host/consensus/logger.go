@@ -6,8 +6,10 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // logger hands what raft logs, which is hclog's, to slog. What it informs of is for whoever looks into it: who leads and who votes the
@@ -48,8 +50,8 @@ var usual = map[string]bool{
 }
 
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
-	if usual[msg] {
-		level = hclog.Debug
+	if usual[msg] || msg == "failed to get log" && slices.ContainsFunc(args, func(a any) bool { return a == raft.ErrLogNotFound }) {
+		level = hclog.Debug // the latter: a voter that lags behind, or is new, gets a snapshot
 	}
 	if level == hclog.Off || !l.enabled(slogLevel(level)) {
 		return
