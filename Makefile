@@ -8,7 +8,7 @@ ACTORS  := build/actors
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz fixtures bench placement soak chaos guests clean
+.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz sim fixtures bench placement soak chaos guests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: ## vet, and every test
 	$(GO) vet ./...
 	$(GO) test -vet=off ./...
 
-check: fmt vet staticcheck race portable wasip1 fixtures fuzz ## what a change passes before it is committed; needs a C compiler for the race detector
+check: fmt vet staticcheck race portable wasip1 fixtures fuzz sim ## what a change passes before it is committed; needs a C compiler for the race detector
 
 fmt:
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "run gofmt -w on:"; echo "$$files"; exit 1; }
@@ -61,6 +61,10 @@ fixtures: # testdata/wasm is what its sources and its manifest say
 fuzz: # every fuzz target, a moment each
 	$(GO) run ./tools/soak -part fuzz -time 3s -fresh -report "" -dir build/fuzz
 
+sim: ## 1,000 seeds of the simulated cluster, and the planted bugs found (one seed: go test ./cluster/core/sim -run Simulation -v -seed N)
+	$(GO) test -vet=off -count=1 -v ./cluster/core/sim
+	$(GO) test -vet=off -count=1 -v -tags planted -run Planted ./cluster/core/sim
+
 bench: ## measure, and write docs/reports/DATE-bench.md (ARGS="-only local")
 	@mkdir -p docs/reports
 	$(GO) run ./tools/bench -out docs/reports/$$(date +%F)-bench.md $(ARGS)
@@ -71,7 +75,7 @@ placement: ## how the placement strategies spread a million actors over 1,000 no
 	$(GO) run ./tools/placement -out docs/reports/$$(date +%F)-placement.md $(ARGS)
 	@cat docs/reports/$$(date +%F)-placement.md
 
-soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=chaos ARGS="-mode available"; writes docs/reports/DATE-soak-PART.md
+soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=sim, PART=chaos ARGS="-mode quorum"; writes docs/reports/DATE-soak-PART.md
 	$(GO) run ./tools/soak -part $(PART) $(if $(TIME),-time $(TIME)) $(ARGS)
 
 chaos: ## attack a real cluster in network namespaces (Linux, root or user namespaces): ARGS="-plan kill -mode available -seed 7"

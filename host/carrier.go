@@ -50,20 +50,68 @@ func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Memb
 		return nil, fmt.Errorf("node %s is not ready for it: %w", target.ID, err)
 	}
 	what := cluster.Part{Kinds: part.Kinds, Partitions: part.Partitions.Moved()}
-	for {
-		if err := c.node.silo.Surrender(ctx, what); err != nil {
+	// Those whose state travels first: what keeps none loses it when it ends, and does not end before the rest is there.
+	if lasting := c.lasting(what); len(lasting.Kinds) > 0 {
+		if err := c.node.silo.Surrender(ctx, lasting); err != nil {
 			return nil, fmt.Errorf("its actors do not end: %w", err)
 		}
+	}
+	sent, err := c.send(ctx, what, target, ask)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.seal(ctx, part, what); err != nil {
+		return nil, err
+	}
+	// A turn that was waited for may have woken an actor once more.
+	manifest, err := c.node.silo.Export(ctx, what, chunkBytes, func([]byte) error { return nil })
+	if err != nil {
+		return nil, fmt.Errorf("what its actors left cannot be read: %w", err)
+	}
+	if manifest != sent {
+		if _, err := ask(readyService, piece{}); err != nil {
+			return nil, fmt.Errorf("node %s is not ready for it any more: %w", target.ID, err)
+		}
+		if manifest, err = c.send(ctx, what, target, ask); err != nil {
+			return nil, err
+		}
+	}
+	c.node.moved.out(manifest)
+	return appendManifest(nil, manifest), nil
+}
+
+// lasting is the part of it whose actors leave something.
+func (c *carrier) lasting(part cluster.Part) cluster.Part {
+	have := c.node.kinds.Load()
+	kinds := make([]string, 0, len(part.Kinds))
+	for _, name := range part.Kinds {
+		if k := have.byName[name]; k != nil && k.Desc.State.Level == abi.LevelHibernating {
+			kinds = append(kinds, name)
+		}
+	}
+	return cluster.Part{Kinds: kinds, Partitions: part.Partitions}
+}
+
+// seal ends every activation of a part, and sees to it that there is none any more.
+func (c *carrier) seal(ctx context.Context, part core.Part, what cluster.Part) error {
+	for {
+		if err := c.node.silo.Surrender(ctx, what); err != nil {
+			return fmt.Errorf("its actors do not end: %w", err)
+		}
 		if c.node.runtime.HandleSeal(part) {
-			break
+			return nil
 		}
 		select { // an activation was on its way to the silo
 		case <-time.After(sealAgain):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("its actors do not end: %w", ctx.Err())
+			return fmt.Errorf("its actors do not end: %w", ctx.Err())
 		}
 	}
-	manifest, err := c.node.silo.Export(ctx, what, chunkBytes, func(chunk []byte) error {
+}
+
+// send brings what the actors of a part left to the target, and returns what that is once the target has all of it.
+func (c *carrier) send(ctx context.Context, what cluster.Part, target core.Member, ask func(string, piece) ([]byte, error)) (m cluster.Manifest, err error) {
+	m, err = c.node.silo.Export(ctx, what, chunkBytes, func(chunk []byte) error {
 		most := min(pieceBytes, c.node.cfg.Limits.MaxMessage/2)
 		for at := 0; at < len(chunk); {
 			n := min(most, len(chunk)-at)
@@ -75,21 +123,17 @@ func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Memb
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("what its actors left cannot be sent: %w", err)
+		return m, fmt.Errorf("what its actors left cannot be sent: %w", err)
 	}
 	b, err := ask(doneService, piece{})
 	if err != nil {
-		return nil, fmt.Errorf("node %s does not say what has arrived: %w", target.ID, err)
+		return m, fmt.Errorf("node %s does not say what has arrived: %w", target.ID, err)
 	}
 	arrived, err := readManifest(b)
-	if err != nil {
-		return nil, err
+	if err == nil && arrived != m {
+		err = fmt.Errorf("what was sent is %+v, and node %s has %+v", m, target.ID, arrived)
 	}
-	if arrived != manifest {
-		return nil, fmt.Errorf("what was sent is %+v, and node %s has %+v", manifest, target.ID, arrived)
-	}
-	c.node.moved.out(manifest)
-	return appendManifest(nil, manifest), nil
+	return m, err
 }
 
 // TakeIn implements [consensus.Mover].

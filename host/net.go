@@ -233,8 +233,8 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 		}
 	})
 	n.work.Go(n.guard)
-	n.work.Go(n.watchRefusals)
-	if !n.voters { // with voters it is the node's session that ends
+	if !n.voters { // with voters it is a node's session that ends, for others and for itself
+		n.work.Go(n.watchRefusals)
 		n.work.Go(func() { n.watchStalls(lapseAfter(n.profile)) })
 	}
 	return nil

@@ -42,8 +42,11 @@ func (t *Table) serveAtMove(groups []*Group) {
 	}
 }
 
-// Session returns a session, or nil.
+// Session returns a session, or nil, as a nil a does.
 func (a *Assignments) Session(id SessionID) *Session {
+	if a == nil {
+		return nil
+	}
 	i, ok := slices.BinarySearchFunc(a.sessions, id, func(s *Session, id SessionID) int { return compare(s.ID, id) })
 	if !ok {
 		return nil
@@ -143,6 +146,11 @@ func (v *View) assignedGroup(g *Group, a *Assignments) *group {
 		}
 	}
 	return n
+}
+
+// hosts reports whether any session hosts a kind; none does of a nil a.
+func (a *Assignments) hosts(kind string) bool {
+	return a != nil && slices.ContainsFunc(a.sessions, func(s *Session) bool { return s.hosts(kind) })
 }
 
 // hosts reports whether a session hosts a kind.

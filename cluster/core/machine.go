@@ -194,11 +194,14 @@ func (m *Machine) placed(kind string, p Partition, now time.Duration) (*Member, 
 		return nil, RefusedNoQuorum
 	}
 	owner, placing := m.view.Owner(kind, p)
+	if m.cfg.Quorum && owner == nil && m.assignments.Session(m.session) == nil {
+		return nil, RefusedUnowned // its copy of the log is older than its session: what it does not know of may be there
+	}
 	switch placing {
 	case UnknownKind:
 		return nil, RefusedUnknownKind
 	case NoMember:
-		if !m.Registered(kind) && !m.hosting.misses(kind, now) {
+		if !m.Registered(kind) && !m.hosting.misses(kind, now) && !m.assignments.hosts(kind) {
 			return nil, RefusedUnknownKind
 		}
 		return nil, RefusedNoMember

@@ -95,8 +95,30 @@ func (m *Machine) assigned(in *Input, now time.Duration) {
 		m.until = 0
 		m.lapse(now)
 	}
+	m.missSessions(in.Assignments, now)
 	m.assignments = in.Assignments
 	m.replan(m.view.topology, now)
+}
+
+// missSessions remembers what sessions hosted that are gone: their kinds are not unknown, only nowhere at present.
+func (m *Machine) missSessions(next *Assignments, now time.Duration) {
+	if m.assignments == nil {
+		return
+	}
+	for _, s := range m.assignments.sessions {
+		if next.Session(s.ID) == nil && s.Node != m.cfg.Self {
+			m.hosting.miss(s.Node, s.Kinds, now)
+		}
+	}
+	for _, s := range next.sessions {
+		before := m.assignments.Session(s.ID)
+		switch {
+		case before == nil:
+			m.hosting.found(s.Node, nil, s.Kinds)
+		case before != s:
+			m.hosting.found(s.Node, before.Kinds, s.Kinds)
+		}
+	}
 }
 
 // heldPart is a part that is about to move.

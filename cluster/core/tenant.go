@@ -17,7 +17,6 @@ type Tenant struct {
 	cfg     TenantConfig
 	table   *Table
 	session SessionID // 0: none
-	seen    bool      // the table had it
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -161,8 +160,8 @@ func (t *Tenant) Session() SessionID { return t.session }
 // Until returns the time before which turns may run.
 func (t *Tenant) Until() time.Duration { return t.until }
 
-// Closed reports whether the session was ended by [TenantClose].
-func (t *Tenant) Closed() bool { return t.closing && t.session == 0 }
+// Closed reports whether [TenantClose] is through: there is no session any more, and none that was asked for can come.
+func (t *Tenant) Closed() bool { return t.closing && t.session == 0 && len(t.asks) == 0 }
 
 // Holds returns the epoch under which this node owns a partition of a group, and whether it does. It says nothing about the time.
 func (t *Tenant) Holds(group GroupID, p Partition) (abi.Epoch, bool) {
@@ -237,13 +236,13 @@ func (t *Tenant) propose(now time.Duration, key string, c Command) {
 // renew asks for a session, or renews the one there is. What is sent is not sent again until [RenewEvery] later: an answer that is lost costs
 // one of six.
 func (t *Tenant) renew(now time.Duration) {
-	if t.ever && now-t.asked < RenewEvery || t.closing && t.session == 0 {
-		return
-	}
 	for id, at := range t.asks {
 		if now-at >= SessionTime { // what it could still bring has passed
 			delete(t.asks, id)
 		}
+	}
+	if t.ever && now-t.asked < RenewEvery || t.closing && t.session == 0 {
+		return
 	}
 	t.ask++
 	t.ever, t.asked = true, now
@@ -269,7 +268,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 		}
 		return
 	case t.session == 0:
-		t.session, t.seen = in.Session, false
+		t.session = in.Session
 	case in.Session != t.session:
 		return // of a session that has ended since
 	}
@@ -288,7 +287,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
-	t.session, t.seen, t.until = 0, false, 0
+	t.session, t.until = 0, 0
 	clear(t.asks)
 	clear(t.said)
 	t.ever = false // the next one is asked for at once
@@ -314,12 +313,13 @@ func (t *Tenant) look(now time.Duration) {
 	s := t.table.sessions[t.session]
 	switch {
 	case s != nil:
-		t.seen = true
-	case t.seen && !planted(bugResumeEnded):
-		t.lose()
+	case uint64(t.session) > t.table.last:
+		return // the copy of the table is older than the session
+	case planted(bugResumeEnded):
 		return
 	default:
-		return // the copy of the table is older than the session
+		t.lose()
+		return
 	}
 	if !slices.Equal(s.Kinds, t.cfg.Kinds) || s.Weight != max(1, t.cfg.Weight) || s.Draining != t.cfg.Draining {
 		t.propose(now, "update", Command{Type: UpdateSession, Session: s.ID, Kinds: t.cfg.Kinds, Weight: t.cfg.Weight,

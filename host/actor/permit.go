@@ -47,7 +47,20 @@ func (a *Activation) mayBegin(env *abi.Envelope, now time.Time) (time.Time, erro
 	return now, p.Check()
 }
 
-// mayEnd asks after a turn. It waits, for what was done cannot be undone, and may count yet.
+// unconfirmed is the error of a turn that ran, and of which the node cannot tell yet whether it counts: the state stays as the turn left
+// it, and either counts with the next turn that does, or goes with all that the node has lost.
+type unconfirmed struct{ err *abi.Error }
+
+func (e *unconfirmed) Error() string { return e.err.Error() }
+func (e *unconfirmed) Unwrap() error { return e.err }
+
+func isUnconfirmed(err error) bool {
+	var u *unconfirmed
+	return errors.As(err, &u)
+}
+
+// mayEnd asks after a turn. It waits, until the turn's deadline, for what was done cannot be undone and may count yet. Then a turn with
+// effects is given up, since they would have to be sent with the state and not without it; of any other the caller is told that it is not known.
 // It returns a time at which the turn might end: what comes after it is harmless, however long it takes.
 func (a *Activation) mayEnd(deadline time.Time) (at time.Time, err error) {
 	p := a.cfg.Permit
@@ -67,6 +80,9 @@ func (a *Activation) mayEnd(deadline time.Time) (at time.Time, err error) {
 	switch {
 	case err == nil:
 		return at, nil
+	case abi.CodeOf(err) == abi.ErrNoQuorum && a.out.Kind != abi.OutEffects:
+		return at, &unconfirmed{abi.NewError(abi.ErrOutcomeUnknown, "the turn ran, and the node cannot tell at present whether the actor was its own: "+
+			"it is not known whether it counts")}
 	case a.host.outgoing > 0:
 		return at, &fenced{abi.NewError(abi.ErrOutcomeUnknown, "the node lost the actor during the turn, which does not count; "+
 			"but the turn had sent messages to others ("+err.Error()+")")}

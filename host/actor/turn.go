@@ -122,10 +122,12 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 		return err
 	}
 	at, lost := a.mayEnd(deadline)
-	if lost != nil {
+	switch {
+	case lost != nil && err != nil && isUnconfirmed(lost): // it broke besides, so nothing of it can count
+		return &fenced{abi.AsError(lost)}
+	case lost != nil:
 		return lost
-	}
-	if err != nil {
+	case err != nil:
 		return turnError(err)
 	}
 	if w := a.cfg.Witness; w != nil {
@@ -143,10 +145,14 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 		" and no error, reply or effects")
 }
 
-// notBegun reports whether a turn ended with err before it began, for want of room or of a permit: the instance is as it was.
-func notBegun(err error) bool {
+// goesOn reports whether the instance goes on after a turn that ended with err: one that did not begin, for want of room or of a permit,
+// or one that is not confirmed.
+func goesOn(err error) bool {
 	if err == nil || isFenced(err) {
 		return false
+	}
+	if isUnconfirmed(err) {
+		return true
 	}
 	switch abi.CodeOf(err) {
 	case abi.ErrOverloaded, abi.ErrNoQuorum, abi.ErrOwnershipChanged:
@@ -274,7 +280,7 @@ func (a *Activation) setEvent(tag abi.EventTag, env *abi.Envelope) {
 
 // broken ends the activation after a turn that failed and returns what the caller gets.
 func (a *Activation) broken(err error) error {
-	if notBegun(err) {
+	if goesOn(err) {
 		return err
 	}
 	if isFenced(err) {

@@ -20,7 +20,6 @@ type verdict struct {
 	await   bool          // the log is, or will be, another's to begin, and names this voter
 	outside []string      // there is a log, of these voters, and this one is not among them
 	refused error         // this cannot be
-	differs map[core.NodeID]string
 }
 
 // judge decides how the log begins. self has no log; answers are those of one round, of the voters of list but self.

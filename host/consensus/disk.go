@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,7 @@ const (
 
 	segmentSize     = 8 << 20 // bytes of a file of the log, taken from the disk when it is made. Never raise it: see verifySegments
 	retainSnapshots = 2
+	cachedEntries   = 512
 )
 
 // logAndStable is what raft keeps in the log's directory: raft-wal does both. Tests put one in between that fails.
@@ -81,6 +83,7 @@ var (
 type seam struct {
 	wrap    func(logAndStable) logAndStable // nil for nothing
 	segment int                             // bytes; 0 is segmentSize
+	cache   int                             // entries that are remembered; 0 is cachedEntries
 }
 
 // openDisk opens dir, or makes it, and reads all that is in it: what cannot be read is found now, and not in the middle of an election.
@@ -89,7 +92,7 @@ func openDisk(dir, clusterName string, node core.NodeID, out *slog.Logger, seam 
 	if d.size == 0 {
 		d.size = segmentSize
 	}
-	id, err := d.open(clusterName, seam.wrap)
+	id, err := d.open(clusterName, seam)
 	if err != nil {
 		_ = d.close(false)
 		return nil, RaftID{}, err
@@ -97,7 +100,7 @@ func openDisk(dir, clusterName string, node core.NodeID, out *slog.Logger, seam 
 	return d, id, nil
 }
 
-func (d *disk) open(clusterName string, wrap func(logAndStable) logAndStable) (RaftID, error) {
+func (d *disk) open(clusterName string, seam seam) (RaftID, error) {
 	if err := os.MkdirAll(filepath.Join(d.dir, walDir), 0o700); err != nil {
 		return RaftID{}, d.diskError(d.dir, err)
 	}
@@ -130,10 +133,10 @@ func (d *disk) open(clusterName string, wrap func(logAndStable) logAndStable) (R
 			return RaftID{}, d.diskError(d.dir, err)
 		}
 	}
-	if d.store = (checked{d.wal}); wrap != nil {
-		d.store = wrap(d.store)
+	if d.store = (checked{d.wal}); seam.wrap != nil {
+		d.store = seam.wrap(d.store)
 	}
-	if d.cache, err = raft.NewLogCache(512, watched{d.store, d}); err != nil {
+	if d.cache, err = raft.NewLogCache(cmp.Or(seam.cache, cachedEntries), watched{d.store, d}); err != nil {
 		return RaftID{}, err
 	}
 	return id, nil

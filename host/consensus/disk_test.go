@@ -74,7 +74,7 @@ func withDisks(t *testing.T) (*world, map[core.NodeID]*faulty) {
 	for _, id := range abc {
 		f := &faulty{}
 		disks[id] = f
-		w.nodes[id].open(w.list(abc...), func(c *VoterConfig) { c.seam.wrap = f.wrap })
+		w.nodes[id].open(w.list(abc...), func(c *VoterConfig) { c.seam.wrap, c.seam.cache = f.wrap, 1 })
 	}
 	w.propose("one")
 	return w, disks
@@ -175,7 +175,6 @@ func TestDiskThatCannotBeRead(t *testing.T) {
 	l := w.leader()
 	broken := fmt.Errorf("input/output error: %w", syscall.EIO)
 	disks[l.id].reads.Store(&broken)
-	l.disk.cache = must(raft.NewLogCache(1, l.disk.store)) // nothing is remembered
 	err := l.disk.shield(func() error { return l.disk.GetLog(1, &raft.Log{}) })
 	if !errors.Is(err, ErrDisk) || !errors.Is(err, syscall.EIO) || strings.Contains(err.Error(), "full") {
 		t.Error(err)

@@ -44,7 +44,7 @@ type Recovered struct {
 func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	none := Recovered{}
 	if cfg.Dir == "" || cfg.Cluster == "" || cfg.Machine == nil || cfg.Raise == nil {
-		return none, errors.New("Dir, Cluster, Machine or Raise is missing")
+		return none, errors.New("the log cannot be recovered: Dir, Cluster, Machine or Raise is missing")
 	}
 	if cfg.Authority != "" {
 		if _, err := checkVoters([]core.Member{{ID: cfg.Self, Authority: cfg.Authority}}); err != nil {

@@ -89,6 +89,7 @@ type Standing struct {
 	Owned      int         // partitions, of all groups
 	Moving     int         // moves under way from and to this node
 	Draining   bool
+	Others     int  // sessions that could take over something of what this node hosts
 	Closed     bool // the session was given up in good order
 	Expected   map[core.MoveID]Expected
 	Blocked    []core.NodeID // by operators
@@ -304,6 +305,11 @@ func (m *Resident) publish() {
 	}
 	if own, ok := m.table.Session(s.Session); ok && s.Session != 0 {
 		s.Draining = own.Draining
+		for _, o := range m.table.Sessions() {
+			if o.Node != own.Node && !o.Draining && slices.ContainsFunc(o.Kinds, func(k string) bool { return slices.Contains(own.Kinds, k) }) {
+				s.Others++
+			}
+		}
 		for _, g := range m.table.Groups() {
 			for p := range g.Slots {
 				if g.Slots[p].Owner == s.Session {

@@ -271,46 +271,50 @@ func (v *Voter) setState(s State) {
 	v.state = s
 }
 
-// lookOut finds out, while no leader is known, whether this voter was removed when it did not look: nobody sends it the log then.
+// lookOut says when this voter has lost its vote, and finds out, while no leader is known, whether that happened when it did not look:
+// nobody sends it the log then.
 func (v *Voter) lookOut(ctx context.Context) {
 	t := time.NewTicker(calmGap)
 	defer t.Stop()
-	blind := 0
+	blind, had := 0, v.configured() // with a configuration, a vote is expected
 	for {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return
 		}
+		var members []string
 		if _, _, known := v.Leader(); known {
 			blind = 0
 			v.setState("")
-			continue
+		} else if blind++; blind >= 2 && v.votes() {
+			members = v.removedSince(ctx)
 		}
-		if blind++; blind < 2 {
-			continue
+		has := v.votes() && members == nil
+		if had && !has {
+			v.log.Warn("this node is not a voter any more: it was removed", "voters", members, "do", howToJoin(v.id, nil))
 		}
-		index, servers := v.members()
-		var others []core.Member
-		for _, s := range servers {
-			if id, authority, err := parseAddress(s.Address); err == nil {
-				others = append(others, core.Member{ID: id.Node, Authority: authority})
-			}
-		}
-		answers, _ := v.ask(ctx, others)
-		for _, h := range answers {
-			if h.begun && h.index > index && !slices.Contains(h.members, v.id.String()) {
-				v.mu.Lock()
-				again := v.state == NotVoter
-				v.state = NotVoter
-				v.mu.Unlock()
-				if !again {
-					v.log.Warn("this node is not a voter any more: it was removed while it was away", "voters", h.members,
-						"do", howToJoin(v.id, nil))
-				}
-			}
+		had = has
+	}
+}
+
+// removedSince asks the others for a later configuration, and returns its voters if this one is not among them.
+func (v *Voter) removedSince(ctx context.Context) []string {
+	index, servers := v.members()
+	var others []core.Member
+	for _, s := range servers {
+		if id, authority, err := parseAddress(s.Address); err == nil {
+			others = append(others, core.Member{ID: id.Node, Authority: authority})
 		}
 	}
+	answers, _ := v.ask(ctx, others)
+	for _, h := range answers {
+		if h.begun && h.index > index && !slices.Contains(h.members, v.id.String()) {
+			v.setState(NotVoter)
+			return h.members
+		}
+	}
+	return nil
 }
 
 // guard ends raft when the voter has failed.
@@ -361,10 +365,9 @@ func (v *Voter) stop(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		ended := v.raft.Shutdown()
-		_ = v.layer.Close() // what waits for the network waits no more
+		_ = v.trans.Close() // what waits for the network waits no more
 		v.trans.CloseStreams()
 		_ = ended.Error()
-		_ = v.trans.Close()
 	})
 }
 
@@ -450,7 +453,7 @@ func (v *Voter) enqueue(ctx context.Context) time.Duration {
 // written together. The entry must not be changed afterwards.
 //
 // Errors: [ErrNotLeader] and [ErrClosed] when it is not in the log and will not be, [ErrOutcomeUnknown] when it may be, also when ctx
-// ends first; [ErrRefused] for one that is too large.
+// ends first; [ErrRefused] for one that is too large. A context's error without [ErrOutcomeUnknown] says that raft did not take it.
 func (v *Voter) Propose(ctx context.Context, entry []byte) (result []byte, index uint64, err error) {
 	if len(entry) > v.cfg.MaxEntry {
 		return nil, 0, refuse(ErrRefused, "an entry of %d bytes; the limit is %d", len(entry), v.cfg.MaxEntry)

@@ -36,7 +36,6 @@ type journal struct {
 	entries []string
 	last    uint64
 	grown   chan struct{}
-	strict  bool // Restore refuses
 }
 
 func (j *journal) changedLocked() {

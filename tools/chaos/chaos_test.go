@@ -192,7 +192,7 @@ func made() (*record, []verdict.Op, [][]turnlog.Record) {
 func TestMeasures(t *testing.T) {
 	rec, ops, logs := made()
 	k := measureKills(rec, ops, logs)
-	if want := []killed{{Node: "n1", Actors: 2, First: 3, Median: 5, Last: 5, Others: 1, When: 2, Within: 1, Codes: counts{"outcome_unknown": 1}}}; !reflect.DeepEqual(k, want) {
+	if want := []killed{{Node: "n1", Actors: 2, First: 3, Median: 5, Last: 5, Away: 5, Others: 1, When: 2, Within: 1, Codes: counts{"outcome_unknown": 1}}}; !reflect.DeepEqual(k, want) {
 		t.Errorf("%+v", k)
 	}
 	c := measureCuts(rec, ops)
@@ -259,9 +259,32 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// In mode quorum a figure that is missed fails the run of the plan that measures it; elsewhere it is told.
+func TestGoals(t *testing.T) {
+	rec, ops, logs := made()
+	for i := range ops { // the minority answers until the end of the cut, and refuses in words that promise nothing
+		if o := &ops[i]; o.Call == 35*s1 {
+			o.Outcome, o.Code = verdict.Unknown, "timeout"
+		} else if o.Call == 31*s1 {
+			o.Return = 39 * s1
+		}
+	}
+	for plan, missed := range map[string]int{"mixed": 0, "kill": 0, "minority": 2, "rolling": 1} {
+		rec.Plan, rec.Mode = plan, modeQuorum
+		if s := judge(rec, ops, logs, 0); len(s.Why) != missed || s.Pass != (missed == 0) || (len(s.Goals) == 0) != (plan == "mixed") {
+			t.Errorf("%s: %q", plan, s.Why)
+		}
+		rec.Mode = modeAvailable
+		if s := judge(rec, ops, logs, 0); !s.Pass {
+			t.Errorf("%s, available: %q", plan, s.Why)
+		}
+	}
+}
+
 // The report needs nothing beside it, its picture is well-formed, and no name gets into it as markup.
 func TestReport(t *testing.T) {
 	rec, ops, logs := made()
+	rec.Leads = []verdict.Span{{What: "n2 leads", Nodes: []string{"n2"}, From: 5 * s1, To: 9 * s1}}
 	rec.Stalls = []verdict.Span{{What: "the machine stood still for 1s", From: 50 * s1, To: 51 * s1}}
 	page, err := report(rec, ops, judge(rec, ops, logs, 0))
 	if err != nil {
@@ -272,7 +295,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("the report has %q", bad)
 		}
 	}
-	for _, want := range []string{"kill n1 for 5s", "PASS", "-plan mixed -mode quorum -seed 3", "no_quorum 1", "stood still for 1s"} {
+	for _, want := range []string{"kill n1 for 5s", "PASS", "-plan mixed -mode quorum -seed 3", "no_quorum 1", "stood still for 1s", "n2 leads"} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the report lacks %q", want)
 		}

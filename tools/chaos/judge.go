@@ -24,6 +24,43 @@ type finding struct {
 	Found    int    `json:"found"`
 }
 
+// goal is a figure to reach, by the plan that measures it.
+type goal struct {
+	What  string  `json:"what"`
+	Value float64 `json:"value"`
+	Limit float64 `json:"limit"` // at most
+}
+
+func (g goal) Met() bool { return g.Value <= g.Limit }
+
+// goals are those of the mode quorum with five nodes and profile lan. In mode available they are told, and fail no run.
+func (s *summary) goals() (all []goal) {
+	switch s.Plan {
+	case "kill":
+		for _, k := range s.Kills {
+			all = append(all,
+				goal{"kill of " + k.Node + ": seconds until its actors answer", float64(k.Away), 5},
+				goal{"kill of " + k.Node + ": of its actors, those that do not answer again", float64(k.Never), 0},
+				goal{"kill of " + k.Node + ": seconds of the run in which a request elsewhere fails", float64(k.Within), 1})
+		}
+	case "minority":
+		for _, c := range s.Cuts {
+			codes := 0.0 // that promise nothing
+			if !c.Retry {
+				codes = 1
+			}
+			all = append(all,
+				goal{c.What + ": seconds until the minority's last answer", float64(c.Last), minorityTime.Seconds()},
+				goal{c.What + ": refusals of the minority after that are not all retryable", codes, 0})
+		}
+	case "rolling":
+		all = append(all,
+			goal{"share of requests that fail after all tries", s.Service.Share, 0.001},
+			goal{"states lost by planned moves", float64(s.Moves - s.Kept), 0})
+	}
+	return all
+}
+
 // summary is a run in figures.
 type summary struct {
 	Plan       string             `json:"plan"`
@@ -52,6 +89,7 @@ type summary struct {
 	Fell       []string           `json:"ended_by_themselves"`
 	Stalls     []string           `json:"stalls"` // of the machine
 	Findings   []finding          `json:"findings"`
+	Goals      []goal             `json:"goals,omitempty"`
 	Gaps       []gap              `json:"longest_gaps"`
 	Kills      []killed           `json:"kills,omitempty"`
 	Cuts       []parted           `json:"cuts,omitempty"`
@@ -118,6 +156,12 @@ func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, least int) *s
 		s.Findings = append(s.Findings, f)
 		if f.Promised && f.Found > 0 {
 			s.Why = append(s.Why, fmt.Sprintf("%d violations of %q", f.Found, f.Check))
+		}
+	}
+	s.Goals = s.goals()
+	for _, g := range s.Goals {
+		if quorum && !g.Met() {
+			s.Why = append(s.Why, fmt.Sprintf("%s: %v, at most %v", g.What, g.Value, g.Limit))
 		}
 	}
 	if least > 0 {

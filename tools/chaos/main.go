@@ -56,7 +56,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	fs.DurationVar(&c.length, "time", 75*time.Second, "of the faults of plan mixed; the others take what they take")
 	fs.IntVar(&c.nodes, "nodes", 5, "how many")
 	fs.IntVar(&c.voters, "voters", 5, "of them, in mode quorum, those that vote")
-	fs.IntVar(&c.registers, "registers", 300, "actors that are asked")
+	fs.IntVar(&c.registers, "registers", 0, "actors that are asked (default: what suits the plan)")
 	least := fs.Int("least", leastSuccesses, "successes without which a run says nothing")
 	fs.StringVar(&c.binary, "wasilo", "", "`FILE` of the node's binary (default: it is built)")
 	fs.StringVar(&c.dir, "out", "", "`DIR` of the run, emptied before it (default build/chaos/PLAN-MODE-SEED below the module)")
@@ -91,7 +91,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 		}
 		return c.tell(s)
 	}
-	if _, ok := plans[c.plan]; !ok || fs.NArg() > 0 || c.nodes < 3 || c.voters < 1 || c.voters > c.nodes || c.registers < 4 || c.length <= 0 ||
+	if _, ok := plans[c.plan]; !ok || fs.NArg() > 0 || c.nodes < 3 || c.voters < 1 || c.voters > c.nodes || c.registers < 0 || c.length <= 0 ||
 		c.mode != modeAvailable && c.mode != modeQuorum {
 		fs.Usage()
 		return exitUsage

@@ -54,6 +54,7 @@ type killed struct {
 	First  seconds `json:"first"`       // from the kill until one of them answers again
 	Median seconds `json:"median"`      // until half of them have
 	Last   seconds `json:"last"`        // until each has that was asked for
+	Away   seconds `json:"away"`        // until the last of those answers that were asked earlier, and did not answer at once
 	Never  int     `json:"never"`       // of them, those that were asked for and did not answer in the run
 	Others int     `json:"others"`      // requests by other gateways to other actors that failed
 	Over   seconds `json:"over"`        // from the first of them to the last
@@ -62,6 +63,9 @@ type killed struct {
 	Codes  counts  `json:"codes"`       // of them
 	Tries  int     `json:"other_tries"` // single tries of such requests that were refused, most of which succeeded at last
 }
+
+// atOnce is how long an answer takes where nothing is wrong, at most.
+const atOnce = 100 * time.Millisecond
 
 type counts map[string]int
 
@@ -79,15 +83,17 @@ func measureKills(rec *record, ops []verdict.Op, logs [][]turnlog.Record) (all [
 		k := killed{Node: s.Nodes[0], Codes: counts{}}
 		homes := verdict.Homes(logs, s.From)
 		answers := make(map[string]int64) // when each first answered
+		asked := make(map[string]int64)   // when it was first asked
 		for i := range ops {
 			o := &ops[i]
 			if homes[o.Actor] != k.Node || o.Call < s.From || o.Call > until {
 				continue
 			}
-			first, asked := answers[o.Actor]
-			if !asked {
-				first = math.MaxInt64
+			first, known := answers[o.Actor]
+			if !known {
+				first, asked[o.Actor] = math.MaxInt64, o.Call
 			}
+			asked[o.Actor] = min(asked[o.Actor], o.Call)
 			if o.Outcome == verdict.OK {
 				first = min(first, o.Return)
 			}
@@ -101,6 +107,11 @@ func measureKills(rec *record, ops []verdict.Op, logs [][]turnlog.Record) (all [
 		}
 		if n := len(times); n > 0 {
 			k.First, k.Median, k.Last = since(s.From, times[0]), since(s.From, times[n/2]), since(s.From, times[n-1])
+		}
+		for actor, at := range answers {
+			if at < math.MaxInt64 && time.Duration(at-asked[actor]) > atOnce {
+				k.Away = max(k.Away, since(s.From, at))
+			}
 		}
 		var first, last int64
 		within := make(map[int64]bool)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,11 +23,13 @@ type nemesis struct {
 	net   *netns.Network
 	say   io.Writer
 	began time.Time
+	up    atomic.Bool // all nodes have been ready: from here on whoever ends is started again
 
 	mu    sync.Mutex
 	spans []verdict.Span
 	fell  []string // nodes that ended by themselves
 	sides []side   // of cuts
+	leads leads
 	back  sync.WaitGroup
 }
 
@@ -35,10 +39,71 @@ type side struct {
 	Minority []string `json:"minority"`
 }
 
-// leader is the index of the node that leads the voters.
-//
-// There is no way to ask for it yet: it will be in /readyz?verbose, and in `wasilo voters list`.
-func (z *nemesis) leader(context.Context) (int, bool) { return 0, false }
+// ledBy finds who leads in what a node says of its session.
+var ledBy = regexp.MustCompile(`node ([a-z0-9_-]+) leads the voters`)
+
+// leader is the index of the node that leads the voters, as most nodes that answer have it.
+func (z *nemesis) leader(ctx context.Context) (int, bool) {
+	votes := make(map[string]int)
+	best := ""
+	for _, n := range z.nodes {
+		asking, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		r, err := n.http.Ready(asking)
+		cancel()
+		if err != nil {
+			continue
+		}
+		for _, c := range r.Checks {
+			if m := ledBy.FindStringSubmatch(c.Detail); c.Name == "session" && m != nil {
+				if votes[m[1]]++; best == "" || votes[m[1]] > votes[best] {
+					best = m[1]
+				}
+			}
+		}
+	}
+	for i, n := range z.nodes {
+		if n.id == best {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// leads are the times that each leader was in office.
+type leads struct {
+	work  sync.WaitGroup
+	spans []verdict.Span
+}
+
+func (l *leads) wait() []verdict.Span {
+	l.work.Wait()
+	return l.spans
+}
+
+// follow notes who leads, until stop is closed.
+func (z *nemesis) follow(ctx context.Context, stop <-chan struct{}) {
+	l := &z.leads
+	l.work.Go(func() {
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			i, ok := z.leader(ctx)
+			now := turnlog.Monotonic()
+			switch last := len(l.spans) - 1; {
+			case !ok:
+			case last >= 0 && l.spans[last].Nodes[0] == z.nodes[i].id:
+				l.spans[last].To = now
+			default:
+				l.spans = append(l.spans, verdict.Span{Kind: "leads", What: z.nodes[i].id + " leads", Nodes: []string{z.nodes[i].id}, From: now, To: now})
+			}
+		}
+	})
+}
 
 // run carries the schedule out. An error is a failure of the run, not of the cluster.
 func (z *nemesis) run(ctx context.Context, steps []step) error {
@@ -163,6 +228,12 @@ func (z *nemesis) drops(s step) []netns.Drop {
 
 // supervise starts a node that ended by itself again, as systemd would.
 func (z *nemesis) supervise(ctx context.Context, n *node, why string) {
+	if !z.up.Load() {
+		n.mu.Lock()
+		n.wanted = false // whoever waits for it to be ready hears of it
+		n.mu.Unlock()
+		return
+	}
 	began := turnlog.Monotonic()
 	fmt.Fprintf(z.say, "%6.1f s  %s ended by itself: %s\n", time.Since(z.began).Seconds(), n.id, why)
 	z.mu.Lock()

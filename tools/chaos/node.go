@@ -119,6 +119,8 @@ func (n *node) stop() error {
 	select {
 	case <-exited:
 	case <-time.After(stopTime):
+		_, _ = n.signal(syscall.SIGQUIT, false) // what its goroutines do is in its log
+		time.Sleep(time.Second)
 		return errors.Join(fmt.Errorf("%s has not ended %v after SIGTERM: %s", n.id, stopTime, n.lastWords()), n.kill())
 	}
 	if cmd != nil && cmd.ProcessState.ExitCode() != 0 {

@@ -150,6 +150,11 @@ func picture(rec *record, ops []verdict.Op) string {
 				fmt.Sprintf("%s, %.1f–%.1f s: %d ok, %d refused, %d unknown", id, since(rec.From, from), since(rec.From, to), sum.ok, sum.refused, sum.unknown))
 			at = end
 		}
+		for _, s := range rec.Leads {
+			if s.Nodes[0] == id {
+				c.rect(x(s.From), y+rowHigh-6, max(x(s.To)-x(s.From), 2), 4, "#1f3f8f", "", s.What)
+			}
+		}
 		for _, s := range rec.Spans { // whose fault it is
 			for _, hit := range s.Nodes {
 				if hit == id {

@@ -61,15 +61,16 @@ type plan struct {
 	pinned   int           // of them, those that stay with their gateway whatever it answers
 	rate     float64       // requests a second of all clients
 	deadline time.Duration // of a request, tries included
+	actors   int           // registers that are asked
 	steps    func(rng *rand.Rand, nodes int, length time.Duration) []step
 }
 
 // plans are what can be run, by name.
 var plans = map[string]plan{
-	"mixed":    {"every kind of fault, in an order of the seed's", 48, 16, 400, 2 * time.Second, mixed},
-	"kill":     {"every node is killed once: how long its actors are away, and who else notices", 64, 0, 500, 2 * time.Second, kills},
-	"minority": {"cuts 1|4 and 2|3: how soon the minority refuses, and with what", 60, 60, 400, 2 * time.Second, minorities},
-	"rolling":  {"every node is restarted once, in order, under load: what fails, what is lost, who waits", 64, 0, 500, 5 * time.Second, rolling},
+	"mixed":    {"every kind of fault, in an order of the seed's", 48, 16, 400, 2 * time.Second, 300, mixed},
+	"kill":     {"every node is killed once: how long its actors are away, and who else notices", 64, 0, 500, 2 * time.Second, 100, kills},
+	"minority": {"cuts 1|4 and 2|3: how soon the minority refuses, and with what", 60, 60, 400, 2 * time.Second, 300, minorities},
+	"rolling":  {"every node is restarted once, in order, under load: what fails, what is lost, who waits", 64, 0, 500, 5 * time.Second, 300, rolling},
 }
 
 // between is a time from one to another, of whole tenths of a second.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type config struct {
 	length    time.Duration // of the faults of plan mixed
 	nodes     int
 	voters    int
-	registers int
+	registers int    // 0: those of the plan
 	binary    string // "": it is built
 	root      string // the module
 	dir       string // of the run
@@ -77,6 +78,7 @@ type record struct {
 	Spans  []verdict.Span `json:"spans"`
 	Sides  []side         `json:"sides"`
 	Stalls []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
+	Leads  []verdict.Span `json:"leads"`  // which node led the voters when, as far as it was told
 	Fell   []string       `json:"fell"`   // nodes that ended by themselves
 	Wrong  []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
 }
@@ -191,7 +193,9 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 		return nil, err
 	}
 
-	l, err := newLoad(z.nodes, c.registers, p.deadline, c.seed)
+	z.up.Store(true)
+
+	l, err := newLoad(z.nodes, cmp.Or(c.registers, p.actors), p.deadline, c.seed)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +204,7 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	rec.From, z.began = turnlog.Monotonic(), time.Now()
 	l.run(ctx, stop, p)
 	watch.start(stop)
+	z.follow(ctx, stop)
 	err = sleep(ctx, warmUp)
 	if err == nil {
 		err = z.run(ctx, steps)
@@ -210,6 +215,7 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	close(stop)
 	l.wait()
 	rec.Stalls = watch.wait()
+	rec.Leads = z.leads.wait()
 	if err == nil {
 		l.sweep(ctx)
 	}

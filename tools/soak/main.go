@@ -26,7 +26,7 @@ import (
 )
 
 // parts are what can be soaked. A new one is a row here.
-var parts = []part{fuzzing{}, chaos{}}
+var parts = []part{fuzzing{}, simulating{}, chaos{}}
 
 // part is one kind of long run.
 type part interface {

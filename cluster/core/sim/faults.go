@@ -15,6 +15,8 @@ type faults struct {
 	again   float64 // share that is proposed a second time
 	stale   float64 // share of what nodes propose that is held up for seconds
 
+	moves float64 // share of hand-overs in which something goes wrong
+
 	over bool
 }
 
@@ -62,6 +64,12 @@ func (f *faults) init(w *world) {
 		w.net.late, w.net.lateBy = 0.1*w.rng.Float64(), w.between(50*time.Millisecond, 3*time.Second)
 	}
 	f.slowLog, f.again, f.stale = 0.2*w.rng.Float64(), 0.2*w.rng.Float64(), 0.1*w.rng.Float64()
+	if w.chance(0.3) {
+		f.slowLog = 0.7
+	}
+	if w.chance(0.5) {
+		f.moves = 0.1
+	}
 	if w.chance(0.5) {
 		w.gossip.wrong = 0.5 * w.rng.Float64()
 	}
@@ -78,7 +86,38 @@ func (f *faults) next() {
 
 // long is how long most faults last: around what a session does.
 func (f *faults) long() time.Duration {
+	if f.w.chance(0.4) {
+		return f.w.between(2300*time.Millisecond, 3400*time.Millisecond) // around the end of the session
+	}
 	return f.w.between(100*time.Millisecond, 5500*time.Millisecond)
+}
+
+// atMove is what may happen in the middle of a hand-over.
+func (f *faults) atMove(p *proc, target *node) {
+	w := f.w
+	if f.over || !w.chance(f.moves) {
+		return
+	}
+	w.stats.AtMoves++
+	w.after(w.between(0, 60*time.Millisecond), func() {
+		if f.over {
+			return
+		}
+		switch w.rng.IntN(4) {
+		case 0:
+			target.crash("killed at a hand-over")
+			w.after(f.long(), f.back(target))
+		case 1:
+			if q := target.p; q != nil {
+				q.pause(f.long())
+			}
+		case 2:
+			p.pause(f.long())
+		case 3:
+			x, y := p.n.i, target.i
+			f.cutting("a pair that hands over", func(a, b int) bool { return a == x && b == y || a == y && b == x })
+		}
+	})
 }
 
 // cutting cuts what hits says for a while.
@@ -135,6 +174,23 @@ func (f *faults) isolate() {
 	f.cutting("one alone", func(a, b int) bool { return a == x || b == x })
 }
 
+// atRelease is that the target dies when it has everything, and the release does not come through.
+func (f *faults) atRelease(h *handOver) {
+	w := f.w
+	share := f.moves / 4
+	if len(h.cargo.images) > 0 {
+		share = 4 * f.moves // few moves take states along
+	}
+	if f.over || !w.chance(share) {
+		return
+	}
+	w.stats.AtReleases++
+	h.stuck = true
+	n := w.nodeByID(h.target.ID)
+	n.crash("killed before the release")
+	w.after(f.long(), f.back(n))
+}
+
 func (f *faults) cutStore() {
 	w := f.w
 	w.stats.StoreCuts++
@@ -170,7 +226,7 @@ func (f *faults) pause() {
 	}
 	d := f.w.between(5*time.Millisecond, 500*time.Millisecond)
 	if f.w.chance(0.6) {
-		d = f.w.between(2500*time.Millisecond, 4500*time.Millisecond) // around the end of the session
+		d = f.long()
 	}
 	n.p.pause(d)
 }
@@ -266,7 +322,11 @@ func (f *faults) drain() {
 		})
 		return
 	}
-	w.after(f.long(), func() {
+	d := f.long()
+	if w.chance(0.5) { // it changes its mind
+		d = w.between(200*time.Millisecond, 1500*time.Millisecond)
+	}
+	w.after(d, func() {
 		if n.draining && !n.leaving && !f.over {
 			n.draining = false
 			n.hosts()
@@ -309,7 +369,7 @@ func (f *faults) recover() {
 		if !v.down {
 			return
 		}
-		v.recover(pick(w, v.members), w.chance(0.5))
+		v.recover(f.survivor(), w.chance(0.5))
 		for _, n := range w.nodes {
 			if n.p == nil {
 				w.after(w.between(0, 500*time.Millisecond), func() {
@@ -322,6 +382,19 @@ func (f *faults) recover() {
 	})
 }
 
+// survivor is the voter whose disk is left, now and then the one that had heard least.
+func (f *faults) survivor() *node {
+	least := pick(f.w, f.w.voters.members)
+	if f.w.chance(0.6) {
+		for _, n := range f.w.voters.members {
+			if n.stored < least.stored {
+				least = n
+			}
+		}
+	}
+	return least
+}
+
 // heal ends all faults: from here on everything must come back.
 func (f *faults) heal() {
 	w := f.w
@@ -332,7 +405,7 @@ func (f *faults) heal() {
 	w.gossip.wrong = 0
 	v := &w.voters
 	if v.down {
-		v.recover(pick(w, v.members), w.chance(0.5))
+		v.recover(f.survivor(), w.chance(0.5))
 	}
 	for _, n := range w.nodes {
 		if p := n.p; p != nil && p.paused {

@@ -24,6 +24,7 @@ type handOver struct {
 	cargo    *cargo // what was given up here
 	manifest []byte
 	over     bool
+	stuck    bool // what is proposed for it is held up: a fault
 }
 
 // cargo is what travels.
@@ -51,6 +52,7 @@ func (p *proc) handOver(part core.Part, target core.Member) {
 	p.moves[part.Move] = h
 	p.step(&core.Input{Type: core.Hold, Part: part})
 	p.after(0, func() { p.settleDown(h) })
+	p.w.faults.atMove(p, p.w.nodeByID(target.ID))
 }
 
 func (p *proc) settleDown(h *handOver) {
@@ -123,6 +125,7 @@ func (p *proc) ship(h *handOver, c *cargo, tries int) {
 			for _, img := range c.images {
 				p.images[img.actor.i] = nil
 			}
+			w.faults.atRelease(h)
 			p.tell(&core.TenantInput{Type: core.TenantHandedOver, Move: move, Manifest: h.manifest})
 		})
 	})

@@ -12,14 +12,13 @@ import (
 // monitor looks on in true time and order, and knows what no node knows. It takes nothing from the nodes but what they do.
 type monitor struct {
 	w       *world
-	places  []place                          // by actor: several of one partition and kind have one each
-	live    map[liveKey]*activation          // that may run
-	session map[core.SessionID]*tenure       // by what the log says
-	hib     []hibernating                    // by actor
-	took    map[core.MoveID]bool             // moves that were taken in
-	release map[core.MoveID]abi.Epoch        // epochs that releases assigned
-	acked   []ackedTurn                      // of durable actors
-	drained map[core.SessionID]time.Duration // when it began to drain
+	places  []place                    // by actor: several of one partition and kind have one each
+	live    map[liveKey]*activation    // that may run
+	session map[core.SessionID]*tenure // by what the log says
+	hib     []hibernating              // by actor
+	took    map[core.MoveID]bool       // moves that were taken in
+	release map[core.MoveID]abi.Epoch  // epochs that releases assigned
+	acked   []ackedTurn                // of durable actors
 }
 
 // place is the history of one actor's partition.
@@ -42,6 +41,9 @@ type span struct {
 type happened struct {
 	at    time.Duration
 	p     *proc
+	clock time.Duration // its own
+	until time.Duration // its deadline by then
+	times int           // how often, one after another
 	what  string
 	epoch abi.Epoch
 	owner core.SessionID
@@ -84,7 +86,15 @@ func (m *monitor) init(w *world) {
 
 func (m *monitor) add(a int, h happened) {
 	l := &m.places[a]
-	h.at = m.w.now
+	h.at, h.times = m.w.now, 1
+	if h.p != nil {
+		h.clock, h.until = h.p.local(), h.p.until
+	}
+	if n := len(l.log); n > 0 && l.log[n-1].p == h.p && l.log[n-1].what == h.what && l.log[n-1].epoch == h.epoch && h.p != nil {
+		h.times += l.log[n-1].times
+		l.log[n-1] = h
+		return
+	}
 	if len(l.log) >= 60 {
 		l.log = append(l.log[:0], l.log[30:]...)
 	}
@@ -98,9 +108,12 @@ func (m *monitor) history(a int) string {
 	for _, h := range m.places[a].log {
 		fmt.Fprintf(&b, "\n  %9.4f ", h.at.Seconds())
 		if h.p != nil {
-			fmt.Fprintf(&b, "%s#%d (clock %.4f, deadline %.4f) ", h.p.n.id, h.p.boot%1000, h.p.local().Seconds(), h.p.until.Seconds())
+			fmt.Fprintf(&b, "%s#%d (clock %.4f, deadline %.4f) ", h.p.n.id, h.p.boot, h.clock.Seconds(), h.until.Seconds())
 		}
 		fmt.Fprintf(&b, "%s, epoch %d.%d", h.what, h.epoch.Generation, h.epoch.Index)
+		if h.times > 1 {
+			fmt.Fprintf(&b, ", %d times until then", h.times)
+		}
 		if h.owner != 0 {
 			fmt.Fprintf(&b, ", session %d", h.owner)
 		}
@@ -117,20 +130,20 @@ func (m *monitor) commit(index uint64, prop *proposal) {
 		return
 	}
 	t := w.voters.truth
-	before := t.Assignments()
-	generation := t.Generation()
 	results, err := t.Apply(index, prop.data)
 	if err != nil {
 		w.fail("log", "entry %d: %v", index, err)
 		return
 	}
 	may := map[core.SessionID]bool{} // whose partitions this entry may take
+	raised, owners := false, false
 	for i := range commands {
 		c := &commands[i]
 		if results[i].Void != "" {
 			w.stats.Void++
 			continue
 		}
+		owners = owners || c.Type != core.RenewSession
 		switch c.Type {
 		case core.OpenSession, core.RenewSession:
 			m.renewed(prop, i, results[i])
@@ -152,14 +165,14 @@ func (m *monitor) commit(index uint64, prop *proposal) {
 		case core.Regroup:
 			w.stats.Regroups++
 		case core.RaiseGeneration:
+			raised = true
 			for _, s := range m.session {
 				s.ended = true
 			}
 		}
 	}
-	after := t.Assignments()
-	if after != before {
-		m.compare(after, may, generation != t.Generation(), describe(commands))
+	if owners {
+		m.compare(may, raised, commands)
 	}
 	if w.trace != nil {
 		w.note(nil, "entry %d: %s", index, describe(commands))
@@ -204,9 +217,9 @@ func (m *monitor) expired(s core.SessionID) {
 	if w.shape.calm {
 		w.fail("I10", "without faults session %d expired", s)
 	}
-	if p := t.p; p != nil && !p.dead && p.tenant.Session() == s && p.local() < p.until {
-		w.fail("I4", "session %d of %s#%d expires, and its holder may run for another %v: its clock shows %v, its deadline is %v, the deadline by "+
-			"what was committed is %v", s, p.n.id, p.boot, p.until-p.local(), p.local(), p.until, t.deadline)
+	if p := t.p; p != nil && !p.dead && p.tenant.Session() == s && p.local() < max(p.until, t.deadline) {
+		w.fail("I4", "session %d of %s#%d expires at %v of its clock; its deadline there is %v, and by the renewals that were committed %v", s, p.n.id,
+			p.boot, p.local(), p.until, t.deadline)
 	}
 }
 
@@ -231,7 +244,7 @@ func (m *monitor) released(c *core.Command, t *core.Table) {
 		l := &m.places[i]
 		if l.owner == c.Session && g.Slots[a.part].Owner != c.Session {
 			l.released = l.highest
-			if a.kind == kindHib && m.hib[i].holder == c.Session {
+			if a.kind == kindHib && m.hib[i].holder == c.Session && to != 0 {
 				m.hib[i].holder = to
 			}
 		}
@@ -239,15 +252,19 @@ func (m *monitor) released(c *core.Command, t *core.Table) {
 }
 
 // compare looks at what an entry has changed.
-func (m *monitor) compare(after *core.Assignments, may map[core.SessionID]bool, raised bool, what string) {
+func (m *monitor) compare(may map[core.SessionID]bool, raised bool, commands []core.Command) {
 	w := m.w
+	what := ""
 	for i, a := range w.actors {
 		l := &m.places[i]
-		slot, _ := after.Slot(a.kind, a.part)
+		slot := m.slot(a)
 		if slot.Owner == l.owner && slot.Epoch == l.highest {
 			continue
 		}
-		m.add(i, happened{what: "by the log " + what, epoch: slot.Epoch, owner: slot.Owner})
+		if what == "" {
+			what = "by the log " + describe(commands)
+		}
+		m.add(i, happened{what: what, epoch: slot.Epoch, owner: slot.Owner})
 		if l.owner != 0 && slot.Owner != l.owner && !may[l.owner] && !raised {
 			w.fail("I3", "the owner changes from session %d to %d by neither release nor expiry%s", l.owner, slot.Owner, m.history(i))
 		}
@@ -262,11 +279,18 @@ func (m *monitor) compare(after *core.Assignments, may map[core.SessionID]bool, 
 	}
 }
 
+// slot is what the log says of an actor's partition.
+func (m *monitor) slot(a *actor) core.Slot {
+	if g, ok := m.w.voters.truth.GroupOf(a.kind); ok {
+		return g.Slots[a.part]
+	}
+	return core.Slot{}
+}
+
 // resync is when the log has lost its tail: what it says of owners is older than what was.
 func (m *monitor) resync() {
-	a := m.w.voters.truth.Assignments()
-	for i, id := range m.w.actors {
-		slot, _ := a.Slot(id.kind, id.part)
+	for i, a := range m.w.actors {
+		slot := m.slot(a)
 		m.places[i].owner = slot.Owner
 		m.add(i, happened{what: "the log lost its tail", epoch: slot.Epoch, owner: slot.Owner})
 	}
@@ -332,6 +356,12 @@ func (m *monitor) passed(a *activation) {
 	if !l.released.Less(epoch) {
 		w.fail("I3", "%s#%d passes a check under epoch %v, and %v was released%s", p.n.id, p.boot, epoch, l.released, m.history(i))
 	}
+	if g, ok := p.table.GroupOf(a.actor.kind); ok {
+		if e, holds := p.tenant.Holds(g.ID, a.actor.part); !holds || e != epoch {
+			w.fail("machine", "%s#%d passes a check under %v, and its tenant holds the partition under %v (%v)%s", p.n.id, p.boot, epoch, e, holds,
+				m.history(i))
+		}
+	}
 	t := m.tenure(p.tenant.Session())
 	if t.p != p || p.local() >= t.deadline {
 		w.fail("I5", "%s#%d passes a check at %v of its clock; by what was committed its session %d lasts until %v%s", p.n.id, p.boot, p.local(),
@@ -367,8 +397,6 @@ func (m *monitor) ended(a *activation) {
 		delete(m.live, k)
 	}
 }
-
-func (m *monitor) died(*proc) {}
 
 // turn is a turn of a hibernating actor that took its place in the order.
 func (m *monitor) turn(a *activation) {
@@ -412,8 +440,8 @@ func (m *monitor) woken(a *activation, img *image) {
 
 // stillOwned reports whether the log has an activation's epoch. One that begins after it was lost runs nothing.
 func (a *activation) stillOwned() bool {
-	slot, ok := a.p.w.voters.truth.Assignments().Slot(a.actor.kind, a.actor.part)
-	return ok && slot.Epoch == a.lease.Epoch && slot.Owner == a.p.tenant.Session()
+	slot := a.p.w.mon.slot(a.actor)
+	return slot.Epoch == a.lease.Epoch && slot.Owner == a.p.tenant.Session()
 }
 
 // takenIn is I9 for images.
@@ -452,7 +480,7 @@ func (m *monitor) last() {
 			w.fail("I7", "%s has the value %d after %d turns", w.actors[i].id, r.value, len(r.turns))
 		}
 		for _, a := range w.actors {
-			if sent, got := r.sent[a.i], w.store.rows[a.i].marks[i]; sent != got {
+			if sent, got := r.sent[a.i], w.store.rows[a.i].marks[i]; sent != got && w.hosted(kindRow) {
 				w.fail("I7", "%s has sent %d messages to %s, of which %d took effect; outbox %v", w.actors[i].id, sent, a.id, got, len(r.outbox))
 			}
 		}

@@ -87,7 +87,7 @@ func (n *node) boot() {
 	w.procs++
 	w.stats.Boots++
 	// A boot is a nonce: nothing says that it grows.
-	p := &proc{w: w, n: n, boot: w.rng.Uint64()>>1 | 1, serial: w.procs, start: n.clock() - w.between(0, time.Minute)}
+	p := &proc{w: w, n: n, boot: w.rng.Uint64N(1e6) + 1, serial: w.procs, start: n.clock() - w.between(0, time.Minute)}
 	n.p = p
 	p.table = core.NewTable()
 	if n.voter {
@@ -132,7 +132,6 @@ func (n *node) crash(why string) {
 	n.p = nil
 	p.dead = true
 	p.inbox = nil
-	n.w.mon.died(p)
 	n.w.gossip.changed(n.w)
 }
 

@@ -138,6 +138,7 @@ func (w *world) clients() {
 	o := op{add: w.chance(0.7)}
 	switch other := pick(w, w.actors); {
 	case !o.add || other == a:
+	case w.faults.over && !w.hosted(other.kind): // who asks it would wait, and whoever waits for them
 	case a.kind == kindMem && other.kind != kindMem && w.chance(0.4):
 		o.call = other
 	case a.kind == kindRow && other.kind == kindRow && w.chance(0.6):
@@ -151,17 +152,18 @@ func (n *node) able(kind string) bool {
 	return n.p != nil && !n.client && !n.draining && slices.Contains(n.kinds, kind)
 }
 
+// hosted reports whether some node is there to run a kind.
+func (w *world) hosted(kind string) bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.able(kind) })
+}
+
 // probe checks I10: everything that can be served is.
 func (w *world) probe() {
 	if w.broken != nil {
 		return
 	}
 	for i, a := range w.actors {
-		host := false
-		for _, n := range w.nodes {
-			host = host || n.able(a.kind)
-		}
-		if !host {
+		if !w.hosted(a.kind) {
 			continue
 		}
 		if !w.shape.available {
@@ -185,7 +187,7 @@ func (w *world) probe() {
 // probeTable checks that the log gives an actor's partition to a node that runs and may.
 func (w *world) probeTable(i int, a *actor) {
 	t := w.voters.truth
-	slot, _ := t.Assignments().Slot(a.kind, a.part)
+	slot := w.mon.slot(a)
 	s, ok := t.Session(slot.Owner)
 	if !ok {
 		w.fail("I10", "%v after the end of all faults nobody owns the partition of %s%s", settleTime, a.id, w.mon.history(i))

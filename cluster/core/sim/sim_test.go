@@ -41,6 +41,31 @@ func TestSimulation(t *testing.T) {
 		return found < 5
 	})
 	t.Logf("%s", &total)
+	if found == 0 && *seeds >= 1000 {
+		checkActivity(t, &total)
+	}
+}
+
+// checkActivity fails for runs in which too little happened: such a simulator would find nothing. The figures are per 1,000 seeds, about a
+// third of what there is.
+func checkActivity(t *testing.T, s *Stats) {
+	t.Helper()
+	least := map[string]int64{"Calm": 90, "Available": 90, "Cuts": 300, "OneWay": 250, "Pairwise": 200, "Isolated": 300, "StoreCuts": 150,
+		"Lost": 40000, "Late": 15000, "Doubled": 12000, "Pauses": 300, "Crashes": 200, "QuickRestarts": 200, "PowerCycles": 40, "Drifts": 120,
+		"Elections": 900, "Transfers": 300, "Inherited": 500, "LostProposals": 500, "Repeated": 150, "Recoveries": 40, "LostEntries": 10,
+		"Replays": 140, "Snapshots": 180, "KindChanges": 160, "Drains": 500, "Leaves": 110, "AtMoves": 50, "AtReleases": 30, "Renewals": 70000,
+		"Void": 1200, "Expiries": 500, "SessionsLost": 250, "Regroups": 500, "Moves": 10000, "Aborts": 45, "HandOversFailed": 50, "Images": 700,
+		"Restored": 2, "StatesLost": 400, "Succeeded": 250000, "TimedOut": 13000, "Failed": 8000, "Turns": 300000, "HostCalls": 15000, "Checks": 650000,
+		"Refused": 300, "Commits": 70000, "Stale": 400, "Unknown": 1400, "Delivered": 8000, "Served": 20000}
+	s.Each(func(name string, n int64) {
+		if want := least[name] * int64(s.Seeds) / 1000; n < want {
+			t.Errorf("%d %s in %d seeds; at least %d are wanted", n, name, s.Seeds, want)
+		}
+		delete(least, name)
+	})
+	for name := range least {
+		t.Errorf("nothing counts %s", name)
+	}
 }
 
 // sweep runs seeds, several at once, and tells each result until told to stop.

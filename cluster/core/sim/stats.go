@@ -17,7 +17,7 @@ type Stats struct {
 	Pauses, Crashes, QuickRestarts, PowerCycles, Drifts          int
 	Elections, Transfers, Inherited, LostProposals, Repeated     int
 	Recoveries, LostEntries, Replays, Snapshots                  int
-	KindChanges, Drains, Leaves, Boots                           int
+	KindChanges, Drains, Leaves, Boots, AtMoves, AtReleases      int
 	Entries, Renewals, Void, Expiries, SessionsLost, Regroups    int
 	MovesBegun, Moves, Aborts, HandOvers, HandOversFailed        int
 	TakenIn, Images, Restored, StatesLost, OwnerChanges          int

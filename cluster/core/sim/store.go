@@ -50,17 +50,19 @@ func (s *store) init(actors int) {
 	}
 }
 
-// toStore runs a transaction and tells the process how it ended, if that can be known.
-func (p *proc) toStore(do func(), ended func(known bool)) {
+// toStore runs a transaction and tells the process how it ended, if that can be known. The network may run it twice; each time it returns
+// what its answer brings, and the first that arrives counts.
+func (p *proc) toStore(do func() (bring func()), ended func(known bool)) {
 	w := p.w
 	end := len(w.nodes)
 	over := false
 	w.carry(p.n.i, end, func() {
-		do()
+		bring := do()
 		w.carry(end, p.n.i, func() {
 			w.at(w.now, p, func() {
 				if !over {
 					over = true
+					bring()
 					ended(true)
 				}
 			})
@@ -123,17 +125,19 @@ func (a *activation) load() {
 	}
 	d := &durable{a: a}
 	claimed := false
-	p.toStore(func() {
+	p.toStore(func() func() {
+		got := durable{a: a}
 		if core.ClaimsBeforeActivation() {
-			if d.token, claimed = w.claim(a.actor, epoch); !claimed {
-				return
+			ok := false
+			if got.token, ok = w.claim(a.actor, epoch); !ok {
+				return func() {}
 			}
 		}
 		r := w.store.rows[a.actor.i]
-		d.version, d.committed, d.value, d.loadedAt = r.version, r.version, r.value, r.version
-		d.turns, d.marks, d.sent = maps.Clone(r.turns), maps.Clone(r.marks), maps.Clone(r.sent)
-		r.loaded = d
-		claimed = true
+		got.version, got.committed, got.value, got.loadedAt = r.version, r.version, r.value, r.version
+		got.turns, got.marks, got.sent = maps.Clone(r.turns), maps.Clone(r.marks), maps.Clone(r.sent)
+		r.loaded, d.loadedAt = d, r.version
+		return func() { *d, claimed = got, true }
 	}, func(known bool) {
 		if !known || !claimed || a.revoked {
 			a.ready = true
@@ -160,8 +164,9 @@ func (d *durable) turn(k *work) {
 		d.enqueue(c)
 		return
 	}
-	if o.from != nil && o.seq != d.marks[o.from.i]+1 {
-		w.fail("I7", "%s got message %d of %s after %d", d.a.actor.id, o.seq, o.from.id, d.marks[o.from.i])
+	if o.from != nil && o.seq != d.marks[o.from.i]+1 { // somebody else has taken those before: this activation is out of date
+		k.reply(reply{code: abi.ErrOwnershipChanged})
+		d.fail(abi.ErrOwnershipChanged)
 		return
 	}
 	d.version++
@@ -180,6 +185,9 @@ func (d *durable) turn(k *work) {
 	c.mark = func(r *row) {
 		r.version, r.value, r.turns[id] = version, value, value
 		if o.from != nil {
+			if r.marks[o.from.i]+1 != o.seq {
+				w.fail("I7", "message %d of %s takes effect at %s after message %d", o.seq, o.from.id, d.a.actor.id, r.marks[o.from.i])
+			}
 			r.marks[o.from.i] = o.seq
 		}
 		if o.post != nil {
@@ -234,21 +242,24 @@ func (d *durable) send(c *commit) {
 		epoch = abi.Epoch{}
 	}
 	ok := false
-	a.p.toStore(func() {
+	a.p.toStore(func() func() {
 		if d.token == 0 { // only with a planted bug
 			d.token, _ = w.claim(a.actor, epoch)
 		}
 		r, f := w.store.rows[a.actor.i], w.store.fences[fenceKey{a.actor.kind, a.actor.part}]
-		if f.token != d.token || r.version != c.version-1 {
+		_, there := r.turns[c.work.id]
+		switch {
+		case f.token == d.token && r.version >= c.version && there: // it was this very commit
+		case f.token != d.token || r.version != c.version-1:
 			w.stats.Stale++
-			return
-		}
-		if _, twice := r.turns[c.work.id]; twice {
+			return func() {}
+		case there:
 			w.fail("I7", "request %d would be committed twice by %s", c.work.id, a.actor.id)
+		default:
+			c.mark(r)
+			w.stats.Commits++
 		}
-		c.mark(r)
-		w.stats.Commits++
-		ok = true
+		return func() { ok = true }
 	}, func(known bool) {
 		if len(d.queue) == 0 || d.queue[0] != c {
 			return // discarded meanwhile
@@ -316,15 +327,16 @@ func (p *proc) dispatch(a *actor) {
 		return
 	}
 	var first []message
-	p.toStore(func() {
-		first = nil
+	p.toStore(func() func() {
+		var all []message
 		seen := map[int]bool{}
 		for _, m := range w.store.rows[a.i].outbox {
 			if !seen[m.to.i] {
 				seen[m.to.i] = true
-				first = append(first, m)
+				all = append(all, m)
 			}
 		}
+		return func() { first = all }
 	}, func(known bool) {
 		if !known {
 			return
@@ -351,7 +363,7 @@ func (p *proc) dispatch(a *actor) {
 // acknowledged takes a message out of the outbox.
 func (p *proc) acknowledged(a *actor, m message) {
 	w := p.w
-	p.toStore(func() {
+	p.toStore(func() func() {
 		r := w.store.rows[a.i]
 		if w.store.rows[m.to.i].marks[a.i] < m.seq {
 			w.fail("I7", "message %d of %s to %s was acknowledged and is not there", m.seq, a.id, m.to.id)
@@ -363,6 +375,7 @@ func (p *proc) acknowledged(a *actor, m message) {
 				break
 			}
 		}
+		return func() {}
 	}, func(known bool) {
 		delete(p.busyOut, pair{a.i, m.to.i})
 		if known && !w.quiet {

@@ -51,6 +51,7 @@ type leadership struct {
 	term    uint64
 	pending []*proposal
 	ticking bool
+	over    bool // the leader knows that it is none
 }
 
 // voting is what a process has as a voter.
@@ -101,7 +102,7 @@ func (v *voters) majority(n *node) bool {
 // watch elects a leader where one is missing. It is called every 50 ms.
 func (v *voters) watch() {
 	w := v.w
-	if l := v.leader; l != nil && !l.p.dead && v.majority(l.p.n) {
+	if l := v.leader; l != nil && !l.p.dead && !l.over && v.majority(l.p.n) {
 		v.ill = 0
 		v.beat()
 		return
@@ -201,6 +202,7 @@ func (p *proc) deposed(l *leadership) {
 		return
 	}
 	p.w.note(p, "leads no more")
+	l.over = true
 	p.lead, p.busy, p.waiting = nil, nil, nil
 	p.chair.Deposed()
 }
@@ -420,7 +422,9 @@ func (p *proc) propose(commands []core.Command) {
 
 func (p *proc) send(it item) {
 	w := p.w
-	if p.lead != nil {
+	h := p.moves[it.command.Move]
+	stuck := it.command.Type == core.Release && h != nil && h.stuck && !w.faults.over
+	if p.lead != nil && !stuck {
 		p.receive(it)
 		return
 	}
@@ -433,9 +437,13 @@ func (p *proc) send(it item) {
 	}
 	p.asked = nil
 	send := func() { w.toNode(p.n, to, func(q *proc) { q.receive(it) }) }
-	if w.chance(w.faults.stale) { // stuck in some buffer for long
+	if stuck || w.chance(w.faults.stale) { // stuck in some buffer for long
 		w.stats.Late++
-		w.after(w.between(0, 8*time.Second), send)
+		d := w.between(0, 12*time.Second)
+		if stuck {
+			d = w.between(3*time.Second, 5*time.Second)
+		}
+		w.after(d, send)
 		return
 	}
 	send()
