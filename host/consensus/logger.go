@@ -97,7 +97,7 @@ func (l *logger) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...
 func (l *logger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
 func (l *logger) IsTrace() bool                 { return l.enabled(levelTrace) }
 func (l *logger) IsDebug() bool                 { return l.enabled(slog.LevelDebug) }
-func (l *logger) IsInfo() bool                  { return l.enabled(slog.LevelInfo) }
+func (l *logger) IsInfo() bool                  { return l.IsDebug() }
 func (l *logger) IsWarn() bool                  { return l.enabled(slog.LevelWarn) }
 func (l *logger) IsError() bool                 { return l.enabled(slog.LevelError) }
 func (l *logger) ImpliedArgs() []any            { return l.args }
