@@ -149,7 +149,7 @@ func (a *API) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 		env.Deadline = a.context.deadline(start)
 	}
 	e := r.cache.get(env.Target)
-	if e == nil || r.isCarried(e.hash) {
+	if e == nil || r.isCarried(e.hash) || r.cutOff(e, env) {
 		return a.context.send(ctx, env, start, nil, nil)
 	}
 	payload, err := e.target.Deliver(ctx, env)

@@ -35,6 +35,9 @@ func (g *gate) open(until time.Duration) {
 	g.tell()
 }
 
+// shut reports whether the session has run out.
+func (g *gate) shut() bool { return int64(time.Since(g.base)) >= g.until.Load() }
+
 // tell lets those look again who wait.
 func (g *gate) tell() {
 	g.mu.Lock()
@@ -71,7 +74,7 @@ func (p *permit) Check() error {
 	switch {
 	case p.revoked.Load():
 		return errLost
-	case int64(time.Since(p.gate.base)) >= p.gate.until.Load():
+	case p.gate.shut():
 		return errLapsed
 	}
 	return nil

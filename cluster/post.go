@@ -26,7 +26,7 @@ func (a *API) Post(env *abi.Envelope, done func(payload []byte, err error)) erro
 		env.Deadline = a.context.deadline(r.now())
 	}
 	e := r.cache.get(env.Target)
-	if e == nil || r.isCarried(e.hash) {
+	if e == nil || r.isCarried(e.hash) || r.cutOff(e, env) {
 		return r.post(&parcel{env: env, done: done}, nil)
 	}
 	if e.route.Local() {

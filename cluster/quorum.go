@@ -54,6 +54,12 @@ func (r *Runtime) HandleUnhold(m core.MoveID) {
 	r.step(&core.Input{Type: core.Unhold, Part: core.Part{Move: m}})
 }
 
+// cutOff reports whether what a client sends to another node's actor had better be refused: this node's session has run out, so that it is
+// probably cut off, and nobody would ever know what became of the message. What an actor sends has passed its permit.
+func (r *Runtime) cutOff(e *pidEntry, env *abi.Envelope) bool {
+	return r.cfg.Quorum && !e.route.Local() && env.Caller.IsZero() && r.gate.shut()
+}
+
 // stale refuses a message of an actor that has been given to another session since: what a paused node sends late.
 func (r *Runtime) stale(env *abi.Envelope) error {
 	if !r.cfg.Quorum || env.Caller.IsZero() {

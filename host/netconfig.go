@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -54,6 +55,8 @@ type Net struct {
 	GossipKey string
 
 	skew time.Duration // for tests: by how much this node's clock is off
+	// dial makes the link's connections, for tests; nil is the usual way.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // howToSecure is what to do for a cluster that spans machines.

@@ -410,6 +410,9 @@ func (n *Node) shut(ctx context.Context) error {
 		}
 		cancel()
 	}
+	if n.quorum != nil { // while it can still reach the others
+		errs = append(errs, n.quorum.close())
+	}
 	if n.net != nil {
 		errs = append(errs, n.net.leave(ctx))
 	}

@@ -41,6 +41,7 @@ type quorum struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	closing  sync.Once
 	mu       sync.Mutex
 	kinds    []string
 	draining bool
@@ -293,16 +294,19 @@ func (q *quorum) leave(ctx context.Context) {
 	}
 }
 
-// close ends everything at once.
+// close ends everything at once. Only the first call has an error to tell.
 func (q *quorum) close() error {
 	q.cancel()
 	q.work.Wait()
-	if q.voter == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	return q.voter.Close(ctx)
+	var err error
+	q.closing.Do(func() {
+		if q.voter != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			err = q.voter.Close(ctx)
+		}
+	})
+	return err
 }
 
 // voters says where voters may be found: those of the configuration, wherever they are now, and the members that say that they are.

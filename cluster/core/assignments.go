@@ -96,8 +96,10 @@ func assignedView(prev *View, t *Topology, h *hosting, a *Assignments) *View {
 	if a == nil {
 		return v
 	}
+	hosted := make(map[string]bool)
 	for _, s := range a.sessions {
 		for _, kind := range s.Kinds {
+			hosted[kind] = true
 			v.kinds[kind] = kindPlace{placing: NoMember} // until it has a group
 		}
 	}
@@ -105,7 +107,7 @@ func assignedView(prev *View, t *Topology, h *hosting, a *Assignments) *View {
 		place := prev.assignedGroup(g, a)
 		v.groups[place.key] = place
 		for _, kind := range g.Kinds {
-			v.kinds[kind] = kindPlace{group: place, placing: Placed}
+			v.kinds[kind] = kindPlace{group: place, placing: Placed, withdrawn: !hosted[kind]}
 		}
 	}
 	return v

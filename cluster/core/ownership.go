@@ -208,15 +208,12 @@ func (m *Machine) newLease(id Identity, p Partition) Lease {
 // mayKeep reports whether the view lets a lease go on.
 func (m *Machine) mayKeep(e *entry) bool {
 	kind := e.lease.Identity.Kind()
+	if m.cfg.Quorum {
+		s, epoch := m.view.slot(kind, e.partition)
+		return s != 0 && s == m.session && epoch == e.lease.Epoch
+	}
 	owner, _ := m.view.Owner(kind, e.partition)
-	if owner == nil || owner.ID != m.cfg.Self {
-		return false
-	}
-	if !m.cfg.Quorum {
-		return true
-	}
-	s, epoch := m.view.slot(kind, e.partition)
-	return s == m.session && epoch == e.lease.Epoch
+	return owner != nil && owner.ID == m.cfg.Self
 }
 
 // replan computes the view anew and revokes the leases of what this node no longer owns, before any other lease can be
@@ -241,6 +238,7 @@ func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
 		}
 	})
 	m.do(Effect{Type: Recheck, Moved: moved})
+	m.withdraw(prev)
 	if m.epoch > 0 || m.cfg.Quorum { // there may have been an actor here
 		for _, l := range m.view.lost(prev, m.cfg.Self) {
 			epoch := abi.Epoch{Index: m.epoch}
@@ -251,4 +249,25 @@ func (m *Machine) replan(t *Topology, now time.Duration) (lost int) {
 		}
 	}
 	return lost
+}
+
+// withdraw has nobody find the activations of kinds that nobody hosts any more. They go on, and to sleep, for the kind may come back.
+func (m *Machine) withdraw(prev *View) {
+	var gone map[string]bool
+	for kind, place := range m.view.kinds {
+		if place.withdrawn && !prev.kinds[kind].withdrawn {
+			if gone == nil {
+				gone = make(map[string]bool)
+			}
+			gone[kind] = true
+		}
+	}
+	if gone == nil {
+		return
+	}
+	m.ledger.each(func(e *entry) {
+		if gone[e.lease.Identity.Kind()] {
+			m.do(Effect{Type: Invalidate, Lease: e.lease})
+		}
+	})
 }

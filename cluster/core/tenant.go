@@ -17,6 +17,7 @@ type Tenant struct {
 	cfg     TenantConfig
 	table   *Table
 	session SessionID // 0: none
+	lost    SessionID // the newest that has ended here, if not yet in the log
 	until   time.Duration
 	asked   time.Duration // when the last renewal was sent
 	ever    bool          // one was
@@ -208,7 +209,12 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 			t.lose()
 		}
 	case TenantClose:
-		t.closing, t.force = true, t.force || in.Force
+		t.closing = true
+		if in.Force && !t.force {
+			t.force = true
+			t.until = 0
+			t.do(TenantEffect{Type: Until}) // what has not ended in time must not pass a check when another has its place
+		}
 	}
 	t.look(now)
 	t.renew(now)
@@ -267,6 +273,11 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 			t.lose()
 		}
 		return
+	case t.session == 0 && in.Session <= t.lost && !planted(bugResumeEnded):
+		// The log has it still, but what ran under it has been discarded here, and what it kept given up: under the same epochs nothing may
+		// begin again. Another one is to be had when this one has ended there, too.
+		t.propose(now, "lost", Command{Type: CloseSession, Session: in.Session, Index: math.MaxUint64})
+		return
 	case t.session == 0:
 		t.session = in.Session
 	case in.Session != t.session:
@@ -279,7 +290,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	if planted(bugCheckNoDeadline) {
 		until = math.MaxInt64
 	}
-	if until > t.until {
+	if until > t.until && !t.force {
 		t.until = until
 		t.do(TenantEffect{Type: Until, Until: until})
 	}
@@ -287,6 +298,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 
 // lose ends the session here. A later answer to what was asked for it changes nothing.
 func (t *Tenant) lose() {
+	t.lost = max(t.lost, t.session)
 	t.session, t.until = 0, 0
 	clear(t.asks)
 	clear(t.said)

@@ -31,6 +31,9 @@ type View struct {
 type kindPlace struct {
 	group   *group // nil: nobody can host it
 	placing Placing
+	// withdrawn: the log has a group for it, and nobody hosts it any more. Who owned something of it owns that still, so that it goes on where
+	// it is when the kind comes back; until then there is nobody to be asked for it.
+	withdrawn bool
 }
 
 // group is the placement of every partition among one set of hosts.
@@ -277,8 +280,10 @@ func (v *View) Topology() *Topology { return v.topology }
 // Kinds returns every kind that can be named, sorted.
 func (v *View) Kinds() []string {
 	kinds := make([]string, 0, len(v.kinds))
-	for k := range v.kinds {
-		kinds = append(kinds, k)
+	for k, place := range v.kinds {
+		if !place.withdrawn {
+			kinds = append(kinds, k)
+		}
 	}
 	slices.Sort(kinds)
 	return kinds
@@ -286,7 +291,7 @@ func (v *View) Kinds() []string {
 
 // Hosts returns the members among which a kind is placed, sorted by id. The slice must not be changed.
 func (v *View) Hosts(kind string) []Member {
-	if k := v.kinds[kind]; k.group != nil {
+	if k := v.kinds[kind]; k.group != nil && !k.withdrawn {
 		return k.group.hosts
 	}
 	return nil
@@ -301,6 +306,8 @@ func (v *View) Owner(kind string, p Partition) (*Member, Placing) {
 		return nil, UnknownKind
 	case k.group == nil:
 		return nil, k.placing
+	case k.withdrawn:
+		return nil, NoMember
 	}
 	if m := k.group.owner(int(p)); m != nil {
 		return m, Placed

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +79,9 @@ func (o *Office) Run(ctx context.Context, voter proposer) {
 		planned  = make(chan struct{}, 1) // the chair's entry is through
 		barred   = make(chan uint64, 1)   // the barrier of a term is through
 		planning bool
+		work     sync.WaitGroup // its channels have room for what it says at its end
 	)
+	defer work.Wait()
 	defer tick.Stop()
 	for {
 		lead, changed := voter.Leadership()
@@ -95,25 +98,24 @@ func (o *Office) Run(ctx context.Context, voter proposer) {
 			o.term = lead.Term
 			o.out.Info("this node leads the voters", "term", lead.Term)
 			o.chair(func(c *core.Chair, now time.Duration) { c.Led(now) })
-			go o.bar(ctx, voter, lead.Term, barred)
+			work.Go(func() { o.bar(ctx, voter, lead.Term, barred) })
 		}
 		if lead.Leading && len(waiting) > 0 && sent == nil {
 			sent, waiting = cut(waiting)
-			go o.propose(ctx, voter, sent, answered)
+			work.Go(func() { o.propose(ctx, voter, sent, answered) })
 		}
 		if commands := o.plan(planning); len(commands) > 0 {
 			planning = true
-			go func() {
+			work.Go(func() {
 				o.carry(ctx, voter, commands)
 				planned <- struct{}{}
-			}()
+			})
 		}
 		select {
 		case <-ctx.Done():
 			for _, a := range append(waiting, sent...) {
 				close(a.answer)
 			}
-			o.settle(sent != nil, planning, answered, planned)
 			return
 		case a := <-o.asks:
 			waiting = append(waiting, a)
@@ -130,16 +132,6 @@ func (o *Office) Run(ctx context.Context, voter proposer) {
 		case <-o.log.applied:
 		case <-tick.C:
 		}
-	}
-}
-
-// settle waits for what was under way when ctx ended.
-func (o *Office) settle(asked, planning bool, answered <-chan []byte, planned <-chan struct{}) {
-	if asked {
-		<-answered
-	}
-	if planning {
-		<-planned
 	}
 }
 
@@ -171,6 +163,7 @@ func (o *Office) bar(ctx context.Context, voter proposer, term uint64, done chan
 			return
 		}
 		o.out.Debug("the barrier of a new leader failed; again", "term", term, "err", err)
+		pause(ctx, officeTick)
 	}
 }
 

@@ -473,7 +473,7 @@ func (e *entry) canEverSleep() bool {
 		return false
 	}
 	k, err := e.silo.cfg.Kind(e.kind.Desc.Name)
-	return err == nil && k.Version == e.kind.Version
+	return err != nil || k.Version == e.kind.Version // one that this node has no more may come back, here or, with a move, elsewhere
 }
 
 // expire gives up what sleeps longer than its kind keeps an actor without a message: those that slept only since room was needed.
