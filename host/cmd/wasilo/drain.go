@@ -76,7 +76,10 @@ func (a *app) awaitDrain(ctx context.Context, c *client.Client, info *gateway.Dr
 		if info.Done {
 			return info, nil
 		}
-		text := fmt.Sprintf("%d partitions left, %d moves under way, %d actors active", info.Partitions, info.Moving, info.Actors)
+		text := fmt.Sprintf("%d actors active", info.Actors)
+		if info.Partitions > 0 || info.Moving > 0 {
+			text = fmt.Sprintf("%d partitions left, %d moves under way, ", info.Partitions, info.Moving) + text
+		}
 		if text != said {
 			fmt.Fprintln(a.stderr, text)
 			said = text
