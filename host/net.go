@@ -40,6 +40,9 @@ type network struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	blocking sync.Mutex                  // held while an operator's block list changes
+	ordered  map[cluster.NodeID]struct{} // it
+
 	learning sync.Mutex // held while the runtime is told what a node hosts
 
 	mu        sync.Mutex

@@ -95,7 +95,7 @@ func (n *network) watchRefusals() {
 		}
 		block, unblock := r.look(top.Members(), n.link.Peers(), time.Now())
 		for _, id := range unblock {
-			n.runtime.HandleUnblockedNode(id)
+			n.unblock(id)
 		}
 		for _, id := range block {
 			if slices.Contains(n.runtime.Blocked(), id) { // for another reason, which is to outlast this one

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,24 @@ type Office struct {
 	voter atomic.Pointer[proposer] // nil before Run
 	asks  chan *ask
 	term  uint64 // of the leadership that was last seen; run's own
+
+	entries, took atomic.Uint64 // proposals that came through, and how long they took together in ns
+}
+
+// Entries returns how many entries this office has put into the log, and how long it took together from the proposal until each was applied.
+func (o *Office) Entries() (n uint64, took time.Duration) {
+	return o.entries.Load(), time.Duration(o.took.Load())
+}
+
+// put proposes an entry, and takes the time.
+func (o *Office) put(ctx context.Context, voter proposer, entry []byte) ([]byte, error) {
+	began := time.Now()
+	results, _, err := voter.Propose(ctx, entry)
+	if err == nil {
+		o.entries.Add(1)
+		o.took.Add(uint64(time.Since(began)))
+	}
+	return results, err
 }
 
 // ask is commands of a node that wait to be put into the log.
@@ -150,17 +169,40 @@ func (o *Office) bar(ctx context.Context, voter proposer, term uint64, done chan
 
 // carry puts the chair's commands into the log. What fails is planned anew.
 func (o *Office) carry(ctx context.Context, voter proposer, commands []core.Command) {
-	for i := range commands {
-		if c := &commands[i]; c.Type != core.Assign {
-			o.out.Info("the leader decides", "command", c.Type.String(), "session", c.Session, "from", c.From, "group", c.Group,
-				"partitions", c.Partitions.Len(), "kinds", c.Kinds)
-		}
-	}
+	o.announce(commands)
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	if _, _, err := voter.Propose(bounded, core.AppendEntry(nil, commands...)); err != nil && ctx.Err() == nil {
+	if _, err := o.put(bounded, voter, core.AppendEntry(nil, commands...)); err != nil && ctx.Err() == nil {
 		o.out.Warn("what the leader decided is not known to be in the log; it decides again", "err", err)
 	}
+}
+
+// announce says in one line what an entry of the chair's decides: how many of which command, over how many partitions.
+func (o *Office) announce(commands []core.Command) {
+	count, partitions := make(map[string]int), 0
+	var ended []core.SessionID
+	for i := range commands {
+		c := &commands[i]
+		count[c.Type.String()]++
+		partitions += c.Partitions.Len()
+		if c.Type == core.ExpireSession {
+			ended = append(ended, c.Session)
+		}
+		o.out.Debug("a decision", "command", c.Type.String(), "session", c.Session, "from", c.From, "group", c.Group,
+			"partitions", c.Partitions.Len(), "kinds", c.Kinds)
+	}
+	args := []any{"partitions", partitions}
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		args = append(args, name, count[name])
+	}
+	if ended != nil {
+		args = append(args, "sessions_ended", ended)
+	}
+	level := slog.LevelInfo
+	if len(commands) == count[core.BeginMove.String()] { // they come a few at a time, one entry after another
+		level = slog.LevelDebug
+	}
+	o.out.Log(context.Background(), level, "the leader decides", args...)
 }
 
 // cut takes as many as one entry holds.
@@ -181,7 +223,7 @@ func (o *Office) propose(ctx context.Context, voter proposer, asks []*ask, answe
 	}
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	results, _, err := voter.Propose(bounded, core.AppendEntry(nil, all...))
+	results, err := o.put(bounded, voter, core.AppendEntry(nil, all...))
 	if err != nil {
 		results = nil
 		if !errors.Is(err, ErrNotLeader) && ctx.Err() == nil {

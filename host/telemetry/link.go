@@ -36,6 +36,7 @@ var (
 	descLinkConnections = desc("link_connections", "Connections to other nodes that stand, by who made them.", "direction")
 	descLinkInFlight    = desc("link_requests_in_flight", "Requests to other nodes that await replies.")
 	descLinkServing     = desc("link_requests_serving", "Requests of other nodes that have not been answered.")
+	descLinkStreams     = desc("link_streams", "Streams to other nodes that are open, such as those that the voters' log goes over.")
 	descLinkConnected   = desc("link_connected_total", "Connections to other nodes since the start, by who made them.", "direction")
 	descLinkReconnected = desc("link_reconnected_total", "Connections made to a node that was connected before.")
 	descLinkUnreached   = desc("link_unreached_total", "Attempts to connect to another node that failed.")
@@ -48,7 +49,7 @@ var (
 )
 
 func describeLink(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{descLinkConnections, descLinkInFlight, descLinkServing, descLinkConnected, descLinkReconnected,
+	for _, d := range [...]*prometheus.Desc{descLinkConnections, descLinkInFlight, descLinkServing, descLinkStreams, descLinkConnected, descLinkReconnected,
 		descLinkUnreached, descLinkRefused, descLinkDropped, descLinkSent, descLinkOverloaded, descLinkRelayed, descLinkBytes} {
 		ch <- d
 	}
@@ -59,6 +60,7 @@ func (l *LinkCounts) collect(ch chan<- prometheus.Metric) {
 	ch <- gauge(descLinkConnections, float64(l.Incoming), directionIn)
 	ch <- gauge(descLinkInFlight, float64(l.InFlight))
 	ch <- gauge(descLinkServing, float64(l.Serving))
+	ch <- gauge(descLinkStreams, float64(l.Streams))
 	ch <- counter(descLinkConnected, l.Connected, directionOut)
 	ch <- counter(descLinkConnected, l.Accepted, directionIn)
 	ch <- counter(descLinkReconnected, l.Reconnected)
