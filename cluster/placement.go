@@ -86,6 +86,8 @@ type Loss struct {
 	Kind       string      // "": every kind
 	Partitions *core.Moved // true for those lost; nil: every one. It must not be changed
 	Epoch      abi.Epoch   // of the last lease under which something of it can have been kept
+	// Planned says that it was given to another node in good order, with what was to travel: nothing is lost by it.
+	Planned bool
 }
 
 // PartitionSet says of each partition whether it is meant.

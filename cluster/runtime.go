@@ -207,7 +207,8 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 			}
 			out.revoke = append(out.revoke, revocation{gone.bridge, e.Lease})
 		case core.Forget:
-			out.forget = append(out.forget, Loss{Kind: e.Kind, Partitions: e.Moved, Epoch: e.Epoch})
+			// With voters a node that keeps its session loses a partition by its own release alone.
+			out.forget = append(out.forget, Loss{Kind: e.Kind, Partitions: e.Moved, Epoch: e.Epoch, Planned: r.cfg.Quorum && e.Kind != ""})
 		case core.Wake:
 			if ch := r.waits[e.Identity]; ch != nil {
 				delete(r.waits, e.Identity)

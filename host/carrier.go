@@ -155,6 +155,7 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 	}
 	if want.Actors == 0 {
 		c.node.silo.Reject(move)
+		c.node.moved.in(want)
 		return nil
 	}
 	if err := c.node.silo.Accept(move, epoch); err != nil {

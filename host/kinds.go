@@ -106,10 +106,11 @@ func (n *Node) rebuildLocked() {
 			n.silo.Replaced(name)
 		}
 	}
+	names, tell := n.offered(names)
 	if err := n.runtime.SetKinds(names); err != nil {
 		n.log.Error("the cluster refused the node's kinds", "err", err)
 	}
-	if n.net != nil { // the others after this node itself, so that it takes what they send
+	if n.net != nil && tell { // the others after this node itself, so that it takes what they send
 		hosted := make([]string, 0, len(names))
 		for _, k := range names {
 			hosted = append(hosted, k.Name)

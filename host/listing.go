@@ -2,9 +2,12 @@ package host
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/consensus"
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/link"
 	"github.com/wasilo/wasilo/host/module"
@@ -53,10 +56,14 @@ func (n *Node) Members() []gateway.MemberInfo {
 	for _, p := range n.net.link.Peers() {
 		linked[p.ID] = p
 	}
+	blocked, votes := n.blockedNodes(), n.votes()
 	var out []gateway.MemberInfo
 	for _, p := range n.net.watch.Peers() {
 		m := gateway.MemberInfo{ID: string(p.ID), State: string(p.Status), Mode: p.Mode.String(), Boot: fmt.Sprintf("%016x", p.Boot),
-			Link: p.Authority, Gossip: p.Gossip, HTTP: p.Tags[tagHTTP]}
+			Link: p.Authority, Gossip: p.Gossip, HTTP: p.Tags[tagHTTP], Blocked: slices.Contains(blocked, p.ID)}
+		if !p.Duplicate {
+			m.Voter, m.Leads = votes(p)
+		}
 		switch l, known := linked[p.ID]; {
 		case p.ID == n.net.self.ID && p.Boot == n.net.self.Boot:
 			m.Self, m.Linked, m.Kinds = true, true, own
@@ -64,13 +71,36 @@ func (n *Node) Members() []gateway.MemberInfo {
 			m.Problem = "a newer run of the same node has taken its place"
 		case known && (l.Boot == p.Boot || l.Boot == 0):
 			m.Linked, m.Kinds = l.Outgoing > 0 || l.Incoming > 0, l.Kinds
+			m.Relay = string(l.Relay)
 			if l.Failure != nil && p.Status == serfwatch.Alive {
 				m.Problem = l.Failure.Error()
+			}
+			if m.Relay != "" {
+				m.Problem = strings.TrimPrefix("relayed through node "+m.Relay+": "+m.Problem, ": ")
 			}
 		}
 		out = append(out, m)
 	}
 	return out
+}
+
+// votes returns what says of a member whether it is a voter and whether it leads them: by the log, if this node has it, else by what the
+// member says of itself.
+func (n *Node) votes() func(p serfwatch.Peer) (voter, leads bool) {
+	q := n.quorum
+	if q == nil || !q.opened.Load() {
+		return func(serfwatch.Peer) (bool, bool) { return false, false }
+	}
+	s, _ := q.resident.Standing()
+	is := func(p serfwatch.Peer) bool { return p.Tags[tagVoter] != "" }
+	if q.voter != nil {
+		if members, _ := q.voter.Voters(); len(members) > 0 {
+			is = func(p serfwatch.Peer) bool {
+				return slices.ContainsFunc(members, func(m consensus.Member) bool { return m.ID.Node == p.ID })
+			}
+		}
+	}
+	return func(p serfwatch.Peer) (bool, bool) { return is(p), p.ID == s.Leader && p.ID != "" }
 }
 
 // Ready reports whether the node serves: its modules are read, the cluster stands, and it is not leaving. A file that
@@ -134,6 +164,10 @@ func (n *Node) Ready() gateway.Readiness {
 			} else {
 				check("session", true, n.quorum.sessionText())
 			}
+		}
+		if n.quorum == nil && n.Drained().Draining {
+			r.Ready = false
+			check("drain", false, errDrained.Error())
 		}
 		if n.net.outcast() {
 			r.Ready = false

@@ -3,7 +3,9 @@ package host
 import (
 	"maps"
 	"slices"
+	"time"
 
+	"github.com/wasilo/wasilo/host/consensus"
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/telemetry"
 )
@@ -27,6 +29,7 @@ func (n *Node) snapshot() telemetry.Snapshot {
 			s.Members[string(m.Status)]++
 		}
 	}
+	s.Quorum = n.quorumCounts()
 	n.counters.mu.Lock()
 	byKind := maps.Clone(n.counters.byKind)
 	n.counters.mu.Unlock()
@@ -40,4 +43,28 @@ func (n *Node) snapshot() telemetry.Snapshot {
 			Backoff: serving[name] != nil && n.backoff(serving[name]) != nil})
 	}
 	return s
+}
+
+// quorumCounts is how the node stands with the voters; nil: there are none.
+func (n *Node) quorumCounts() *telemetry.QuorumCounts {
+	q := n.quorum
+	if q == nil || !q.opened.Load() {
+		return nil
+	}
+	s, _ := q.resident.Standing()
+	c := &telemetry.QuorumCounts{Index: s.Index, Generation: s.Generation, Partitions: s.Owned, Moving: s.Moving,
+		Out: telemetry.MoveCounts{Moves: n.moved.movesOut.Load(), Actors: n.moved.actorsOut.Load(), Bytes: n.moved.bytesOut.Load()},
+		In:  telemetry.MoveCounts{Moves: n.moved.movesIn.Load(), Actors: n.moved.actorsIn.Load(), Bytes: n.moved.bytesIn.Load()}}
+	if s.Session != 0 && !s.Until.IsZero() {
+		c.Left = time.Until(s.Until)
+	}
+	c.Unrenewed, c.Lost = q.resident.Losses()
+	if q.voter == nil {
+		return c
+	}
+	v := q.voter.Stats()
+	c.Voter = &telemetry.VoterCounts{Leads: v.Leading, Votes: v.State == consensus.Voting, Term: v.Term, Last: v.LastIndex, Applied: v.AppliedIndex,
+		Proposed: v.Proposed, Refused: v.Refused, Unknown: v.Unknown}
+	c.Voter.Entries, c.Voter.Took = q.office.Entries()
+	return c
 }

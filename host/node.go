@@ -50,6 +50,7 @@ type Node struct {
 	up       atomic.Bool
 	joined   bool // the others know of it; Start's own
 	moved    moved
+	drain    drain
 
 	kinds      atomic.Pointer[kinds]
 	loaded     atomic.Bool // the directory was read
@@ -244,7 +245,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		if n.listen != nil {
 			httpAddr = n.listen.Addr().String()
 		}
-		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits, loadingService: n.loading}
+		services := map[string]link.Service{describeService: n.describe, waitsService: n.waits, loadingService: n.loading, blockService: n.blocked}
 		var streams map[string]link.StreamHandler
 		if n.quorum != nil {
 			maps.Copy(services, n.quorum.services())
@@ -292,11 +293,18 @@ func (n inbound) Handle(env *abi.Envelope, from cluster.NodeID, done func([]byte
 	n.api.Receive(env, from, done)
 }
 
+// HandleRelayed implements [link.RelayHandler]. Any node may send any message, so whom it is from matters to the log alone.
+func (n inbound) HandleRelayed(env *abi.Envelope, origin, _ cluster.NodeID, done func([]byte, error)) {
+	n.api.Receive(env, origin, done)
+}
+
+var _ link.RelayHandler = inbound{}
+
 func (n *Node) startGateway() {
 	if n.listen == nil {
 		return
 	}
-	n.gateway = gateway.New(gateway.Config{Node: n, Metrics: n.metrics.Handler(), MaxMessage: n.cfg.Limits.MaxMessage,
+	n.gateway = gateway.New(gateway.Config{Node: n, Operator: n, Metrics: n.metrics.Handler(), MaxMessage: n.cfg.Limits.MaxMessage,
 		DefaultTimeout: n.cfg.Limits.Request, Log: n.log, Version: n.cfg.Version})
 	n.work.Go(func() {
 		if err := n.gateway.Serve(n.listen); err != nil {
@@ -379,6 +387,7 @@ func (n *Node) shut(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(n.hurry, cancel)()
 	var errs []error
+	n.drain.end()
 	if n.quorum != nil && n.quorum.resident != nil {
 		moving, cancel := context.WithTimeout(ctx, moveTime)
 		if err := n.quorum.drain(moving); err != nil {
@@ -422,6 +431,7 @@ func (n *Node) close() error {
 	hurry, cancel := context.WithCancel(context.Background())
 	cancel()
 	var errs []error
+	n.drain.end()
 	if n.system != nil {
 		_ = n.system.Shutdown(hurry) // the error only says that it was in a hurry
 	}

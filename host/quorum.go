@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -33,6 +35,7 @@ type quorum struct {
 	carrier  *carrier
 	voter    *consensus.Voter
 	resident *consensus.Resident
+	opened   atomic.Bool // these two are set, once and for all
 
 	ctx    context.Context // of everything here
 	cancel context.CancelFunc
@@ -90,6 +93,7 @@ func (q *quorum) services() map[string]link.Service {
 	if q.port != nil {
 		maps.Copy(all, q.port.Services())
 		maps.Copy(all, q.office.Services())
+		maps.Copy(all, q.voterServices(q.carrier.node))
 	}
 	return all
 }
@@ -108,7 +112,7 @@ func (q *quorum) open(n *Node) (err error) {
 			Authority: n.net.self.Authority, Voters: q.cfg.Net.Voters, AllowEven: q.cfg.Net.VotersEven, Machine: q.machine, Network: n.net.link,
 			Port: q.port, Resolve: n.net.authority, Log: q.log})
 		if err != nil {
-			return &configError{err}
+			return voterFault(err)
 		}
 		q.work.Go(func() { q.office.Run(q.ctx, q.voter) })
 		q.work.Go(q.watchVoter)
@@ -118,10 +122,19 @@ func (q *quorum) open(n *Node) (err error) {
 	q.mu.Unlock()
 	q.resident = consensus.NewResident(consensus.ResidentConfig{Self: n.net.self, Weight: uint32(q.cfg.Net.Weight), Kinds: kinds,
 		Network: n.net.link, Office: q.office, Voters: n.voters, Runtime: n.runtime, Mover: q.carrier, Fail: q.fail, Log: q.log})
+	q.opened.Store(true)
 	q.work.Go(func() { q.resident.Run(q.ctx) })
 	q.work.Go(q.watchSuspend)
 	q.host(kinds) // what has changed meanwhile
 	return nil
+}
+
+// voterFault tells an operator's mistake from what a disk has done.
+func voterFault(err error) error {
+	if errors.Is(err, consensus.ErrRefused) {
+		return &configError{err}
+	}
+	return err
 }
 
 // watchVoter ends the node when its voter has failed: without its disk it can promise nothing.
@@ -129,7 +142,7 @@ func (q *quorum) watchVoter() {
 	select {
 	case err := <-q.voter.Failed():
 		if err != nil {
-			q.fail(fmt.Errorf("the voter of this node has failed: %w", err))
+			q.fail(voterFault(fmt.Errorf("the voter of this node has failed: %w", err)))
 		}
 	case err := <-q.machine.Poisoned():
 		q.fail(fmt.Errorf("the voters' log has an entry of a newer version of wasilo: %w; update this node", err))
@@ -189,17 +202,21 @@ func (q *quorum) names() (ids []string) {
 
 // ready returns why the node cannot run actors at present, or nil.
 func (q *quorum) ready() error {
-	if q.resident == nil {
+	if !q.opened.Load() {
 		return errors.New("the node has not begun to follow the voters' log")
 	}
 	s, _ := q.resident.Standing()
 	switch {
+	case slices.Contains(s.Blocked, q.resident.Self()):
+		return abi.NewError(abi.ErrBlocked, "an operator has blocked this node: `wasilo members unblock "+q.cfg.ID+"` lets it host actors again")
 	case s.Session == 0:
-		return abi.NewError(abi.ErrNoQuorum, "the node has no session with the voters")
+		return abi.NewError(abi.ErrNoQuorum, "the node has no session with the voters, so it runs no actors: a majority of them ("+
+			strings.Join(q.names(), ", ")+") has to be up and in reach; `wasilo voters list` shows who answers")
 	case !time.Now().Before(s.Until):
-		return abi.NewError(abi.ErrNoQuorum, "the node's session with the voters has run out")
+		return abi.NewError(abi.ErrNoQuorum, "the node's session with the voters has run out, so its actors stand still: it cannot reach who leads them, "+
+			"or too few of them are up; `wasilo voters list` shows who answers")
 	case s.Draining:
-		return abi.NewError(abi.ErrShuttingDown, "the node is being drained")
+		return errDrained
 	}
 	return nil
 }
@@ -207,9 +224,10 @@ func (q *quorum) ready() error {
 // sessionText says how the node stands.
 func (q *quorum) sessionText() string {
 	s, _ := q.resident.Standing()
-	text := fmt.Sprintf("session %d, %d partitions, %d moves; the log is at %d", s.Session, s.Owned, s.Moving, s.Index)
+	text := fmt.Sprintf("session %d with the voters lasts for another %v; %d partitions are owned, %d moves are under way; the log is at %d of generation %d",
+		s.Session, time.Until(s.Until).Round(100*time.Millisecond), s.Owned, s.Moving, s.Index, s.Generation)
 	if s.Leader != "" {
-		text += ", and node " + string(s.Leader) + " leads the voters"
+		text += "; node " + string(s.Leader) + " leads"
 	}
 	return text
 }

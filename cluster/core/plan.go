@@ -217,7 +217,7 @@ func (t *Table) Taker(g *Group, than *Session) bool {
 func ableHosts(t *Table) map[string][]*Session {
 	var able []*Session
 	for _, s := range t.Sessions() {
-		if !s.Draining && !t.superseded(s.ID) {
+		if !s.Draining && !t.blocked[s.Node] && !t.superseded(s.ID) {
 			able = append(able, s)
 		}
 	}

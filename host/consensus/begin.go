@@ -103,7 +103,7 @@ func (v *Voter) begin(ctx context.Context) {
 			if !outside {
 				outside = true
 				v.log.Warn("this node is not a voter: there is a log of which it is no part, because it is new, or has lost its disk. "+
-					"It takes no part until it is added", "voter", v.id, "voters", j.outside, "do", howToJoin(v.id, j.outside))
+					"It takes no part until it is added", "voters", j.outside, "do", howToJoin(v.id, j.outside))
 			}
 		case j.begin != nil:
 			if err := v.writeFirst(j.begin); err != nil && !v.configured() {
@@ -143,7 +143,7 @@ func (v *Voter) begin(ctx context.Context) {
 func howToJoin(id RaftID, members []string) string {
 	for _, m := range members {
 		if old, err := ParseRaftID(m); err == nil && old.Node == id.Node {
-			return fmt.Sprintf("`wasilo voters rm %s` and then `wasilo voters add %s`", old, id.Node)
+			return fmt.Sprintf("`wasilo voters rm %s --even` and then `wasilo voters add %s`", old, id.Node)
 		}
 	}
 	return fmt.Sprintf("`wasilo voters add %s`", id.Node)

@@ -51,7 +51,7 @@ func (v *Voter) Add(ctx context.Context, node core.Member, even bool) (RaftID, e
 	err := v.change(ctx, func(index uint64, members []Member) (func() raft.Future, error) {
 		for _, m := range members {
 			if m.ID.Node == node.ID {
-				return nil, refuse(ErrRefused, "node %s is a voter already, as %s. If it has lost its disk, run `wasilo voters rm %s` first",
+				return nil, refuse(ErrRefused, "node %s is a voter already, as %s. If it has lost its disk, run `wasilo voters rm %s --even` first",
 					node.ID, m.ID, m.ID)
 			}
 		}

@@ -53,7 +53,7 @@ type DamagedError struct {
 
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("%s is damaged: %v. This voter can promise nothing about what it has lost. While the other voters are a majority: "+
-		"move %s away, start the node again, and on any node run `wasilo voters rm %s` and then `wasilo voters add %s`",
+		"move %s away, start the node again, and on any node run `wasilo voters rm %s --even` and then `wasilo voters add %s`",
 		e.Path, e.Err, e.Dir, e.Node, e.Node)
 }
 

@@ -189,6 +189,9 @@ func TestLogger(t *testing.T) {
 	l := newLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo})), "raft")
 	l.Debug("hidden")
 	l.Trace("hidden")
+	l.Info("hidden")
+	l.Warn("heartbeat timeout reached, starting election", "hidden", 1)
+	l.Error("failed to get log", "index", 1, "error", raft.ErrLogNotFound, "hidden", 1)
 	l.With("k", 1).Named("part").Warn("said", "peer", rid("a", 1), "list", hclog.Fmt("%d of %d", 1, 3), "odd")
 	l.Log(hclog.Off, "hidden")
 	l.ResetNamed("").Error("bare", "err", errors.New("broken"))
@@ -198,7 +201,7 @@ func TestLogger(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, "hidden") || l.IsDebug() || !l.IsInfo() || l.GetLevel() != hclog.Info {
+	if strings.Contains(got, "hidden") || l.IsDebug() || l.IsInfo() || l.GetLevel() != hclog.Warn {
 		t.Error(got, fmt.Sprint(l.GetLevel()))
 	}
 }

@@ -6,11 +6,14 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
-// logger hands what raft logs, which is hclog's, to slog. Levels are the same; hclog's trace lies below slog's debug.
+// logger hands what raft logs, which is hclog's, to slog. What it informs of is for whoever looks into it: who leads and who votes the
+// voter says itself. Levels are the same else; hclog's trace lies below slog's debug.
 type logger struct {
 	out  *slog.Logger
 	name string
@@ -27,8 +30,6 @@ func slogLevel(l hclog.Level) slog.Level {
 	switch l {
 	case hclog.Trace:
 		return levelTrace
-	case hclog.Info:
-		return slog.LevelInfo
 	case hclog.Warn:
 		return slog.LevelWarn
 	case hclog.Error:
@@ -37,7 +38,21 @@ func slogLevel(l hclog.Level) slog.Level {
 	return slog.LevelDebug
 }
 
+// usual are warnings of what happens at every start and every election.
+var usual = map[string]bool{
+	"heartbeat timeout reached, starting election":      true,
+	"no known peers, aborting election":                 true,
+	"appendEntries rejected, sending older logs":        true,
+	"rejecting pre-vote request since we have a leader": true,
+	"peer has newer term, stopping replication":         true,
+	"failed to get previous log":                        true,
+	"Election timeout reached, restarting election":     true,
+}
+
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
+	if usual[msg] || msg == "failed to get log" && slices.ContainsFunc(args, func(a any) bool { return a == raft.ErrLogNotFound }) {
+		level = hclog.Debug // the latter: a voter that lags behind, or is new, gets a snapshot
+	}
 	if level == hclog.Off || !l.enabled(slogLevel(level)) {
 		return
 	}
@@ -82,7 +97,7 @@ func (l *logger) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...
 func (l *logger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
 func (l *logger) IsTrace() bool                 { return l.enabled(levelTrace) }
 func (l *logger) IsDebug() bool                 { return l.enabled(slog.LevelDebug) }
-func (l *logger) IsInfo() bool                  { return l.enabled(slog.LevelInfo) }
+func (l *logger) IsInfo() bool                  { return l.IsDebug() }
 func (l *logger) IsWarn() bool                  { return l.enabled(slog.LevelWarn) }
 func (l *logger) IsError() bool                 { return l.enabled(slog.LevelError) }
 func (l *logger) ImpliedArgs() []any            { return l.args }

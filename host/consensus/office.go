@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +25,30 @@ type proposer interface {
 // Office is what a voter does for the other nodes: it tells them what the log says, and, while it leads, puts into it what they ask for
 // and what core.Chair wants. What waits to be put in goes in together, one entry at a time: renewals of a hundred nodes cost one.
 type Office struct {
-	log   *Log
-	out   *slog.Logger
-	voter atomic.Pointer[proposer] // nil before Run
-	asks  chan *ask
-	term  uint64 // of the leadership that was last seen; run's own
+	log    *Log
+	out    *slog.Logger
+	voter  atomic.Pointer[proposer] // nil before Run
+	speaks atomic.Uint32            // the version that entries are written in, as of the last one
+	asks   chan *ask
+	term   uint64 // of the leadership that was last seen; run's own
+
+	entries, took atomic.Uint64 // proposals that came through, and how long they took together in ns
+}
+
+// Entries returns how many entries this office has put into the log, and how long it took together from the proposal until each was applied.
+func (o *Office) Entries() (n uint64, took time.Duration) {
+	return o.entries.Load(), time.Duration(o.took.Load())
+}
+
+// put proposes an entry, and takes the time.
+func (o *Office) put(ctx context.Context, voter proposer, entry []byte) ([]byte, error) {
+	began := time.Now()
+	results, _, err := voter.Propose(ctx, entry)
+	if err == nil {
+		o.entries.Add(1)
+		o.took.Add(uint64(time.Since(began)))
+	}
+	return results, err
 }
 
 // ask is commands of a node that wait to be put into the log.
@@ -149,17 +170,51 @@ func (o *Office) bar(ctx context.Context, voter proposer, term uint64, done chan
 
 // carry puts the chair's commands into the log. What fails is planned anew.
 func (o *Office) carry(ctx context.Context, voter proposer, commands []core.Command) {
-	for i := range commands {
-		if c := &commands[i]; c.Type != core.Assign {
-			o.out.Info("the leader decides", "command", c.Type.String(), "session", c.Session, "from", c.From, "group", c.Group,
-				"partitions", c.Partitions.Len(), "kinds", c.Kinds)
-		}
-	}
+	o.announce(commands)
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	if _, _, err := voter.Propose(bounded, core.AppendEntry(nil, commands...)); err != nil && ctx.Err() == nil {
+	if _, err := o.put(bounded, voter, o.entry(commands)); err != nil && ctx.Err() == nil {
 		o.out.Warn("what the leader decided is not known to be in the log; it decides again", "err", err)
 	}
+}
+
+// entry writes commands in the newest version that all nodes read.
+func (o *Office) entry(commands []core.Command) []byte {
+	o.log.mu.Lock()
+	version := o.log.table.Speaks()
+	o.log.mu.Unlock()
+	if before := o.speaks.Swap(version); before != version && before != 0 {
+		o.out.Info("the voters' log is written in another version, for all nodes that have a session read it", "version", version, "before", before)
+	}
+	return core.AppendEntryAs(nil, version, commands...)
+}
+
+// announce says in one line what an entry of the chair's decides: how many of which command, over how many partitions.
+func (o *Office) announce(commands []core.Command) {
+	count, partitions := make(map[string]int), 0
+	var ended []core.SessionID
+	for i := range commands {
+		c := &commands[i]
+		count[c.Type.String()]++
+		partitions += c.Partitions.Len()
+		if c.Type == core.ExpireSession {
+			ended = append(ended, c.Session)
+		}
+		o.out.Debug("a decision", "command", c.Type.String(), "session", c.Session, "from", c.From, "group", c.Group,
+			"partitions", c.Partitions.Len(), "kinds", c.Kinds)
+	}
+	args := []any{"partitions", partitions}
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		args = append(args, name, count[name])
+	}
+	if ended != nil {
+		args = append(args, "sessions_ended", ended)
+	}
+	level := slog.LevelInfo
+	if len(commands) == count[core.BeginMove.String()] { // they come a few at a time, one entry after another
+		level = slog.LevelDebug
+	}
+	o.out.Log(context.Background(), level, "the leader decides", args...)
 }
 
 // cut takes as many as one entry holds.
@@ -180,7 +235,7 @@ func (o *Office) propose(ctx context.Context, voter proposer, asks []*ask, answe
 	}
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	results, _, err := voter.Propose(bounded, core.AppendEntry(nil, all...))
+	results, err := o.put(bounded, voter, o.entry(all))
 	if err != nil {
 		results = nil
 		if !errors.Is(err, ErrNotLeader) && ctx.Err() == nil {
@@ -268,7 +323,8 @@ func (o *Office) leader() core.Member {
 
 // Services are those by which other nodes reach the office; they go into link.Config.
 func (o *Office) Services() map[string]link.Service {
-	return map[string]link.Service{
+	all := o.passServices()
+	maps.Copy(all, map[string]link.Service{
 		feedService: func(ctx context.Context, _ core.NodeID, payload []byte) ([]byte, error) {
 			q, err := readQuestion(payload)
 			if err != nil {
@@ -291,5 +347,6 @@ func (o *Office) Services() map[string]link.Service {
 			}
 			return out.append(nil), nil
 		},
-	}
+	})
+	return all
 }

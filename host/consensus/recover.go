@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/hashicorp/raft"
 
@@ -13,10 +14,11 @@ import (
 
 // RecoverConfig says what [Recover] works on.
 type RecoverConfig struct {
-	// Dir, Cluster, Self and Authority are those of VoterConfig. Required.
+	// Dir, Cluster and Self are those of VoterConfig. Required.
 	Dir, Cluster string
 	Self         core.NodeID
-	Authority    string
+	// Authority is that of VoterConfig; "" is where the log has this voter.
+	Authority string
 	// Machine takes what the log holds. It is of no use afterwards. Required.
 	Machine Machine
 	// Raise makes of the state that was recovered the one that the log goes on from: it raises the generation, so that every epoch of it
@@ -44,8 +46,10 @@ func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	if cfg.Dir == "" || cfg.Cluster == "" || cfg.Machine == nil || cfg.Raise == nil {
 		return none, errors.New("the log cannot be recovered: Dir, Cluster, Machine or Raise is missing")
 	}
-	if _, err := checkVoters([]core.Member{{ID: cfg.Self, Authority: cfg.Authority}}); err != nil {
-		return none, err
+	if cfg.Authority != "" {
+		if _, err := checkVoters([]core.Member{{ID: cfg.Self, Authority: cfg.Authority}}); err != nil {
+			return none, err
+		}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -69,6 +73,15 @@ func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
 	if err := d.shield(func() (err error) { before, err = d.lastConfiguration(); return err }); err != nil {
 		return Recovered{}, err
 	}
+	for _, s := range before.Servers {
+		if was, authority, err := parseAddress(s.Address); err == nil && was == id && cfg.Authority == "" {
+			cfg.Authority = authority
+		}
+	}
+	if cfg.Authority == "" {
+		return Recovered{}, refuse(ErrRefused, "%s has no vote in its own log, so it may lack what the others agreed on: recover one that has. "+
+			"Its voters are %s", id, serverNames(before.Servers))
+	}
 	vc := VoterConfig{Log: cfg.Log, Heartbeat: defaultTimeout, Election: defaultTimeout, Lease: defaultTimeout, Commit: defaultCommit,
 		SnapshotEvery: defaultSnapshotEvery, Trailing: defaultTrailing, snapshotCheck: defaultSnapshotCheck}
 	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: id.server(), Address: id.address(cfg.Authority)}}}
@@ -88,6 +101,14 @@ func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
 		}
 	}
 	return r, nil
+}
+
+func serverNames(servers []raft.Server) string {
+	names := make([]string, len(servers))
+	for i, s := range servers {
+		names[i] = string(s.ID)
+	}
+	return strings.Join(names, ", ")
 }
 
 // lastConfiguration is the one that the log ends with.

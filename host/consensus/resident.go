@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -64,6 +65,8 @@ type Resident struct {
 	over  chan struct{} // closed when Run has ended
 
 	hosts chan struct{} // there is something new in wants; has room for one
+
+	unrenewed, lost atomic.Uint64
 
 	mu      sync.Mutex
 	wants   core.TenantInput // what the node hosts, as it was said last
@@ -209,6 +212,7 @@ func (m *Resident) do(ctx context.Context, e core.TenantEffect) {
 		m.cfg.Runtime.HandleSession(until)
 	case core.SessionLost:
 		if !m.tenant.Closed() {
+			m.lost.Add(1)
 			m.log.Warn("the node's session with the voters has ended: its activations end; another session is asked for")
 		}
 		for id, off := range m.moves {
@@ -243,6 +247,7 @@ func (m *Resident) ask(ctx context.Context, e core.TenantEffect) {
 		out, err := m.asker.reach(bounded, entry)
 		if err != nil {
 			if ctx.Err() == nil {
+				m.unrenewed.Add(1)
 				m.log.Debug("the session is not known to be renewed", "err", err)
 			}
 			return
@@ -347,6 +352,12 @@ func (m *Resident) Standing() (Standing, <-chan struct{}) {
 	}
 	return m.state, m.changed
 }
+
+// Self returns the node.
+func (m *Resident) Self() core.NodeID { return m.cfg.Self.ID }
+
+// Losses returns how many requests for a session, or for its renewal, were not answered, and how many sessions ended before their time.
+func (m *Resident) Losses() (unrenewed, lost uint64) { return m.unrenewed.Load(), m.lost.Load() }
 
 // Await waits until ok says so of the state, or ctx ends.
 func (m *Resident) Await(ctx context.Context, ok func(Standing) bool) error {

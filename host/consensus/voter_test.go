@@ -179,7 +179,7 @@ func TestDiskIsLost(t *testing.T) {
 	if lost.ID() == old || lost.ID().Node != old.Node {
 		t.Errorf("%s became %s", old, lost.ID())
 	}
-	if log, want := lost.log.String(), fmt.Sprintf("`wasilo voters rm %s` and then `wasilo voters add %s`", old, lost.id); !strings.Contains(log, want) {
+	if log, want := lost.log.String(), fmt.Sprintf("`wasilo voters rm %s --even` and then `wasilo voters add %s`", old, lost.id); !strings.Contains(log, want) {
 		t.Errorf("the log does not say %s:\n%s", want, log)
 	}
 	w.propose("two")
@@ -200,7 +200,7 @@ func TestDiskIsLost(t *testing.T) {
 	if l == lost {
 		t.Fatal("a node without a vote leads")
 	}
-	if _, err := l.Add(t.Context(), w.list(lost.id)[0], true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "`wasilo voters rm "+old.String()+"` first") {
+	if _, err := l.Add(t.Context(), w.list(lost.id)[0], true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "`wasilo voters rm "+old.String()+" --even` first") {
 		t.Error(err)
 	}
 	if _, err := l.Remove(t.Context(), string(lost.id), false); !errors.Is(err, ErrEvenVoters) || !strings.Contains(err.Error(), "--even") {

@@ -4,6 +4,10 @@
 //	GET  /v1/actors?kind=&state=&after=&limit=    which actors are active or sleep, page by page
 //	GET  /v1/kinds                         what can be called, where it is hosted, and which module files failed
 //	GET  /v1/members                       the nodes of the cluster as this one sees them
+//	PUT, DELETE /v1/members/{id}/block     a node is kept from hosting actors, or not any more
+//	GET  /v1/voters                        who keeps the log of who owns what
+//	PUT, DELETE /v1/voters/{id}[?even=true] a node becomes a voter, or is one no more
+//	GET, PUT, DELETE /v1/drain             the node gives its actors away, or takes some again
 //	GET  /livez, /readyz[?verbose]         probes
 //	GET  /metrics                          Prometheus
 //	GET  /                                 what to type next

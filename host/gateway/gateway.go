@@ -18,6 +18,8 @@ import (
 // Config says how to serve a node.
 type Config struct {
 	Node Node
+	// Operator answers /v1/voters, /v1/drain and /v1/members/{id}/block; nil: there are none.
+	Operator Operator
 	// Metrics answers /metrics; nil: there is none.
 	Metrics http.Handler
 	// MaxMessage bounds a payload in bytes of CBOR; JSON may take twice as much on its way. 0: [abi.DefaultMaxMessage].
@@ -38,6 +40,7 @@ const DefaultMaxTimeout = 5 * time.Minute
 // Gateway serves one node over HTTP. It is an [http.Handler]; [Gateway.Serve] runs it with the right bounds.
 type Gateway struct {
 	node           Node
+	operator       Operator
 	metrics        http.Handler
 	maxMessage     int
 	defaultTimeout time.Duration
@@ -60,7 +63,7 @@ var _ http.Handler = (*Gateway)(nil)
 // New returns a gateway for cfg.Node, which must be set.
 func New(cfg Config) *Gateway {
 	g := &Gateway{
-		node: cfg.Node, metrics: cfg.Metrics, maxMessage: cfg.MaxMessage, defaultTimeout: cfg.DefaultTimeout,
+		node: cfg.Node, operator: cfg.Operator, metrics: cfg.Metrics, maxMessage: cfg.MaxMessage, defaultTimeout: cfg.DefaultTimeout,
 		maxTimeout: cfg.MaxTimeout, log: cfg.Log, version: cfg.Version,
 		bodyTimeout: bodyTimeout, linger: linger, empty: make(chan struct{}, 1),
 	}
@@ -128,6 +131,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (status int, err
 		}
 		return g.call(w, r, rest)
 	}
+	if status, ok, err := g.operate(w, r, path); ok {
+		return status, err
+	}
 	var page func(http.ResponseWriter, *http.Request) (int, error)
 	switch path {
 	case "/":
@@ -140,7 +146,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (status int, err
 		page = g.serveMetrics
 	case "/v1/kinds":
 		page = g.kinds
-	case "/v1/members":
+	case membersPath:
 		page = g.members
 	case actorsPath:
 		page = g.actors

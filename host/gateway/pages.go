@@ -185,7 +185,7 @@ func (g *Gateway) index(w http.ResponseWriter, r *http.Request) (int, error) {
 			Version string   `json:"version,omitempty"`
 			Pages   []string `json:"pages"`
 			Example string   `json:"example,omitempty"`
-		}{Name: "wasilo", Version: g.version, Pages: pages()}
+		}{Name: "wasilo", Version: g.version, Pages: g.pages()}
 		if hasExample {
 			v.Example = example.Curl("http://" + r.Host)
 		}
@@ -197,7 +197,7 @@ func (g *Gateway) index(w http.ResponseWriter, r *http.Request) (int, error) {
 		b.WriteString(" " + g.version)
 	}
 	b.WriteString("\n\n")
-	for _, p := range pages() {
+	for _, p := range g.pages() {
 		b.WriteString("  " + p + "\n")
 	}
 	if len(kinds) == 0 {
@@ -210,14 +210,15 @@ func (g *Gateway) index(w http.ResponseWriter, r *http.Request) (int, error) {
 	return http.StatusOK, nil
 }
 
-func pages() []string {
-	return []string{
+func (g *Gateway) pages() []string {
+	all := []string{
 		"POST /v1/actors/{kind}/{id}/{method}",
 		"GET /v1/actors?kind=&state=&after=&limit=",
 		"GET /v1/kinds",
 		"GET /v1/members",
-		"GET /livez",
-		"GET /readyz?verbose",
-		"GET /metrics",
 	}
+	if g.operator != nil {
+		all = append(all, "PUT, DELETE /v1/members/{id}/block", "GET /v1/voters", "PUT, DELETE /v1/voters/{id}?even=", "GET, PUT, DELETE /v1/drain")
+	}
+	return append(all, "GET /livez", "GET /readyz?verbose", "GET /metrics")
 }

@@ -821,6 +821,26 @@ func TestLossesDuringAMove(t *testing.T) {
 	})
 }
 
+// What was handed over as planned is no loss, and what the node had lost before is one all the same.
+func TestAPlannedMoveLosesNothing(t *testing.T) {
+	for _, lapsed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			a, _, _ := asleep(t, w, 10, 1<<20)
+			defer a.close()
+			if lapsed {
+				a.silo.Forget(cluster.Loss{Epoch: epoch(1)})
+			}
+			a.silo.Forget(cluster.Loss{Kind: "k", Epoch: epoch(1), Planned: true})
+			synctest.Wait()
+			want := map[bool]uint64{false: 0, true: 10}[lapsed]
+			if st := a.silo.Stats(); st.Sleepers != 0 || st.Dropped["lost"] != want {
+				t.Errorf("lapsed %v: %d sleep, %d count as lost", lapsed, st.Sleepers, st.Dropped["lost"])
+			}
+		})
+	}
+}
+
 // An activation of before, which has not ended yet, neither takes nor replaces what came with the actor when that was this node's again.
 func TestAnOldActivationLeavesWhatIsNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -226,7 +226,30 @@ func (s *Silo) Forget(loss cluster.Loss) {
 	if loss.Kind == "" {
 		kinds = s.states.keptKinds()
 	}
+	if loss.Planned {
+		s.dropGiven(loss)
+		return
+	}
 	s.dropOutdated(kinds)
+}
+
+// dropGiven drops what another node has by now. What the node had lost before counts as such.
+func (s *Silo) dropGiven(loss cluster.Loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shutting {
+		return
+	}
+	s.work.Go(func() {
+		n := s.states.store.DropKind(loss.Kind, func(i sleep.Info) bool {
+			l := s.states.lost.Load()
+			return until(loss.Epoch, i.Epoch) && !until(l.all, i.Epoch) && (loss.Partitions == nil || loss.Partitions[cluster.PartitionOf(i.Identity)])
+		})
+		if n > 0 {
+			s.cfg.Log.Debug("sleeping actors are with another node now", "kind", loss.Kind, "actors", n)
+		}
+		s.dropOutdated([]string{loss.Kind})
+	})
 }
 
 // dropOutdated gives up what of some kinds is out of date.

@@ -21,6 +21,7 @@ type Snapshot struct {
 	Modules   map[string]int    // module files by state
 	Members   map[string]int    // nodes of the cluster by state, as this one sees them; nil: no cluster
 	Link      *LinkCounts       // nil: the node has no link
+	Quorum    *QuorumCounts     // nil: there are no voters
 	Memory    *MemoryCounts     // nil: it was not looked at yet
 }
 
@@ -96,6 +97,7 @@ func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	describeLink(ch)
+	describeQuorum(ch)
 }
 
 // Collect implements [prometheus.Collector].
@@ -151,6 +153,9 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 	}
 	if s.Link != nil {
 		s.Link.collect(ch)
+	}
+	if s.Quorum != nil {
+		s.Quorum.collect(ch)
 	}
 	if m := s.Memory; m != nil {
 		for part, n := range m.Parts {

@@ -124,17 +124,44 @@ func TestMembersAndLink(t *testing.T) {
 	}
 	tel.Watch(func() Snapshot {
 		return Snapshot{Members: map[string]int{"alive": 2, "failed": 1, "left": 0},
-			Link: &LinkCounts{Outgoing: 1, Incoming: 2, InFlight: 3, Serving: 4, Connected: 5, Reconnected: 6, Unreached: 7, Accepted: 8,
-				Refused: 9, Dropped: 10, Sent: 11, Overloaded: 12, BytesIn: 13, BytesOut: 14}}
+			Link: &LinkCounts{Outgoing: 1, Incoming: 2, InFlight: 3, Serving: 4, Streams: 15, Connected: 5, Reconnected: 6, Unreached: 7, Accepted: 8,
+				Refused: 9, Dropped: 10, Sent: 11, Overloaded: 12, BytesIn: 13, BytesOut: 14,
+				RelayedOut: 15, RelayedIn: 16, PassedOn: 17}}
 	})
 	wants(t, scrape(t, tel),
 		`wasilo_cluster_members{state="alive"} 2`, `wasilo_cluster_members{state="failed"} 1`, `wasilo_cluster_members{state="left"} 0`,
 		`wasilo_link_connections{direction="out"} 1`, `wasilo_link_connections{direction="in"} 2`,
-		`wasilo_link_requests_in_flight 3`, `wasilo_link_requests_serving 4`,
+		`wasilo_link_requests_in_flight 3`, `wasilo_link_requests_serving 4`, `wasilo_link_streams 15`,
 		`wasilo_link_connected_total{direction="out"} 5`, `wasilo_link_connected_total{direction="in"} 8`,
 		`wasilo_link_reconnected_total 6`, `wasilo_link_unreached_total 7`, `wasilo_link_refused_total 9`, `wasilo_link_dropped_total 10`,
 		`wasilo_link_messages_sent_total 11`, `wasilo_link_overloaded_total 12`,
+		`wasilo_link_relayed_total{direction="out"} 15`, `wasilo_link_relayed_total{direction="in"} 16`, `wasilo_link_relayed_total{direction="via"} 17`,
 		`wasilo_link_bytes_total{direction="out"} 14`, `wasilo_link_bytes_total{direction="in"} 13`)
+}
+
+func TestSessionAndVoters(t *testing.T) {
+	tel := New()
+	tel.Watch(func() Snapshot { return Snapshot{} })
+	if text := scrape(t, tel); strings.Contains(text, "wasilo_session") || strings.Contains(text, "wasilo_voter") || strings.Contains(text, "wasilo_moves") {
+		t.Error("figures of voters, without any")
+	}
+	quorum := QuorumCounts{Left: 2500 * time.Millisecond, Index: 17, Generation: 2, Partitions: 341, Moving: 1, Unrenewed: 3, Lost: 4,
+		Out: MoveCounts{Moves: 5, Actors: 6, Bytes: 7}, In: MoveCounts{Moves: 8, Actors: 9, Bytes: 10}}
+	tel.Watch(func() Snapshot { return Snapshot{Quorum: &quorum} })
+	text := scrape(t, tel)
+	wants(t, text, "wasilo_session_live 1", "wasilo_session_left_seconds 2.5", "wasilo_log_index 17", "wasilo_log_generation 2",
+		"wasilo_partitions_owned 341", "wasilo_moves_under_way 1", "wasilo_session_unrenewed_total 3", "wasilo_sessions_lost_total 4",
+		`wasilo_moves_total{direction="out"} 5`, `wasilo_moved_actors_total{direction="out"} 6`, `wasilo_moved_bytes_total{direction="out"} 7`,
+		`wasilo_moves_total{direction="in"} 8`, `wasilo_moved_actors_total{direction="in"} 9`, `wasilo_moved_bytes_total{direction="in"} 10`)
+	if strings.Contains(text, "wasilo_voter") {
+		t.Error("figures of a voter, without one")
+	}
+	quorum.Left = -time.Second
+	quorum.Voter = &VoterCounts{Leads: true, Votes: true, Term: 3, Last: 20, Applied: 19, Proposed: 11, Refused: 12, Unknown: 13, Entries: 9, Took: 450 * time.Millisecond}
+	wants(t, scrape(t, tel), "wasilo_session_live 0", "wasilo_session_left_seconds 0", "wasilo_voter_leads 1", "wasilo_voter_votes 1", "wasilo_voter_term 3",
+		"wasilo_voter_last_index 20", "wasilo_voter_applied_index 19", `wasilo_voter_proposals_total{outcome="proposed"} 11`,
+		`wasilo_voter_proposals_total{outcome="refused"} 12`, `wasilo_voter_proposals_total{outcome="unknown"} 13`,
+		"wasilo_voter_entries_total 9", "wasilo_voter_entries_seconds_total 0.45")
 }
 
 func TestKindsAreBounded(t *testing.T) {

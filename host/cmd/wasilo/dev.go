@@ -21,9 +21,13 @@ Compiled modules are kept in the user's cache directory, so the next start is qu
 With --nodes N there are N nodes n1, n2, … in one cluster, each a process of its own, which end with this one. They listen on the
 ports of --http, --link and --gossip, the second one on ports higher by ten, and so on. The gossip is fast unless --profile says
 otherwise. What --max-bytes and --max-sleep say is for all of them together. With -o json, one line {"nodes":[{"url":…,"id":…,"link":…,"gossip":…,"pid":…},…]} on stdout says that all are
-ready and connected.`,
+ready and connected.
+
+With --nodes N --quorum that cluster has voters: the first nodes, three or five of them, keep a log of who owns what, so that no actor lives
+twice, and those who are cut off from the majority refuse calls.`,
 		Example: `  wasilo dev
   wasilo dev --nodes 3
+  wasilo dev --nodes 3 --quorum
   wasilo dev ./build --http 127.0.0.1:0
   wasilo dev --log-level debug`,
 	}

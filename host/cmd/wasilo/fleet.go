@@ -149,10 +149,18 @@ func (f *fleet) running() (n int) {
 // called before may be started on one node and then again on another. It reports whether a signal came meanwhile.
 func (f *fleet) start(c *settings, flags *pflag.FlagSet, plans []nodePlan) (stopped bool, err error) {
 	first := ""
-	for _, batch := range [][]nodePlan{plans[:1], plans[1:]} {
+	batches := [][]nodePlan{plans[:1], plans[1:]}
+	if plans[0].quorum { // none is ready before a majority of the voters is there
+		batches, first = [][]nodePlan{plans}, plans[0].gossip
+	}
+	for _, batch := range batches {
 		ready := make(chan announcement, len(batch))
 		for _, p := range batch {
-			if err := f.run(p, p.args(c, flags, first), c.logFormat == "json", ready); err != nil {
+			join := first
+			if p.gossip == first {
+				join = ""
+			}
+			if err := f.run(p, p.args(c, flags, join), c.logFormat == "json", ready); err != nil {
 				return false, err
 			}
 		}
@@ -336,6 +344,10 @@ func (f *fleet) banner(dir string) {
 		members += " --node " + first.URL
 	}
 	fmt.Fprintf(w, "  %s\n", members)
+	if first.plan.quorum {
+		fmt.Fprintf(w, "  %s   # who keeps the log of who owns what\n", strings.Replace(members, " members", " voters list", 1))
+		fmt.Fprintf(w, "  %s drain --node %s   # n%d gives its actors away\n", self, f.nodes[len(f.nodes)-1].URL, len(f.nodes))
+	}
 	if len(f.nodes) > 1 {
 		last := f.nodes[1]
 		fmt.Fprintf(w, "  kill -9 %d   # %s, and watch: %s\n", last.PID, last.ID, members)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"github.com/wasilo/wasilo/host/gateway"
@@ -8,14 +10,22 @@ import (
 
 func (a *app) members() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "members [FLAGS]", Short: "List the nodes of the cluster", Args: takes(0, 0),
+		Use: "members [FLAGS]", Short: "List the nodes of the cluster, block one",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return nil
+		},
 		Long: `List the nodes of the cluster as the node that is asked sees them: it is marked with *. STATE is what gossip says of a node:
-alive, leaving, left or failed; one that failed or left is forgotten after a quarter of an hour. KINDS are those it hosts, or how many,
-"-" while it has not said. PROBLEM says what stands between the two nodes.
+alive, leaving, left or failed; one that failed or left is forgotten after a quarter of an hour. One that is blocked hosts no actors. VOTE is there
+in a cluster with voters: votes, or leads. KINDS are those it hosts, or how many, "-" while it has not said. PROBLEM says what stands between the
+two nodes, and through which other node messages between them go meanwhile.
 
 Other nodes may see it otherwise; ask them with --node. With -o json there are the names of the kinds as well.`,
 		Example: `  wasilo members
   wasilo members --node http://127.0.0.1:7710
+  wasilo members block n2
   wasilo members -o json | jq -r '.members[] | select(.state == "alive") | .id'`,
 	}
 	nodeFlag(cmd)
@@ -32,18 +42,45 @@ Other nodes may see it otherwise; ask them with --node. With -o json there are t
 		if a.output == outputJSON {
 			return a.printJSON(list)
 		}
-		t := newTable(a.stdout, "NODE", "STATE", "MODE", "LINK", "HTTP", "KINDS", "PROBLEM")
-		for i := range list.Members {
-			m := &list.Members[i]
-			row := []string{memberName(m), m.State, m.Mode, orDash(m.Link), orDash(m.HTTP), fewNames(m.Kinds)}
-			if problem := problemOf(m); problem != "" {
-				row = append(row, problem)
-			}
-			t.row(row...)
-		}
-		return t.flush()
+		return a.writeMembers(list)
 	}
+	cmd.AddCommand(a.membersBlock(), a.membersUnblock())
 	return cmd
+}
+
+func (a *app) writeMembers(list *gateway.MemberList) error {
+	voters := slices.ContainsFunc(list.Members, func(m gateway.MemberInfo) bool { return m.Voter || m.Leads })
+	columns := func(state, mode, vote string, rest ...string) []string {
+		row := []string{state, mode}
+		if voters {
+			row = append(row, vote)
+		}
+		return append(row, rest...)
+	}
+	t := newTable(a.stdout, append([]string{"NODE"}, columns("STATE", "MODE", "VOTE", "LINK", "HTTP", "KINDS", "PROBLEM")...)...)
+	for i := range list.Members {
+		m := &list.Members[i]
+		state := m.State
+		if m.Blocked {
+			state += ", blocked"
+		}
+		row := append([]string{memberName(m)}, columns(state, m.Mode, voteText(m), orDash(m.Link), orDash(m.HTTP), fewNames(m.Kinds))...)
+		if problem := problemOf(m); problem != "" {
+			row = append(row, problem)
+		}
+		t.row(row...)
+	}
+	return t.flush()
+}
+
+func voteText(m *gateway.MemberInfo) string {
+	switch {
+	case m.Leads:
+		return "leads"
+	case m.Voter:
+		return "votes"
+	}
+	return "-"
 }
 
 // memberName marks the node that answered.

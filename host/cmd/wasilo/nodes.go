@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -23,7 +24,9 @@ const (
 type nodePlan struct {
 	id, http, link, gossip, data, cache string
 
-	maxBytes, maxSleep int64 // its share; 0: the default
+	maxBytes, maxSleep int64  // its share; 0: the default
+	quorum             bool   // the cluster has voters
+	voters             string // for --voters; "": it is none
 }
 
 // planNodes says what n nodes are called and where they listen: the first at the addresses of c, the others at ports above,
@@ -34,7 +37,10 @@ func planNodes(c *settings, n int, data string) ([]nodePlan, error) {
 		return nil, usagef("--nodes makes nodes for the development authority, and --cert is of one node: leave out --ca, --cert and --key")
 	case c.host.Net.Mode == cluster.Client:
 		return nil, usagef("--nodes makes members: leave out --mode client")
+	case len(c.host.Net.Voters) > 0 || c.host.Net.Voter:
+		return nil, usagef("--nodes says itself which nodes are voters: leave out --voters and --voter, and give --quorum")
 	}
+	quorum := c.host.Net.Quorum
 	plans := make([]nodePlan, n)
 	share := func(all int64) int64 { return max(all/int64(n), min(all, 1<<20)) }
 	maxBytes := c.host.Limits.MaxBytes
@@ -43,7 +49,7 @@ func planNodes(c *settings, n int, data string) ([]nodePlan, error) {
 	}
 	for i := range plans {
 		id := "n" + strconv.Itoa(i+1)
-		p := nodePlan{id: id, data: filepath.Join(data, id), cache: filepath.Join(data, "cache"), // compiled once for all
+		p := nodePlan{id: id, data: dataOf(data, id, n, quorum), cache: filepath.Join(data, "cache"), // compiled once for all
 			maxBytes: share(maxBytes), maxSleep: share(c.host.Limits.MaxSleep)}
 		for _, a := range []struct {
 			name, base string
@@ -56,7 +62,61 @@ func planNodes(c *settings, n int, data string) ([]nodePlan, error) {
 		}
 		plans[i] = p
 	}
+	if quorum {
+		return plans, nameVoters(plans)
+	}
 	return plans, nil
+}
+
+// dataOf is the directory of one of n nodes. A log of three voters is none of five.
+func dataOf(data, id string, n int, quorum bool) string {
+	if quorum {
+		data = filepath.Join(data, "quorum-"+strconv.Itoa(n))
+	}
+	return filepath.Join(data, id)
+}
+
+// mostVoters of a fleet: five bear the loss of two.
+const mostVoters = 5
+
+// nameVoters makes the first nodes voters, an odd number of them. All have to know where the others' links are, and whom to join, before any
+// of them runs, since the log begins when all voters are there; so ports that are to be any are chosen here.
+func nameVoters(plans []nodePlan) error {
+	n := min(len(plans), mostVoters)
+	n -= 1 - n%2
+	var list []string
+	for i := range plans {
+		p := &plans[i]
+		for _, addr := range []*string{&p.link, &p.gossip} {
+			free, err := freePort(*addr)
+			if err != nil {
+				return err
+			}
+			*addr = free
+		}
+		if i < n {
+			list = append(list, p.id+"="+p.link)
+		}
+	}
+	for i := range plans {
+		if plans[i].quorum = true; i < n {
+			plans[i].voters = strings.Join(list, ",")
+		}
+	}
+	return nil
+}
+
+// freePort is addr with a port that is free now in place of 0.
+func freePort(addr string) (string, error) {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" {
+		return addr, err
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "", fmt.Errorf("no free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 // shiftPort adds to the port of addr, unless that is 0, which is any.
@@ -89,6 +149,9 @@ func (p nodePlan) args(c *settings, flags *pflag.FlagSet, first string) []string
 	}
 	if p.maxSleep > 0 {
 		args = append(args, "--max-sleep", strconv.FormatInt(p.maxSleep, 10))
+	}
+	if p.voters != "" {
+		args = append(args, "--voters", p.voters)
 	}
 	joins := slices.Clone(c.host.Net.Join)
 	if first != "" {

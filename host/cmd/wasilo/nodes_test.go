@@ -21,9 +21,9 @@ func TestPlanNodes(t *testing.T) {
 	const third = 100 << 20
 	got, err := planNodes(&c, 3, "data")
 	want := []nodePlan{
-		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1", "data/cache", third, 0},
-		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2", "data/cache", third, 0},
-		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3", "data/cache", third, 0},
+		{"n1", "127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7946", "data/n1", "data/cache", third, 0, false, ""},
+		{"n2", "127.0.0.1:7710", "127.0.0.1:7711", "127.0.0.1:7956", "data/n2", "data/cache", third, 0, false, ""},
+		{"n3", "127.0.0.1:7720", "127.0.0.1:7721", "127.0.0.1:7966", "data/n3", "data/cache", third, 0, false, ""},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\n%+v", err, got)
@@ -31,13 +31,14 @@ func TestPlanNodes(t *testing.T) {
 	c.host.Limits.MaxBytes, c.host.Limits.MaxSleep = 0, 3<<19
 	c.host.HTTP, c.host.Net.Link, c.host.Net.Gossip = "[::1]:0", "localhost:65525", "127.0.0.1:1"
 	got, err = planNodes(&c, 2, "/d")
-	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2", "/d/cache", host.DefaultMaxBytes() / 2, 1 << 20}) {
+	if err != nil || got[1] != (nodePlan{"n2", "[::1]:0", "localhost:65535", "127.0.0.1:11", "/d/n2", "/d/cache", host.DefaultMaxBytes() / 2, 1 << 20, false, ""}) {
 		t.Errorf("%v\n%+v", err, got)
 	}
 	for says, change := range map[string]func(*settings){
 		"--link: localhost:65526":     func(c *settings) { c.host.Net.Link = "localhost:65526" },
 		"--gossip: 127.0.0.1:x":       func(c *settings) { c.host.Net.Gossip = "127.0.0.1:x" },
 		`--http: "7700"`:              func(c *settings) { c.host.HTTP = "7700" },
+		"--nodes says itself which":   func(c *settings) { c.host.Net.Voter = true },
 		"--nodes makes members":       func(c *settings) { c.host.Net.Mode = cluster.Client },
 		"--nodes makes nodes for the": func(c *settings) { c.host.Net.Cert = "n1.crt" },
 	} {
@@ -45,6 +46,30 @@ func TestPlanNodes(t *testing.T) {
 		change(&c)
 		if _, err := planNodes(&c, 2, "d"); err == nil || !strings.HasPrefix(err.Error(), says) {
 			t.Errorf("%v, not %s", err, says)
+		}
+	}
+}
+
+// With voters the first nodes are on the list, an odd number of them and five at most, and each has a log of its own for each size.
+func TestPlanVoters(t *testing.T) {
+	for n, want := range map[int]int{1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 7: 5, 9: 5} {
+		c := defaultSettings()
+		c.host.Net.Quorum = true
+		c.host.Net.Link, c.host.Net.Gossip = "127.0.0.1:0", "127.0.0.1:7946"
+		plans, err := planNodes(&c, n, "d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range plans {
+			voters := strings.Split(p.voters, ",")
+			switch {
+			case !p.quorum || strings.HasSuffix(p.link, ":0") || !strings.HasPrefix(p.data, "d/quorum-"):
+				t.Errorf("%d nodes: %+v", n, p)
+			case i < want && (len(voters) != want || !slices.Contains(voters, p.id+"="+p.link) || p.voters != plans[0].voters):
+				t.Errorf("%d nodes: the voters of %s are %q", n, p.id, p.voters)
+			case i >= want && p.voters != "":
+				t.Errorf("%d nodes: %s is a voter", n, p.id)
+			}
 		}
 	}
 }
@@ -60,7 +85,7 @@ func TestArgsOfNodes(t *testing.T) {
 	}
 	c := defaultSettings()
 	c.host.Net.Join, c.host.Net.Profile = []string{"x:1"}, serfwatch.WAN
-	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2", "d/cache", 1 << 30, 1 << 20}
+	p := nodePlan{"n2", "127.0.0.1:11", "127.0.0.1:12", "127.0.0.1:13", "d/n2", "d/cache", 1 << 30, 1 << 20, false, ""}
 	got := strings.Join(p.args(&c, flags, "127.0.0.1:3"), " ")
 	want := "serve --leash --id n2 --http 127.0.0.1:11 --link 127.0.0.1:12 --gossip 127.0.0.1:13 --data d/n2 --cache d/cache --actors actors --profile wan " +
 		"--max-bytes 1073741824 --max-sleep 1048576 --join x:1 --join 127.0.0.1:3 --config=a.toml --turn=3s"

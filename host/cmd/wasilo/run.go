@@ -111,13 +111,12 @@ func (a *app) command() *cobra.Command {
 			return about.Help()
 		},
 	})
-	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.members(), a.inspect(), a.ca(), a.node(), a.status(),
-		version} {
-		if verb.HasSubCommands() {
-			for _, sub := range verb.Commands() {
-				prepare(sub)
-			}
-		} else {
+	for _, verb := range []*cobra.Command{a.dev(), a.serve(), a.call(), a.ps(), a.kinds(), a.members(), a.drain(), a.voters(), a.inspect(),
+		a.ca(), a.node(), a.status(), version} {
+		for _, sub := range verb.Commands() {
+			prepare(sub)
+		}
+		if !isGroup(verb) {
 			prepare(verb)
 		}
 		root.AddCommand(verb)
@@ -138,9 +137,18 @@ func prepare(verb *cobra.Command) {
 	}
 }
 
+// groupMark is an annotation of what [group] has made.
+const groupMark = "group"
+
+func isGroup(cmd *cobra.Command) bool {
+	_, is := cmd.Annotations[groupMark]
+	return is
+}
+
 // group makes a command of others, which by itself shows its help.
 func group(cmd *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
 	cmd.DisableFlagsInUseLine = true
+	cmd.Annotations = map[string]string{groupMark: ""}
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {

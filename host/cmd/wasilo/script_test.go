@@ -38,7 +38,7 @@ func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
-			s := httptest.NewServer(gateway.New(gateway.Config{Node: &fakeNode{}}))
+			s := httptest.NewServer(gateway.New(gateway.Config{Node: &fakeNode{}, Operator: &fakeOperator{}}))
 			env.Defer(s.Close)
 			env.Setenv("WASILO_NODE", s.URL)
 			env.Setenv("GORACE", os.Getenv("GORACE"))
@@ -71,7 +71,7 @@ func TestNodes(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually,
-			"ended": ended, "spinning": spinning, "unreachable": unreachable,
+			"ended": ended, "spinning": spinning, "unreachable": unreachable, "ports": ports, "damage": damage,
 		},
 	})
 }
@@ -372,6 +372,41 @@ func spinning(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// ports NAME… sets variables to addresses whose ports are free now.
+func ports(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: ports NAME…")
+	}
+	for _, name := range args {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		defer l.Close()
+		ts.Setenv(name, l.Addr().String())
+	}
+}
+
+// damage GLOB… turns bits of files over, in the first quarter of each.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: damage GLOB…")
+	}
+	for _, glob := range args {
+		files, err := filepath.Glob(ts.MkAbs(glob))
+		ts.Check(err)
+		if len(files) == 0 {
+			ts.Fatalf("there is no %s", glob)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			ts.Check(err)
+			for i := range b[:min(len(b)/4, 4096)] {
+				b[i] ^= 0x55
+			}
+			ts.Check(os.WriteFile(file, b, 0o600))
+		}
+	}
+}
+
 // environment is that of the script's own commands, as far as wasilo looks at it.
 func environment(ts *testscript.TestScript) []string {
 	var env []string
@@ -457,6 +492,61 @@ func (n *fakeNode) Send(ctx context.Context, env *abi.Envelope) ([]byte, error) 
 }
 
 func (n *fakeNode) Ready() gateway.Readiness { return gateway.Readiness{Ready: true} }
+
+// fakeOperator is that of a cluster of two voters of three, led by n1; n2 does not answer.
+type fakeOperator struct {
+	mu    sync.Mutex
+	asked int // how far the drain is
+	drain gateway.DrainInfo
+}
+
+func (*fakeOperator) Voters(context.Context) (gateway.VoterList, error) {
+	contact := int64(12)
+	return gateway.VoterList{Leader: "n1", Term: 7, Generation: 2, Index: 40, Voters: []gateway.VoterInfo{
+		{ID: "n1", Voter: "n1#0000000000000001", Link: "127.0.0.1:7701", Leads: true, State: gateway.VoterVoting, Last: 44, Applied: 44},
+		{ID: "n2", Voter: "n2#0000000000000002", Link: "127.0.0.1:7711", State: gateway.VoterUnknown, Problem: "no \x1b[31manswer\nat all"},
+		{ID: "n3", Voter: "n3#0000000000000003", Link: "127.0.0.1:7721", State: gateway.VoterVoting, ContactMS: &contact, Last: 42, Applied: 41},
+		{ID: "n4", Voter: "n4#0000000000000004", Link: "127.0.0.1:7731", State: gateway.VoterNone},
+	}}, nil
+}
+
+func (*fakeOperator) AddVoter(_ context.Context, node string, even bool) (gateway.VoterChange, error) {
+	if !even {
+		return gateway.VoterChange{}, abi.NewError(abi.ErrInvalidArgument, "that would be even; --even")
+	}
+	return gateway.VoterChange{Voter: node + "#0000000000000009", Count: 4}, nil
+}
+
+func (*fakeOperator) RemoveVoter(_ context.Context, which string, even bool) (gateway.VoterChange, error) {
+	if !even {
+		return gateway.VoterChange{}, abi.NewError(abi.ErrNotReady, "another change is under way")
+	}
+	return gateway.VoterChange{Voter: which, Count: 2}, nil
+}
+
+func (o *fakeOperator) Drain(undo bool) (gateway.DrainInfo, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drain, o.asked = gateway.DrainInfo{Draining: !undo, Partitions: 300, Moving: 2, Actors: 5}, 0
+	return o.drain, nil
+}
+
+func (o *fakeOperator) Drained() gateway.DrainInfo {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.asked++; o.asked == 2 {
+		o.drain = gateway.DrainInfo{Draining: true, Done: true, Partitions: 9, Stays: "9 partitions stay"}
+	}
+	return o.drain
+}
+
+func (*fakeOperator) Block(_ context.Context, node string, undo bool) (gateway.BlockInfo, error) {
+	info := gateway.BlockInfo{Node: node, Blocked: !undo, Known: node == "n2", Told: []string{"n1"}}
+	if !undo {
+		info.Missed = []gateway.Unreached{{Node: "n3", Error: "no \x1b[31manswer"}}
+	}
+	return info, nil
+}
 
 // Members lists two nodes: this one, and one that failed.
 func (n *fakeNode) Members() []gateway.MemberInfo {

@@ -19,14 +19,19 @@ actors alone. These commands work on the directory, whether a node runs on it or
 	}, a.statusShow(), a.statusClear(), a.statusDisable())
 }
 
-// statusVerb is a verb that works on the store of a node's configuration.
-func (a *app) statusVerb(cmd *cobra.Command, run func(store cluster.StatusStore, args []string) error) *cobra.Command {
+// dataFlags declares the settings of a node for a verb that works on its directory of data.
+func dataFlags(cmd *cobra.Command) {
 	nodeFlags(cmd.Flags())
 	for _, s := range nodeSettings() { // a shared file may have all of them, but here they mean nothing
 		if s.name != "data" {
 			cmd.Flags().Lookup(s.name).Hidden = true
 		}
 	}
+}
+
+// statusVerb is a verb that works on the store of a node's configuration.
+func (a *app) statusVerb(cmd *cobra.Command, run func(store cluster.StatusStore, args []string) error) *cobra.Command {
+	dataFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defaults := defaultSettings()
 		defaults.host.DataDir = "wasilo-data"

@@ -191,6 +191,58 @@ func (c *Client) Members(ctx context.Context) (*gateway.MemberList, error) {
 	return &list, c.get(ctx, "/v1/members", &list)
 }
 
+// Voters lists the voters, as far as the node that is asked can ask them.
+func (c *Client) Voters(ctx context.Context) (*gateway.VoterList, error) {
+	var list gateway.VoterList
+	return &list, c.get(ctx, "/v1/voters", &list)
+}
+
+// AddVoter makes a node a voter, and RemoveVoter takes the vote of a node, or of one of its raft ids, away. even allows an even number
+// of voters.
+func (c *Client) AddVoter(ctx context.Context, node string, even bool) (*gateway.VoterChange, error) {
+	return c.changeVoters(ctx, http.MethodPut, node, even)
+}
+
+// RemoveVoter is the reverse of [Client.AddVoter].
+func (c *Client) RemoveVoter(ctx context.Context, which string, even bool) (*gateway.VoterChange, error) {
+	return c.changeVoters(ctx, http.MethodDelete, which, even)
+}
+
+func (c *Client) changeVoters(ctx context.Context, verb, which string, even bool) (*gateway.VoterChange, error) {
+	path := gateway.VoterPath(which)
+	if even {
+		path += "?even=true"
+	}
+	var done gateway.VoterChange
+	return &done, c.ask(ctx, verb, path, &done)
+}
+
+// Drain has the node give its actors away, or with undo take some again. It returns at once; [Client.Drained] says how far it is.
+func (c *Client) Drain(ctx context.Context, undo bool) (*gateway.DrainInfo, error) {
+	verb := http.MethodPut
+	if undo {
+		verb = http.MethodDelete
+	}
+	var info gateway.DrainInfo
+	return &info, c.ask(ctx, verb, "/v1/drain", &info)
+}
+
+// Drained says how far a drain is.
+func (c *Client) Drained(ctx context.Context) (*gateway.DrainInfo, error) {
+	var info gateway.DrainInfo
+	return &info, c.get(ctx, "/v1/drain", &info)
+}
+
+// Block keeps a node from hosting actors, or with undo not any more, for the whole cluster.
+func (c *Client) Block(ctx context.Context, node string, undo bool) (*gateway.BlockInfo, error) {
+	verb := http.MethodPut
+	if undo {
+		verb = http.MethodDelete
+	}
+	var info gateway.BlockInfo
+	return &info, c.ask(ctx, verb, gateway.BlockPath(node), &info)
+}
+
 // ActorsQuery asks for a page of actors that are active or sleep.
 type ActorsQuery struct {
 	Kind  string // "": all
@@ -229,7 +281,12 @@ func (c *Client) Ready(ctx context.Context) (*gateway.Health, error) {
 }
 
 func (c *Client) get(ctx context.Context, path string, into any) error {
-	body, err := c.do(ctx, http.MethodGet, path, http.Header{"Accept": {gateway.TypeJSON}}, nil)
+	return c.ask(ctx, http.MethodGet, path, into)
+}
+
+// ask is a request without a body.
+func (c *Client) ask(ctx context.Context, verb, path string, into any) error {
+	body, err := c.do(ctx, verb, path, http.Header{"Accept": {gateway.TypeJSON}}, nil)
 	if err != nil {
 		return err
 	}
