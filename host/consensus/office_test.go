@@ -331,6 +331,8 @@ func TestOfficeDeniesWhatIsNotANodesToSay(t *testing.T) {
 		c.mu.Unlock()
 		for _, cmd := range []core.Command{
 			opening("n1"),
+			{Type: core.CloseSession, Session: one + 10}, // that another will have
+			{Type: core.RenewSession},
 			{Type: core.RenewSession, Session: one},
 			{Type: core.CloseSession, Session: one},
 			{Type: core.UpdateSession, Session: one, Kinds: []string{"kind"}},
