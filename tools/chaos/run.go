@@ -67,23 +67,23 @@ const (
 
 // record is what a run was, beside its history and its turn logs: enough to judge it again.
 type record struct {
-	Plan   string         `json:"plan"`
-	Mode   string         `json:"mode"`
-	Seed   uint64         `json:"seed"`
-	Nodes  []string       `json:"nodes"`
-	Commit string         `json:"commit"`
-	Date   time.Time      `json:"date"`
-	Steps  []string       `json:"steps"`
+	Plan   string    `json:"plan"`
+	Mode   string    `json:"mode"`
+	Seed   uint64    `json:"seed"`
+	Nodes  []string  `json:"nodes"`
+	Commit string    `json:"commit"`
+	Date   time.Time `json:"date"`
+	Steps  []string  `json:"steps"`
 	// Upgrade says that nodes came back as a newer version.
-	Upgrade bool `json:"upgrade,omitempty"`
-	From   int64          `json:"from"` // of the load, CLOCK_MONOTONIC
-	To     int64          `json:"to"`
-	Spans  []verdict.Span `json:"spans"`
-	Sides  []side         `json:"sides"`
-	Stalls []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
-	Leads  []verdict.Span `json:"leads"`  // which node led the voters when, as far as it was told
-	Fell   []string       `json:"fell"`   // nodes that ended by themselves
-	Wrong  []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
+	Upgrade bool           `json:"upgrade,omitempty"`
+	From    int64          `json:"from"` // of the load, CLOCK_MONOTONIC
+	To      int64          `json:"to"`
+	Spans   []verdict.Span `json:"spans"`
+	Sides   []side         `json:"sides"`
+	Stalls  []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
+	Leads   []verdict.Span `json:"leads"`  // which node led the voters when, as far as it was told
+	Fell    []string       `json:"fell"`   // nodes that ended by themselves
+	Wrong   []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
 }
 
 // prepare empties the directory of the run, builds what is to be run, and makes keys and certificates.
