@@ -35,7 +35,6 @@ type seat struct {
 	office   *Office
 	deaf     bool // it is not replicated to
 	behind   [][]byte
-	from     uint64
 	changed  chan struct{}
 	barriers int
 	refuse   error // of a barrier
