@@ -247,16 +247,13 @@ func (q *quorum) drain(ctx context.Context) error {
 		switch {
 		case s.Owned == 0 || s.Session == 0:
 			return nil
-		case s.Others == 0:
+		case !s.Takers && s.Moving == 0:
 			return fmt.Errorf("%d partitions stay with this node: no other node hosts their kinds", s.Owned)
 		case !time.Now().Before(s.Until):
 			return fmt.Errorf("%d partitions stay with this node, for it cannot reach the voters", s.Owned)
 		}
 		if least < 0 || s.Owned < least {
 			least, moved = s.Owned, time.Now()
-		}
-		if s.Draining && !s.Takers && s.Moving == 0 {
-			return fmt.Errorf("%d partitions stay with this node: no other node hosts their kinds", s.Owned)
 		}
 		left := standstill - time.Since(moved)
 		if left <= 0 {

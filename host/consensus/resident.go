@@ -91,7 +91,6 @@ type Standing struct {
 	Takers     bool        // another node could take over some of them
 	Moving     int         // moves under way from and to this node
 	Draining   bool
-	Others     int  // sessions that could take over something of what this node hosts
 	Closed     bool // the session was given up in good order
 	Expected   map[core.MoveID]Expected
 	Blocked    []core.NodeID // by operators
@@ -316,11 +315,6 @@ func (m *Resident) publish() {
 	}
 	if own, ok := m.table.Session(s.Session); ok && s.Session != 0 {
 		s.Draining = own.Draining
-		for _, o := range m.table.Sessions() {
-			if o.Node != own.Node && !o.Draining && slices.ContainsFunc(o.Kinds, func(k string) bool { return slices.Contains(own.Kinds, k) }) {
-				s.Others++
-			}
-		}
 		for _, g := range m.table.Groups() {
 			before := s.Owned
 			for p := range g.Slots {
