@@ -8,7 +8,8 @@ import (
 // Receive takes a message that another node sent here, since in its view this node owns the actor. It never blocks. done (which
 // may be nil) is called exactly once, at any time and from any goroutine, perhaps before Receive returns; it must not block. For
 // an envelope flagged abi.OneWay it is told that the message was accepted. The envelope must not be changed or used again
-// afterwards; without a deadline it gets the default one.
+// afterwards; without a deadline it gets the default one. from is for the log alone: where two nodes do not reach each other it is the word of a
+// third.
 //
 // The message goes to an activation of this node, made if need be, or is refused; it is never passed on to a third node, so
 // that views that differ cannot send it round in circles. A node that is not the owner answers ownership_changed and

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wasilo/wasilo/cluster"
@@ -70,8 +71,12 @@ func (n *Node) Members() []gateway.MemberInfo {
 			m.Problem = "a newer run of the same node has taken its place"
 		case known && (l.Boot == p.Boot || l.Boot == 0):
 			m.Linked, m.Kinds = l.Outgoing > 0 || l.Incoming > 0, l.Kinds
+			m.Relay = string(l.Relay)
 			if l.Failure != nil && p.Status == serfwatch.Alive {
 				m.Problem = l.Failure.Error()
+			}
+			if m.Relay != "" {
+				m.Problem = strings.TrimPrefix("relayed through node "+m.Relay+": "+m.Problem, ": ")
 			}
 		}
 		out = append(out, m)

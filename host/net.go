@@ -87,7 +87,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	n.profile = or(c.Profile, serfwatch.LAN)
 	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot() + uint64(c.skew.Milliseconds())<<20}
 	n.link, err = link.New(link.Config{Self: n.self, Mode: c.Mode, Credentials: credentials, Handler: handler,
-		Services: services, Streams: streams, MaxMessage: cfg.Limits.MaxMessage, Dial: c.dial, OnKinds: n.onKinds, Log: cfg.Log})
+		Services: services, Relayed: relayedServices, Streams: streams, Dial: c.dial, MaxMessage: cfg.Limits.MaxMessage, OnKinds: n.onKinds, Log: cfg.Log})
 	if err != nil {
 		return nil, errors.Join(err, n.listen.Close())
 	}
@@ -108,6 +108,10 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n, nil
 }
+
+// relayedServices may be asked through a third node: they answer everybody the same. What voters and moves ask does not, for the one that asks
+// has to prove who it is.
+var relayedServices = []string{describeService, waitsService, loadingService}
 
 const (
 	// tagHTTP is where a node says in its gossip where its gateway is: for people.

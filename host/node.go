@@ -293,6 +293,13 @@ func (n inbound) Handle(env *abi.Envelope, from cluster.NodeID, done func([]byte
 	n.api.Receive(env, from, done)
 }
 
+// HandleRelayed implements [link.RelayHandler]. Any node may send any message, so whom it is from matters to the log alone.
+func (n inbound) HandleRelayed(env *abi.Envelope, origin, _ cluster.NodeID, done func([]byte, error)) {
+	n.api.Receive(env, origin, done)
+}
+
+var _ link.RelayHandler = inbound{}
+
 func (n *Node) startGateway() {
 	if n.listen == nil {
 		return

@@ -255,6 +255,9 @@ func (q *quorum) drain(ctx context.Context) error {
 		if least < 0 || s.Owned < least {
 			least, moved = s.Owned, time.Now()
 		}
+		if s.Draining && !s.Takers && s.Moving == 0 {
+			return fmt.Errorf("%d partitions stay with this node: no other node hosts their kinds", s.Owned)
+		}
 		left := standstill - time.Since(moved)
 		if left <= 0 {
 			return fmt.Errorf("%d partitions stay with this node: no other node takes them", s.Owned)

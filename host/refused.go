@@ -13,7 +13,8 @@ import (
 // A process that is killed leaves a machine that refuses connections to its port, at once and to everybody. Gossip needs seconds to
 // be as sure, since it cannot tell a dead node from a slow one; a refusal can: nobody listens there. So a member whose link has refused
 // for [refusedTime] is put on the block list, and its actors are placed elsewhere, until it is connected again, is there in
-// a new run, or gossip has noticed too. A member that merely does not answer is left to gossip.
+// a new run, or gossip has noticed too. A member that merely does not answer is left to gossip, and one that another member reaches is not gone:
+// it is a firewall that refuses.
 
 const (
 	refusedTime = 500 * time.Millisecond // some attempts of a link that lost its connection
@@ -36,7 +37,7 @@ func (r *refusals) look(members []cluster.Node, peers []link.Peer, now time.Time
 	connected := make(map[cluster.NodeID]bool)
 	for _, p := range peers {
 		var e *link.Error
-		if connected[p.ID] = p.Outgoing > 0 || p.Incoming > 0; connected[p.ID] {
+		if connected[p.ID] = p.Outgoing > 0 || p.Incoming > 0 || p.Relay != ""; connected[p.ID] {
 			continue
 		}
 		if errors.As(p.Failure, &e) && errors.Is(e, syscall.ECONNREFUSED) {

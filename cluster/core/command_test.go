@@ -132,6 +132,7 @@ func goldenLog() [][]Command {
 		{{Type: ExpireSession, Session: 2, Index: 3}, {Type: ExpireSession, Session: 2, Index: 11}},
 		{{Type: OpenSession, Node: "n3", Boot: 1, Authority: "h3:1", Kinds: []string{"bank"}, Speaks: 1}},
 		{{Type: BeginMove, Group: 3, From: 1, Session: 8, Partitions: few}},
+		{{Type: BlockNode, Node: "n9"}, {Type: BlockNode, Node: "n10"}, {Type: UnblockNode, Node: "n9"}},
 	}
 }
 

@@ -195,11 +195,21 @@ func (t *Table) superseded(id SessionID) bool {
 	return false
 }
 
+// Taker reports whether another node than a session's may be given actors of a group.
+func (t *Table) Taker(g *Group, than *Session) bool {
+	for _, s := range t.sessions {
+		if s.Node != than.Node && !s.Draining && !t.superseded(s.ID) && slices.ContainsFunc(g.Kinds, s.hosts) {
+			return true
+		}
+	}
+	return false
+}
+
 // ableHosts returns who may be given actors of each kind, sorted by node.
 func ableHosts(t *Table) map[string][]*Session {
 	var able []*Session
 	for _, s := range t.Sessions() {
-		if !s.Draining && !t.superseded(s.ID) {
+		if !s.Draining && !t.blocked[s.Node] && !t.superseded(s.ID) {
 			able = append(able, s)
 		}
 	}

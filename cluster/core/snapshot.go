@@ -92,12 +92,12 @@ func ReadSnapshot(b []byte) (*Table, error) {
 	if r.Err() == nil {
 		t.checkMoves(&r)
 	}
-	for n := r.Array(); n > 0 && r.Err() == nil; n-- {
+	for n, last := r.Array(), NodeID(""); n > 0 && r.Err() == nil; n-- {
 		node := NodeID(r.Text())
-		if CheckNodeID(node) != nil || t.blocked[node] {
-			r.Fail("the blocked nodes are not what they can be")
+		if CheckNodeID(node) != nil || node <= last {
+			r.Fail("the blocked nodes are sorted node ids")
 		}
-		t.blocked[node] = true
+		t.blocked[node], last = true, node
 	}
 	r.End()
 	if err := r.Err(); err != nil {

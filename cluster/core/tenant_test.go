@@ -13,7 +13,7 @@ import (
 // TestTenantScenarios replays testdata/tenant. The tenant is n1's; each line of a step happens 10 ms after the one before, and the output
 // is what the tenant wants done.
 //
-// Commands: new KIND…, tick [DURATION], answered ASK SESSION [void], handed-over MOVE MANIFEST, failed MOVE, hosts KIND… [draining],
+// Commands: new KIND…, tick [DURATION], answered ASK SESSION [void], handed-over MOVE MANIFEST, failed MOVE, hosts KIND… [draining], suspended,
 // close [force], snapshot (the table comes again as one), holds GROUP PARTITION, until; and what the log says:
 // log COMMAND…, where unseen instead of log means that this node's copy does not get it before the next log. Of the commands
 // open NODE BOOT KIND…, renew S, expire S @I, close S @I, group KIND…, assign G S P,P…, move G FROM TO P,P…, abort M,
@@ -75,6 +75,8 @@ func (s *tenantScenario) line(t *testing.T, f []string, out *strings.Builder) {
 				in.Kinds = append(in.Kinds, k)
 			}
 		}
+	case "suspended":
+		in = TenantInput{Type: TenantSuspended}
 	case "close":
 		in = TenantInput{Type: TenantClose, Force: len(f) > 1}
 	case "snapshot":

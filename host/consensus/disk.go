@@ -54,8 +54,8 @@ type disk struct {
 
 	lock  *os.File
 	wal   *wal.WAL
-	meta  *metadb.BoltMetaDB // raft-wal does not close it
-	store logAndStable       // the wal, or what a test put before it
+	meta  *metaStore   // raft-wal does not close it
+	store logAndStable // the wal, or what a test put before it
 	cache *raft.LogCache
 	snaps *raft.FileSnapshotStore
 
@@ -88,7 +88,7 @@ type seam struct {
 
 // openDisk opens dir, or makes it, and reads all that is in it: what cannot be read is found now, and not in the middle of an election.
 func openDisk(dir, clusterName string, node core.NodeID, out *slog.Logger, seam seam) (*disk, RaftID, error) {
-	d := &disk{dir: filepath.Join(dir, raftDir), node: node, log: out, size: seam.segment, meta: &metadb.BoltMetaDB{}, down: make(chan struct{})}
+	d := &disk{dir: filepath.Join(dir, raftDir), node: node, log: out, size: seam.segment, meta: &metaStore{dir: filepath.Join(dir, raftDir, walDir)}, down: make(chan struct{})}
 	if d.size == 0 {
 		d.size = segmentSize
 	}
@@ -426,7 +426,16 @@ func (d *disk) DeleteRange(lo, hi uint64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
+	d.awaitRotation()
 	return d.cache.DeleteRange(lo, hi)
+}
+
+// awaitRotation waits until raft-wal 0.4.0 has begun its next segment, if it is about to, in the background: deleting does not wait for
+// that, and what is begun after it begins in the wrong place. Storing does wait, before it refuses what is in the log already.
+func (d *disk) awaitRotation() {
+	if last, err := d.wal.LastIndex(); err == nil && last > 0 {
+		_ = d.wal.StoreLogs([]*raft.Log{{Index: last}})
+	}
 }
 
 // watched lies under the cache, which hides what its store says.

@@ -240,6 +240,7 @@ var errNoneKnown = errors.New("no voter is known")
 func (a *asker) round(ctx context.Context, entry []byte) (outcome, error) {
 	type attempt struct {
 		voter core.Member
+		via   bool // to have it passed on
 		out   outcome
 		err   error
 	}
@@ -253,8 +254,26 @@ func (a *asker) round(ctx context.Context, entry []byte) (outcome, error) {
 		open  = 0
 		last  error
 		next  = time.NewTimer(0)
+		names = make(map[core.NodeID][]core.Member) // by who is said to lead: voters that say so
+		lost  = make(map[core.NodeID]bool)          // whom this node does not reach
 	)
 	defer next.Stop()
+	begin := func(voter core.Member, via bool, put func(context.Context, core.Member, []byte) (outcome, error)) {
+		open++
+		a.work.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, askTime)
+			defer cancel()
+			out, err := put(bounded, voter, entry)
+			done <- attempt{voter, via, out, err}
+		})
+	}
+	// around has commands for a leader that is not reached passed on by one of those who name it.
+	around := func(leader core.NodeID) {
+		if voters := names[leader]; lost[leader] && len(voters) > 0 {
+			names[leader] = voters[1:]
+			begin(voters[0], true, a.passOn)
+		}
+	}
 	for len(queue) > 0 || open > 0 {
 		var turn <-chan time.Time
 		if len(queue) > 0 {
@@ -270,27 +289,37 @@ func (a *asker) round(ctx context.Context, entry []byte) (outcome, error) {
 				continue
 			}
 			asked[voter.ID] = true
-			open++
-			a.work.Go(func() {
-				bounded, cancel := context.WithTimeout(ctx, askTime)
-				defer cancel()
-				out, err := a.propose(bounded, voter, entry)
-				done <- attempt{voter, out, err}
-			})
+			begin(voter, false, a.propose)
 			next.Reset(askNext)
 		case t := <-done:
 			open--
 			switch {
 			case t.err == nil && t.out.led:
-				a.lead(t.voter)
+				if !t.via {
+					a.lead(t.voter)
+				}
 				return t.out, nil
+			case t.via && t.err == nil:
+				last = fmt.Errorf("node %s has passed it on to one that does not lead the voters any more", t.voter.ID)
+			case t.via:
+				last = fmt.Errorf("node %s was to pass it on: %w", t.voter.ID, t.err)
+				for l := range lost {
+					around(l)
+				}
 			case t.err == nil:
 				last = fmt.Errorf("node %s does not lead the voters", t.voter.ID)
-				if l := t.out.leader; l.ID != "" && !asked[l.ID] {
+				l := t.out.leader
+				if l.ID != "" && !asked[l.ID] {
 					queue = append([]core.Member{l}, queue...)
+				}
+				if t.voter.ID != a.self {
+					names[l.ID] = append(names[l.ID], t.voter)
+					around(l.ID)
 				}
 			default:
 				last = t.err
+				lost[t.voter.ID] = unreached(t.err)
+				around(t.voter.ID)
 				if l := a.leader.Load(); l != nil && l.ID == t.voter.ID {
 					a.leader.CompareAndSwap(l, nil)
 				}

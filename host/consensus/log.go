@@ -77,22 +77,15 @@ func (l *Log) Apply(index uint64, entry []byte) []byte {
 		results = []core.Result{{Void: err.Error()}}
 	}
 	l.chair.Applied(l.now())
-	if err == nil && !onlyRenews(entry) {
-		l.keep(record{index, append([]byte(nil), entry...)})
+	if err == nil {
+		if told, err := core.Followed(entry, results); err != nil {
+			l.log.Error("an entry of the log cannot be told to followers", "index", index, "err", err)
+		} else if told != nil {
+			l.keep(record{index, told})
+		}
 	}
 	l.tell()
 	return core.AppendResults(nil, results)
-}
-
-// onlyRenews reports whether followers can do without an entry: it says no more than that sessions go on.
-func onlyRenews(entry []byte) bool {
-	commands, err := core.ReadEntry(entry)
-	for _, c := range commands {
-		if c.Type != core.RenewSession {
-			return false
-		}
-	}
-	return err == nil
 }
 
 func (l *Log) keep(r record) {

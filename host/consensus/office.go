@@ -311,7 +311,8 @@ func (o *Office) leader() core.Member {
 
 // Services are those by which other nodes reach the office; they go into link.Config.
 func (o *Office) Services() map[string]link.Service {
-	return map[string]link.Service{
+	all := o.passServices()
+	maps.Copy(all, map[string]link.Service{
 		feedService: func(ctx context.Context, _ core.NodeID, payload []byte) ([]byte, error) {
 			q, err := readQuestion(payload)
 			if err != nil {
@@ -334,5 +335,6 @@ func (o *Office) Services() map[string]link.Service {
 			}
 			return out.append(nil), nil
 		},
-	}
+	})
+	return all
 }

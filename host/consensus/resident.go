@@ -87,6 +87,7 @@ type Standing struct {
 	Generation uint32
 	Leader     core.NodeID // of the voters, as far as known
 	Owned      int         // partitions, of all groups
+	Takers     bool        // another node could take over some of them
 	Moving     int         // moves under way from and to this node
 	Draining   bool
 	Others     int  // sessions that could take over something of what this node hosts
@@ -311,11 +312,13 @@ func (m *Resident) publish() {
 			}
 		}
 		for _, g := range m.table.Groups() {
+			before := s.Owned
 			for p := range g.Slots {
 				if g.Slots[p].Owner == s.Session {
 					s.Owned++
 				}
 			}
+			s.Takers = s.Takers || s.Owned > before && m.table.Taker(g, own)
 		}
 		for _, mv := range m.table.Moves() {
 			from, ok := m.table.Session(mv.From)

@@ -727,3 +727,25 @@ func TestLogIsPoisoned(t *testing.T) {
 	}
 	_ = before
 }
+
+// TestFollowersGetWhatTookEffect: an expiry that a renewal has made void must not reach followers, who do not get the renewal: in their
+// tables it would have its effect.
+func TestFollowersGetWhatTookEffect(t *testing.T) {
+	l := NewLog(nil, slog.New(slog.DiscardHandler))
+	id := core.SessionID(must(core.ReadResults(l.Apply(1, core.AppendEntry(nil, opening("n1", "kind")))))[0].ID)
+	l.Apply(2, core.AppendEntry(nil, core.Command{Type: core.RenewSession, Session: id}))
+	l.Apply(3, core.AppendEntry(nil, core.Command{Type: core.ExpireSession, Session: id, Index: 1}, opening("n2", "kind")))
+	a, _ := l.read(question{generation: 1})
+	if len(a.records) != 2 {
+		t.Fatalf("%d records", len(a.records))
+	}
+	follower := core.NewTable()
+	for _, r := range a.records {
+		if _, err := follower.Apply(r.index, r.entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(follower.Sessions()) != 2 {
+		t.Errorf("the follower has %d sessions, the voters have two", len(follower.Sessions()))
+	}
+}

@@ -49,6 +49,8 @@ type MemberInfo struct {
 	HTTP   string `json:"http,omitempty"` // host:port of its gateway
 	// Linked says that messages can go to it at once: its certificate is verified and a connection stands.
 	Linked bool `json:"linked"`
+	// Relay is the node through which messages to it go, since the two do not reach each other; "" while none is needed, or none found.
+	Relay string `json:"relay,omitempty"`
 	// Kinds are those it hosts, as it said; nil while it has said nothing.
 	Kinds []string `json:"kinds"`
 	// Voter says that it has a vote in a cluster with voters, and Leads that it leads them, as far as the node that answers knows.

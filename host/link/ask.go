@@ -36,7 +36,7 @@ func (l *Link) Ask(ctx context.Context, node cluster.Node, service string, paylo
 	if err != nil {
 		return nil, err
 	}
-	return c.wait(ctx, k)
+	return p.wait(ctx, c, k)
 }
 
 // question is what [Link.Ask] sends.
@@ -67,11 +67,20 @@ func (c *inbound) question(items int, r *abi.Reader) error {
 	if r.End(); r.Err() != nil {
 		return r.Err()
 	}
+	if err := t.begin(len(payload)); err != nil {
+		t.done(nil, err)
+		return nil
+	}
+	c.answer(t, name, payload, left)
+	return nil
+}
+
+// answer has the service answer, within the time that is left. The payload is copied.
+func (c *inbound) answer(t *taken, name string, payload []byte, left time.Duration) {
 	l := c.link
-	err := t.begin(len(payload))
 	service := l.cfg.Services[name]
+	var err error
 	switch {
-	case err != nil:
 	case service == nil:
 		err = abi.NewError(abi.ErrUnsupported, fmt.Sprintf("node %s has no service %.200q", l.cfg.Self.ID, name))
 	case len(payload) > l.cfg.MaxMessage:
@@ -79,14 +88,14 @@ func (c *inbound) question(items int, r *abi.Reader) error {
 	}
 	if err != nil {
 		t.done(nil, err)
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, left)
 	if !c.asking(t.id, cancel) {
 		cancel()
 		t.done(nil, abi.NewError(abi.ErrOverloaded, fmt.Sprintf("node %s answers %d questions of node %s already",
 			l.cfg.Self.ID, maxAsked, c.from)))
-		return nil
+		return
 	}
 	payload = append(make([]byte, 0, len(payload)), payload...)
 	l.spawn(func() {
@@ -94,7 +103,6 @@ func (c *inbound) question(items int, r *abi.Reader) error {
 		defer c.guard("the service "+name, t.done)
 		t.done(service(ctx, c.from, payload))
 	})
-	return nil
 }
 
 // asking notes that a question is being answered, if there is room for it, and how to end that.

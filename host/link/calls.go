@@ -14,6 +14,7 @@ type call struct {
 
 	env      *abi.Envelope // what is sent, until its frame is written: this
 	ask      *question     // or this
+	pass     *passage      // or this, for or through a relay; env or ask is what it has, then
 	request  bool          // false: one-way, never in the table
 	id       uint64
 	deadline time.Duration // on the link's clock
@@ -27,6 +28,9 @@ type call struct {
 
 // payloadSize returns the bytes of what is to be sent.
 func (k *call) payloadSize() int {
+	if k.pass != nil {
+		return k.pass.size()
+	}
 	if k.ask != nil {
 		return len(k.ask.payload)
 	}
@@ -34,8 +38,8 @@ func (k *call) payloadSize() int {
 }
 
 // unsend drops what was to be sent; empty reports that there is nothing to be sent any more.
-func (k *call) unsend()     { k.env, k.ask = nil, nil }
-func (k *call) empty() bool { return k.env == nil && k.ask == nil }
+func (k *call) unsend()     { k.env, k.ask, k.pass = nil, nil, nil }
+func (k *call) empty() bool { return k.env == nil && k.ask == nil && k.pass == nil }
 
 // answer ends the call. The caller of answer owns it, and gives it up.
 func (k *call) answer(l *Link, payload []byte, err error) {

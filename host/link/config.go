@@ -16,7 +16,7 @@ import (
 
 // Handler takes the messages of other nodes.
 type Handler interface {
-	// Handle takes a message from a node whose id its certificate proves. It must not block: until it returns, nothing is read from
+	// Handle takes a message from a node whose id its certificate proves. (If that passes it on for another, see [RelayHandler].) It must not block: until it returns, nothing is read from
 	// the connection, and no reply is written to it. The envelope has a deadline, may be kept and belongs to the handler.
 	//
 	// done is nil for a message that nobody awaits. Otherwise it is to be called once, from any goroutine, now or later; it never blocks,
@@ -41,6 +41,9 @@ type Config struct {
 	// Services answer what other nodes ask by [Link.Ask], by the names they are asked under. A question for another is answered
 	// `unsupported`.
 	Services map[string]Service
+	// Relayed names services that may be asked through a third node, where two cannot reach each other. What they answer must not depend on
+	// who asks, since only the third proves who it is.
+	Relayed []string
 	// Streams take the streams that other nodes open by [Link.Stream], by the names they are opened under. Another is refused.
 	Streams map[string]StreamHandler
 	// MaxMessage bounds payloads, in bytes; 0 is abi.DefaultMaxMessage.
@@ -111,11 +114,18 @@ func (c Config) checked() (Config, error) {
 		fault("Kinds: %w", err)
 	}
 	for name, s := range c.Services {
-		if !abi.ValidMethod(name) || s == nil {
-			fault("Services: %.200q is no name of a service, or is nil", name)
+		if !abi.ValidMethod(name) || s == nil || name == reachService || name == fenceService {
+			fault("Services: %.200q is no name of a service, or the link's own, or is nil", name)
 		}
 	}
-	c.Services = maps.Clone(c.Services)
+	services := make(map[string]Service, len(c.Services)+1)
+	maps.Copy(services, c.Services)
+	c.Services = services
+	for _, name := range c.Relayed {
+		if c.Services[name] == nil {
+			fault("Relayed: there is no service %.200q", name)
+		}
+	}
 	for name, h := range c.Streams {
 		if !abi.ValidMethod(name) || h == nil {
 			fault("Streams: %.200q is no name of a stream, or is nil", name)

@@ -37,6 +37,10 @@ func (c *outbound) dial() error {
 		return err
 	}
 	_ = raw.SetDeadline(time.Time{})
+	if err := c.p.rejoin(c); err != nil {
+		c.close(err)
+		return err
+	}
 	c.opened()
 	return nil
 }

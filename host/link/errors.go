@@ -16,13 +16,30 @@ import (
 type Error struct {
 	Node      cluster.NodeID
 	Authority string
+	Self      cluster.NodeID   // this node, where the two cannot reach each other; else ""
+	Relays    []cluster.NodeID // members that were to help, and cannot reach it either
 	Code      abi.Code
 	Text      string // what happened, for people
 	Err       error  // what it came from, or nil
 }
 
 func (e *Error) Error() string {
-	s := "node " + string(e.Node) + " at " + e.Authority + ": " + e.Text
+	s := "node " + string(e.Node) + " at " + e.Authority
+	if e.Self != "" {
+		s = "node " + string(e.Self) + " cannot reach " + s
+	}
+	for i, id := range e.Relays {
+		if s += ", "; i == 0 {
+			s += "and neither can "
+		}
+		s += string(id)
+	}
+	if len(e.Relays) > 0 {
+		s += " for it"
+	}
+	if e.Text != "" {
+		s += ": " + e.Text
+	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}

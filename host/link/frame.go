@@ -24,6 +24,11 @@ const (
 	framePong    = 10 // the ping's number
 	frameGoaway  = 11 // reason: no more requests, either from the sender (who dialled) or to it (who was dialled)
 	frameAsk     = 12 // id, milliseconds left, service, payload: answered as a request is. Only to who has featureAsk
+
+	// Only to who has featureRelay. Both are answered as a request is; a service of no name means that the body is an envelope.
+	frameRelay     = 13 // id, node that it is for, its least run, milliseconds left, service, body
+	frameRelayed   = 14 // id, node that it is from, its run, milliseconds left, service, body: it is not passed on again
+	frameUnrelayed = 15 // id, error map: the answer to a frameRelay that the relay itself failed to pass on
 )
 
 const (

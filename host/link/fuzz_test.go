@@ -111,13 +111,19 @@ func FuzzStream(f *testing.F) {
 	f.Add(slices.Concat(appendKinds(nil, 1, []string{"a"}), appendRefusal(nil, Flood, "x"), appendNumber(nil, frameGoaway, 7)), false)
 	f.Add((&question{"who", []byte("x")}).append(nil, 1, time.Second), true)
 	f.Add(slices.Concat((&question{"none", nil}).append(nil, 1, 1), appendNumber(nil, frameCancel, 1)), true)
+	f.Add(relayFrame(frameRelayed, 1, "c", "", abi.AppendEnvelope(nil, message("counter/a", []byte("x")), time.Now())), true)
+	f.Add(slices.Concat(relayFrame(frameRelayed, 1, "c", "who", []byte("x")), relayFrame(frameRelayed, 2, "c", fenceService, nil)), true)
+	f.Add(relayFrame(frameRelay, 1, "c", "who", nil), true)
+	f.Add(appendAnswer(nil, 1<<16, nil, unrelayed{abi.NewError(abi.ErrUnreachable, "x")}), false)
 	w := newWorld(f)
 	a := w.silent("a", "127.0.0.1:1", func(c *Config) {
 		c.Handler, c.MaxMessage, c.Log = handlerFunc(echo), 1<<10, slog.New(slog.DiscardHandler)
 		c.OnKinds, c.OnIncident = nil, nil
 		c.Services = map[string]Service{"who": func(_ context.Context, _ cluster.NodeID, p []byte) ([]byte, error) { return p, nil }}
+		c.Relayed = []string{"who"}
 	})
 	f.Cleanup(func() { a.shut(f) })
+	a.SetMembers([]cluster.Node{{ID: "b"}}) // so that it may relay
 	p := must(a.peer(cluster.Node{ID: "b", Authority: "127.0.0.1:2"}))
 	f.Fuzz(func(t *testing.T, stream []byte, inward bool) {
 		var wire *wire
@@ -126,6 +132,7 @@ func FuzzStream(f *testing.F) {
 		answering := func() bool { return false }
 		if inward {
 			c := newInbound(a.Link, "fuzz")
+			c.from = "b"
 			wire = &c.wire
 			answering = func() bool {
 				c.out.mu.Lock()
@@ -180,6 +187,41 @@ func FuzzStream(f *testing.F) {
 			}
 			if out.sweeper != nil {
 				out.sweeper.Stop()
+			}
+		}
+	})
+}
+
+// FuzzReach: what links ask each other about relays is read to an end, within bounds, and what can be read is written the same.
+func FuzzReach(f *testing.F) {
+	f.Add(appendReachQuestion(nil, []reachItem{{"b", 1, 2}, {"c", 1 << 60, 0}}), true)
+	f.Add(appendReachAnswer(nil, []reachAnswer{{}, {true, 1, 2, true, []string{"x", "y"}}}), false)
+	f.Fuzz(func(t *testing.T, b []byte, question bool) {
+		if question {
+			items, err := readReachQuestion(b)
+			if err != nil {
+				return
+			}
+			again, err := readReachQuestion(appendReachQuestion(nil, items))
+			if err != nil || !slices.Equal(items, again) || len(items) > reachMost {
+				t.Fatalf("%v became %v: %v", items, again, err)
+			}
+			return
+		}
+		answers, err := readReachAnswer(b)
+		if err != nil {
+			return
+		}
+		again, err := readReachAnswer(appendReachAnswer(nil, answers))
+		same := func(a, b reachAnswer) bool {
+			return a.reaches == b.reaches && a.boot == b.boot && a.version == b.version && a.told == b.told && slices.Equal(a.kinds, b.kinds)
+		}
+		if err != nil || !slices.EqualFunc(answers, again, same) || len(answers) > reachMost {
+			t.Fatalf("%v became %v: %v", answers, again, err)
+		}
+		for _, a := range answers {
+			if err := checkKinds(a.kinds); err != nil {
+				t.Fatal(err)
 			}
 		}
 	})

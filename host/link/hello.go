@@ -34,8 +34,9 @@ type hello struct {
 const (
 	featureAsk    = 1 << 0 // it takes frameAsk
 	featureStream = 1 << 1 // it takes a hello that opens a stream
+	featureRelay  = 1 << 2 // it takes frameRelay and frameRelayed, and is asked reachService
 
-	features = featureAsk | featureStream // of this package
+	features = featureAsk | featureStream | featureRelay // of this package
 )
 
 // Keys of a hello. Append, never reorder, never reuse. The first two mean the same in every version, so that a version that

@@ -74,6 +74,10 @@ func (c *inbound) handle(frame uint64, items int, r *abi.Reader, body []byte, no
 		return nil
 	case frameAsk:
 		return c.question(items, r)
+	case frameRelay:
+		return c.relay(items, r, now)
+	case frameRelayed:
+		return c.relayed(items, r, now)
 	case frameCancel:
 		id := r.Uint()
 		if items != 1 {
@@ -186,7 +190,11 @@ func (t *taken) done(payload []byte, err error) {
 func appendAnswer(b []byte, id uint64, payload []byte, err error) []byte {
 	at := len(b)
 	if err != nil {
-		b = abi.AppendUint(openFrame(b, 3, frameFailure), id)
+		frame := uint64(frameFailure)
+		if own, ok := err.(unrelayed); ok {
+			frame, err = frameUnrelayed, own.failure
+		}
+		b = abi.AppendUint(openFrame(b, 3, frame), id)
 		return sealFrame(abi.AppendError(b, abi.AsError(err)), at)
 	}
 	b = abi.AppendUint(openFrame(b, 3, frameReply), id)

@@ -27,6 +27,11 @@ type Link struct {
 
 	lobby lobby
 
+	members                         atomic.Pointer[map[cluster.NodeID]*peer] // all of SetMembers; nil peers take no connections
+	relays                          map[string]bool                          // services that are asked through a relay; never changed
+	lookOut                         chan struct{}                            // wakes the scout
+	relayedOut, passedOn, relayedIn atomic.Uint64
+
 	draining atomic.Bool // takes no connections any more
 	closing  atomic.Bool // and makes none
 
@@ -73,11 +78,19 @@ func New(cfg Config) (*Link, error) {
 		peers: make(map[address]*peer), listeners: make(map[net.Listener]struct{}),
 		alive: make(map[*wire]struct{}), standing: make(map[*wire]struct{}), streams: make(map[*stream]struct{}),
 		kinds: slices.Clone(cfg.Kinds), version: 1}
+	l.members.Store(&map[cluster.NodeID]*peer{})
+	l.lookOut = make(chan struct{}, 1)
+	l.relays = make(map[string]bool)
+	for _, name := range cfg.Relayed {
+		l.relays[name] = true
+	}
+	l.cfg.Services[reachService] = l.reach
 	l.log = newQuietLog(cfg.Log, l.now)
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.notices.init()
 	l.roster = roster{nodes: make(map[cluster.NodeID]*known), changed: l.notices.kindsChanged}
 	l.work.Go(l.janitor)
+	l.work.Go(l.scout)
 	l.work.Go(func() { l.notices.run(l) })
 	return l, nil
 }
@@ -135,11 +148,12 @@ func (l *Link) reachable(node cluster.Node) error {
 func (l *Link) SetMembers(members []cluster.Node) {
 	keep := make(map[*peer]bool)
 	ids := make(map[cluster.NodeID]bool)
+	byID := make(map[cluster.NodeID]*peer)
 	for _, m := range members {
 		if m.ID == l.cfg.Self.ID {
 			continue
 		}
-		if ids[m.ID] = true; m.Authority == "" {
+		if ids[m.ID], byID[m.ID] = true, nil; m.Authority == "" {
 			continue
 		}
 		p, err := l.peer(m)
@@ -147,8 +161,9 @@ func (l *Link) SetMembers(members []cluster.Node) {
 			l.log.warn("a member cannot be reached", m.ID, "node", m.ID, "err", err)
 			continue
 		}
-		keep[p] = true
+		keep[p], byID[m.ID] = true, p
 	}
+	l.members.Store(&byID)
 	for _, p := range l.everyPeer() {
 		p.setKeep(keep[p])
 		if !keep[p] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -27,6 +28,10 @@ type outbound struct {
 	sweeper *time.Timer
 
 	messages uint64
+	aside    bool // its messages go through a relay for now
+
+	passing      atomic.Int64 // of messages under way, those that are passed on for others
+	passingBytes atomic.Int64
 }
 
 type state uint8
@@ -40,8 +45,11 @@ const (
 
 var _ role = (*outbound)(nil)
 
-// errRetired says that the call is for another connection.
-var errRetired = errors.New("the connection takes no more requests")
+// errRetired says that the call is for another connection, errAside that it is for a relay.
+var (
+	errRetired = errors.New("the connection takes no more requests")
+	errAside   = errors.New("what is for the node goes through another")
+)
 
 func newOutbound(p *peer) *outbound {
 	c := &outbound{p: p, limit: p.link.cfg.MaxInFlight, sweepAt: forever}
@@ -58,8 +66,11 @@ func (c *outbound) send(k *call, now time.Time) (claimed bool, under int, err er
 	k.size = k.payloadSize() + callOverhead
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
-	if c.state >= retired {
+	switch {
+	case c.state >= retired, c.state == connecting && k.pass != nil: // what is for others waits for no connection
 		return false, 0, errRetired
+	case c.aside:
+		return false, 0, errAside
 	}
 	// What nobody awaits any more may still stand in the queue, or have to be written.
 	under = max(c.calls.live, len(c.waiting))
@@ -97,6 +108,10 @@ func (c *outbound) encode(k *call, now time.Time) error {
 	o := &c.out
 	at, start := len(o.buf), o.position()
 	switch {
+	case k.pass != nil && c.peer.features&featureRelay == 0:
+		return c.p.error(abi.ErrUnsupported, "it speaks an older version, which knows of no relays", nil)
+	case k.pass != nil:
+		o.buf = k.pass.append(o.buf, k.id, k.deadline, c.link.at(now), now)
 	case k.ask != nil && c.peer.features&featureAsk == 0:
 		return c.p.error(abi.ErrUnsupported, "it speaks an older version, which answers no questions", nil)
 	case k.ask != nil:
@@ -249,7 +264,7 @@ func (c *outbound) sweep() {
 
 // handle takes an answer.
 func (c *outbound) handle(frame uint64, items int, r *abi.Reader, _ []byte, _ time.Time) error {
-	if frame != frameReply && frame != frameFailure {
+	if frame != frameReply && frame != frameFailure && frame != frameUnrelayed {
 		r.Fail("a request on a connection that this node made")
 	}
 	if items != 2 {
@@ -257,11 +272,14 @@ func (c *outbound) handle(frame uint64, items int, r *abi.Reader, _ []byte, _ ti
 	}
 	id := r.Uint()
 	var payload []byte
-	var failure *abi.Error
-	if frame == frameReply {
+	var failure error
+	switch frame {
+	case frameReply:
 		payload = r.Bytes()
-	} else {
+	case frameFailure:
 		failure = r.Error()
+	case frameUnrelayed:
+		failure = unrelayed{r.Error()}
 	}
 	r.End()
 	if r.Err() != nil {
@@ -310,6 +328,31 @@ func (c *outbound) retire(reason Reason) {
 		c.out.kick()
 	}
 	c.settleLocked()
+}
+
+// stands reports whether messages go over the connection at once, and the other end has a feature.
+func (c *outbound) stands(feature uint64) bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.state == open && c.peer.features&feature == feature
+}
+
+// setAside has messages go through a relay, unless the connection stands, or some wait for it that would be overtaken.
+func (c *outbound) setAside() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	if c.state == open || c.state == connecting && len(c.waiting) > 0 {
+		return false
+	}
+	c.aside = true
+	return true
+}
+
+// takeBack ends what setAside began.
+func (c *outbound) takeBack() {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.aside = false
 }
 
 func (c *outbound) underway() (n, bytes int) {

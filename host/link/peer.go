@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,10 +22,16 @@ type peer struct {
 	authority string
 	boot      atomic.Uint64 // the least that it may say; 0: any
 	current   atomic.Pointer[outbound]
+	detour    atomic.Pointer[detour] // how messages go while it cannot be reached; changed with mu held
 
 	mu       sync.Mutex
-	keep     bool // stay connected without messages
-	failures int  // attempts in a row
+	standing *outbound        // the last that stood, until all that was sent over it is answered for
+	down     bool             // it cannot be reached, nothing is under way to it, and others may help
+	looks    int              // for a relay, in a row
+	tried    []cluster.NodeID // members that were asked and do not reach it
+	unfenced int              // attempts in a row that ended for want of a fence
+	keep     bool             // stay connected without messages
+	failures int              // attempts in a row
 	retryAt  time.Duration
 	cause    *Error // of the last failure, since the last success
 	again    *time.Timer
@@ -44,7 +51,16 @@ func (p *peer) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.wait(ctx, k)
+	return p.wait(ctx, c, k)
+}
+
+// wait waits for the outcome of a call that went over c, which is a relay's if it is not this peer's.
+func (p *peer) wait(ctx context.Context, c *outbound, k *call) ([]byte, error) {
+	payload, err := c.wait(ctx, k)
+	if err != nil && c.p != p {
+		err = p.through(c.p, err)
+	}
+	return payload, err
 }
 
 // Post sends env without waiting for anything. done is called with the outcome by a goroutine that reads from the network, or
@@ -81,14 +97,23 @@ func (p *peer) dispatch(k *call, deadline time.Time, self bool) (*outbound, erro
 		return nil, p.error(abi.ErrTimeout, "the time was up before the message was sent", context.DeadlineExceeded)
 	}
 	for {
-		c, err := p.connection()
-		if err != nil {
-			return nil, err
+		var c *outbound
+		var claimed bool
+		var under int
+		var err error
+		if d := p.detour.Load(); d != nil {
+			c, claimed, under, err = p.detoured(d, k, now)
+		} else if c, err = p.connection(); err == nil {
+			claimed, under, err = c.send(k, now)
 		}
-		claimed, under, err := c.send(k, now)
-		if err == errRetired {
+		switch {
+		case err == errRetired:
 			p.forget(c)
 			continue
+		case err == errAside, err == errRejoined:
+			continue
+		case err != nil:
+			return nil, err
 		}
 		switch {
 		case claimed && self:
@@ -96,7 +121,7 @@ func (p *peer) dispatch(k *call, deadline time.Time, self bool) (*outbound, erro
 		case claimed:
 			c.out.kick()
 		}
-		return c, err
+		return c, nil
 	}
 }
 
@@ -112,7 +137,13 @@ func (p *peer) connection() (*outbound, error) {
 	}
 	if wait := p.retryAt - p.link.now(); p.cause != nil && wait > 0 {
 		e := *p.cause
-		e.Text += "; the next attempt is in " + wait.Round(time.Millisecond).String() + ", nothing was sent"
+		if e.Text != "" {
+			e.Text += "; "
+		}
+		e.Text += "the next attempt is in " + wait.Round(time.Millisecond).String() + ", nothing was sent"
+		if e.Self != "" {
+			e.Relays = slices.Clone(p.tried)
+		}
 		return nil, &e
 	}
 	return p.connectLocked()
@@ -120,6 +151,7 @@ func (p *peer) connection() (*outbound, error) {
 
 func (p *peer) connectLocked() (*outbound, error) {
 	c := newOutbound(p)
+	c.aside = p.detour.Load() != nil
 	if !p.link.enter(&c.wire, func() { p.life(c) }) {
 		return nil, p.error(abi.ErrShuttingDown, "this node's link is shutting down", nil)
 	}
@@ -144,6 +176,24 @@ func (p *peer) life(c *outbound) {
 	l.report(&c.wire, err, connected)
 	unsent := p.lost(err, connected, l.now()-began)
 	c.fail(func() error { e := *unsent; return &e })
+	p.fell(c, relayable(err))
+}
+
+// fell notes that a connection has come to its end, and all that was to go over it. From then on others may help.
+func (p *peer) fell(c *outbound, relayable bool) {
+	p.mu.Lock()
+	later := p.standing != nil && p.standing != c // another stands by now
+	if !later {
+		p.standing, p.down = nil, relayable && p.keep
+	}
+	seek := p.down
+	if d := p.detour.Load(); d != nil && !later && !relayable {
+		p.endLocked(d, "the node itself refuses this one")
+	}
+	p.mu.Unlock()
+	if seek {
+		p.link.wakeScout()
+	}
 }
 
 func (p *peer) tally(connected bool) {
@@ -170,6 +220,9 @@ func (p *peer) tally(connected bool) {
 // lost notes how a connection ended, and returns the error of messages that were not sent.
 func (p *peer) lost(err error, connected bool, up time.Duration) *Error {
 	e := p.error(abi.ErrUnreachable, "it cannot be reached", err)
+	if relayable(err) {
+		e.Self, e.Text = p.link.cfg.Self.ID, ""
+	}
 	if connected {
 		e.Text = "the connection was lost before the message was sent"
 	}
@@ -232,6 +285,13 @@ func (p *peer) setKeep(keep bool) {
 	p.keep = keep
 	if !keep && p.again != nil {
 		p.again.Stop()
+	}
+	if !keep {
+		p.down, p.tried = false, nil
+		if d := p.detour.Load(); d != nil {
+			d.close()
+			p.detour.Store(nil)
+		}
 	}
 	if keep && p.current.Load() == nil {
 		p.keepLocked()

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -36,6 +37,14 @@ func newQuietLog(log *slog.Logger, now func() time.Duration) *quietLog {
 
 // warn writes the line unless one of the same message about the same peer was written a moment ago.
 func (q *quietLog) warn(msg string, who any, args ...any) {
+	q.say(slog.LevelWarn, msg, who, args...)
+}
+
+// info is warn for what is no trouble, debug for what is of interest to few.
+func (q *quietLog) info(msg string, who any, args ...any)  { q.say(slog.LevelInfo, msg, who, args...) }
+func (q *quietLog) debug(msg string, who any, args ...any) { q.say(slog.LevelDebug, msg, who, args...) }
+
+func (q *quietLog) say(level slog.Level, msg string, who any, args ...any) {
 	left, ok := q.due(quietKey{msg, who})
 	if !ok {
 		return
@@ -43,7 +52,7 @@ func (q *quietLog) warn(msg string, who any, args ...any) {
 	if left > 0 {
 		args = append(args, "left_out", left)
 	}
-	q.log.Warn(msg, args...)
+	q.log.Log(context.Background(), level, msg, args...)
 }
 
 func (q *quietLog) due(key quietKey) (left int, ok bool) {

@@ -21,7 +21,8 @@ type known struct {
 	version uint64
 	kinds   []string // never changed in place
 	told    bool     // kinds is what the node said
-	reached bool     // this node has connected to it
+	reached bool     // this node has connected to it, or a member that it is reached through has
+	hearsay bool     // kinds is what a member said that the node said
 	wires   []*wire  // connections that stand, the oldest first
 }
 
@@ -49,7 +50,10 @@ func (r *roster) admit(w *wire) *fault {
 		}
 	}
 	if k.said.boot != w.peer.boot {
-		k.version, k.told, k.reached = 0, false, false
+		k.version, k.told, k.reached, k.hearsay = 0, false, false, false
+	}
+	if k.hearsay { // it can say itself now
+		k.version, k.hearsay = 0, false
 	}
 	if w.dialled && !k.reached {
 		if k.reached = true; k.told {
@@ -92,6 +96,60 @@ func (r *roster) setKinds(w *wire, version uint64, kinds []string) {
 	}
 }
 
+// hear notes what a member says of a node that it reaches and this one does not. It counts for less than what the node says itself: it is
+// not taken of a node that is connected, and forgotten when that says something.
+func (r *roster) hear(node cluster.NodeID, a *reachAnswer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.nodes[node]
+	if k == nil {
+		k = &known{}
+		r.nodes[node] = k
+	}
+	if k.said.boot > a.boot || k.said.boot < a.boot && len(k.wires) > 0 {
+		return
+	}
+	if k.said.boot < a.boot || k.said.node == "" {
+		k.said = hello{node: node, boot: a.boot}
+		k.version, k.told, k.reached, k.hearsay = 0, false, false, true
+	}
+	changed := !k.reached
+	k.reached = true
+	if a.told && len(k.wires) == 0 && (!k.told || a.version > k.version) {
+		kinds := slices.Clone(a.kinds)
+		slices.Sort(kinds)
+		if kinds = slices.Compact(kinds); kinds == nil {
+			kinds = []string{}
+		}
+		changed = changed || !k.told || !slices.Equal(k.kinds, kinds)
+		k.version, k.told, k.kinds, k.hearsay = a.version, true, kinds, true
+	}
+	if changed && k.told {
+		r.changed(node)
+	}
+}
+
+// heardOf returns the version of what is known of a run's kinds, to be told of later ones; 0 for none.
+func (r *roster) heardOf(node cluster.NodeID, boot uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k := r.nodes[node]; k != nil && k.told && k.said.boot == boot {
+		return k.version
+	}
+	return 0
+}
+
+// saidOf returns what a run of a node said itself that it hosts.
+func (r *roster) saidOf(node cluster.NodeID, boot uint64) (kinds []string, version uint64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.nodes[node]
+	if k == nil || !k.told || k.hearsay || k.said.boot != boot {
+		return nil, 0, false
+	}
+	return k.kinds, k.version, true
+}
+
 // kindsOf returns what a node said last; false if it has said nothing since it started.
 func (r *roster) kindsOf(node cluster.NodeID) ([]string, bool) {
 	r.mu.Lock()
@@ -103,8 +161,8 @@ func (r *roster) kindsOf(node cluster.NodeID) ([]string, bool) {
 	return k.kinds, true
 }
 
-// Reached reports whether this node has connected to another one since that started. One that connects to others and cannot be
-// reached by them can host nothing. OnKinds is told when it becomes so, if the node has said what it hosts by then.
+// Reached reports whether this node has connected to another one since that started, or has found a member that does and passes messages
+// on. One that connects to others and cannot be reached by them can host nothing. OnKinds is told when it becomes so, if the node has said what it hosts by then.
 func (l *Link) Reached(node cluster.NodeID) bool {
 	l.roster.mu.Lock()
 	defer l.roster.mu.Unlock()
@@ -129,12 +187,13 @@ type Peer struct {
 	Authority string // as it said, or as it was dialled
 	Boot      uint64
 	Mode      cluster.Mode
-	Kinds     []string // not to be changed; nil if it has not said
-	Outgoing  int      // connections that this node made and that stand
-	Incoming  int      // connections that it made
-	InFlight  int      // requests to it that await replies
-	Serving   int      // requests of it that have not been answered
-	Failure   error    // why the last attempt to connect failed, or the last connection ended; nil while connected
+	Kinds     []string       // not to be changed; nil if it has not said
+	Outgoing  int            // connections that this node made and that stand
+	Incoming  int            // connections that it made
+	InFlight  int            // requests to it that await replies
+	Serving   int            // requests of it that have not been answered
+	Relay     cluster.NodeID // through which messages to it go, since it cannot be reached; "" for none
+	Failure   error          // why the last attempt to connect failed, or the last connection ended; nil while connected
 }
 
 // Peers returns the nodes that the link has dealt with, sorted by id.
@@ -171,6 +230,9 @@ func (l *Link) Peers() []Peer {
 		p.mu.Lock()
 		if p.cause != nil && e.Outgoing == 0 {
 			e.Failure = p.cause
+		}
+		if d := p.detour.Load(); d != nil {
+			e.Relay = d.via.id
 		}
 		p.mu.Unlock()
 	}

@@ -16,6 +16,9 @@ type Stats struct {
 	Dropped     uint64 // connections ended for a fault of the other end
 	Sent        uint64 // messages to other nodes
 	Overloaded  uint64 // messages of others refused for want of room
+	RelayedOut  uint64 // messages and questions of this node that went through another, since it does not reach who they were for
+	RelayedIn   uint64 // those to this node that came so
+	PassedOn    uint64 // those of others, to others, that went through this node
 	BytesIn     uint64 // read from the network, encrypted
 	BytesOut    uint64 // written to it
 }
@@ -87,6 +90,7 @@ func (l *Link) Stats() Stats {
 		}
 	}
 	s.Streams = len(l.streams)
+	s.RelayedOut, s.RelayedIn, s.PassedOn = l.relayedOut.Load(), l.relayedIn.Load(), l.passedOn.Load()
 	s.Connected, s.Reconnected, s.Unreached, s.Accepted = t.connected, t.reconnected, t.unreached, t.accepted
 	s.Refused, s.Dropped, s.Sent, s.Overloaded, s.BytesIn, s.BytesOut = t.refused, t.dropped, t.sent, t.overloaded, t.in, t.out
 	return s

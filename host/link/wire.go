@@ -209,7 +209,7 @@ func (w *wire) frame(body []byte, now time.Time) error {
 	w.item = head
 	r := &w.item
 	switch number {
-	case frameRequest, frameOneWay, frameReply, frameFailure, frameCancel, frameAsk:
+	case frameRequest, frameOneWay, frameReply, frameFailure, frameCancel, frameAsk, frameRelay, frameRelayed, frameUnrelayed:
 		return w.role.handle(number, items, r, body, now)
 	}
 	if w.controls.Add(1) > controlBurst {

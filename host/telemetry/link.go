@@ -18,6 +18,9 @@ type LinkCounts struct {
 	Dropped     uint64 // connections ended for a fault of the other end
 	Sent        uint64 // messages to other nodes
 	Overloaded  uint64 // messages of others refused for want of room
+	RelayedOut  uint64 // messages and questions of this node that went through another, since it does not reach who they were for
+	RelayedIn   uint64 // those to this node that came so
+	PassedOn    uint64 // those of others, to others, that went through this node
 	BytesIn     uint64 // read from the network, encrypted
 	BytesOut    uint64 // written to it
 }
@@ -26,6 +29,7 @@ type LinkCounts struct {
 const (
 	directionOut = "out" // this node dialled, or wrote
 	directionIn  = "in"
+	directionVia = "via" // neither from this node nor to it
 )
 
 var (
@@ -40,12 +44,13 @@ var (
 	descLinkDropped     = desc("link_dropped_total", "Connections ended for a fault of the other end.")
 	descLinkSent        = desc("link_messages_sent_total", "Messages to other nodes.")
 	descLinkOverloaded  = desc("link_overloaded_total", "Messages of other nodes refused for want of room.")
+	descLinkRelayed     = desc("link_relayed_total", "Messages and questions through a third node, since two do not reach each other, by this node's part in it.", "direction")
 	descLinkBytes       = desc("link_bytes_total", "Bytes read from and written to other nodes, encrypted.", "direction")
 )
 
 func describeLink(ch chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{descLinkConnections, descLinkInFlight, descLinkServing, descLinkStreams, descLinkConnected, descLinkReconnected,
-		descLinkUnreached, descLinkRefused, descLinkDropped, descLinkSent, descLinkOverloaded, descLinkBytes} {
+		descLinkUnreached, descLinkRefused, descLinkDropped, descLinkSent, descLinkOverloaded, descLinkRelayed, descLinkBytes} {
 		ch <- d
 	}
 }
@@ -64,6 +69,9 @@ func (l *LinkCounts) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descLinkDropped, l.Dropped)
 	ch <- counter(descLinkSent, l.Sent)
 	ch <- counter(descLinkOverloaded, l.Overloaded)
+	ch <- counter(descLinkRelayed, l.RelayedOut, directionOut)
+	ch <- counter(descLinkRelayed, l.RelayedIn, directionIn)
+	ch <- counter(descLinkRelayed, l.PassedOn, directionVia)
 	ch <- counter(descLinkBytes, l.BytesOut, directionOut)
 	ch <- counter(descLinkBytes, l.BytesIn, directionIn)
 }

@@ -125,7 +125,8 @@ func TestMembersAndLink(t *testing.T) {
 	tel.Watch(func() Snapshot {
 		return Snapshot{Members: map[string]int{"alive": 2, "failed": 1, "left": 0},
 			Link: &LinkCounts{Outgoing: 1, Incoming: 2, InFlight: 3, Serving: 4, Streams: 15, Connected: 5, Reconnected: 6, Unreached: 7, Accepted: 8,
-				Refused: 9, Dropped: 10, Sent: 11, Overloaded: 12, BytesIn: 13, BytesOut: 14}}
+				Refused: 9, Dropped: 10, Sent: 11, Overloaded: 12, BytesIn: 13, BytesOut: 14,
+				RelayedOut: 15, RelayedIn: 16, PassedOn: 17}}
 	})
 	wants(t, scrape(t, tel),
 		`wasilo_cluster_members{state="alive"} 2`, `wasilo_cluster_members{state="failed"} 1`, `wasilo_cluster_members{state="left"} 0`,
@@ -134,6 +135,7 @@ func TestMembersAndLink(t *testing.T) {
 		`wasilo_link_connected_total{direction="out"} 5`, `wasilo_link_connected_total{direction="in"} 8`,
 		`wasilo_link_reconnected_total 6`, `wasilo_link_unreached_total 7`, `wasilo_link_refused_total 9`, `wasilo_link_dropped_total 10`,
 		`wasilo_link_messages_sent_total 11`, `wasilo_link_overloaded_total 12`,
+		`wasilo_link_relayed_total{direction="out"} 15`, `wasilo_link_relayed_total{direction="in"} 16`, `wasilo_link_relayed_total{direction="via"} 17`,
 		`wasilo_link_bytes_total{direction="out"} 14`, `wasilo_link_bytes_total{direction="in"} 13`)
 }
 

@@ -33,7 +33,7 @@ type call struct {
 	op         op
 	id         uint64
 	deadline   time.Duration // of p's clock
-	depth      int
+	chain      []core.Identity
 	finishing  bool // for a running turn
 	here       bool // it came from another node: only an activation of this one
 	idempotent bool
@@ -100,7 +100,7 @@ func (c *call) try() {
 		return
 	}
 	c.owner = c.ownerNow()
-	e := p.step(&core.Input{Type: core.Resolve, Identity: c.actor.id, Finishing: c.finishing && !c.here, Refused: c.refused,
+	e := p.step(&core.Input{Type: core.Resolve, Identity: c.actor.id, Finishing: c.finishing && !c.here, Chain: c.chain, Refused: c.refused,
 		RefusedSerial: c.refusedSerial})
 	switch e.Type {
 	case core.Use:
@@ -196,7 +196,7 @@ func (p *proc) wake(a *actor) {
 // local gives the request to an activation of this process.
 func (c *call) local(a *activation) {
 	try := c.tries
-	a.take(&work{op: c.op, id: c.id, deadline: c.deadline, depth: c.depth, reply: func(r reply) {
+	a.take(&work{op: c.op, id: c.id, deadline: c.deadline, chain: c.chain, reply: func(r reply) {
 		if c.ended || c.tries != try {
 			return
 		}
@@ -229,7 +229,7 @@ func (c *call) remote(id core.NodeID) {
 	}
 	left := c.deadline - p.local()
 	w.toNode(p.n, to, func(q *proc) {
-		q.call(&call{actor: c.actor, op: c.op, id: c.id, deadline: q.local() + left, depth: c.depth, finishing: c.finishing, here: true,
+		q.call(&call{actor: c.actor, op: c.op, id: c.id, deadline: q.local() + left, chain: c.chain, finishing: c.finishing, here: true,
 			idempotent: c.idempotent, done: func(r reply) { w.toProc(q.n, p, func() { answered(r) }) }})
 	})
 	p.after(min(answerTime, left), func() { answered(reply{code: abi.ErrOutcomeUnknown}) })

@@ -3,6 +3,8 @@ package sim
 import (
 	"slices"
 	"time"
+
+	"github.com/wasilo/wasilo/cluster/core"
 )
 
 // faults is what goes wrong in a run. A seed takes some of what there is, so that runs differ in what they are about.
@@ -49,6 +51,7 @@ func (f *faults) init(w *world) {
 	if !w.shape.available {
 		some(0.5, 3, f.transfer)
 		some(0.2, 1, f.power)
+		some(0.25, 1, f.block)
 		some(0.25, 1, f.recover)
 	}
 	if len(f.actions) == 0 {
@@ -342,6 +345,33 @@ func (f *faults) drift() {
 func (f *faults) transfer() {
 	f.w.stats.Transfers++
 	f.w.voters.elect()
+}
+
+// block is an operator who blocks a node for a while.
+func (f *faults) block() {
+	w := f.w
+	w.stats.Blocks++
+	n := pick(w, w.nodes)
+	f.operator(core.Command{Type: core.BlockNode, Node: n.id})
+	w.after(f.long(), func() { f.operator(core.Command{Type: core.UnblockNode, Node: n.id}) })
+}
+
+// operator proposes something through some node.
+func (f *faults) operator(c core.Command) {
+	w := f.w
+	if p := pick(w, w.nodes).p; p != nil {
+		w.at(w.now, p, func() { p.send(item{command: c, from: p}) })
+	}
+}
+
+// unblock lets in again whom an operator has left blocked.
+func (f *faults) unblock() {
+	if !f.over {
+		return
+	}
+	for _, id := range f.w.voters.truth.Blocked() {
+		f.operator(core.Command{Type: core.UnblockNode, Node: id})
+	}
 }
 
 // power takes the power from all voters at once.

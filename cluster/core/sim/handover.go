@@ -80,6 +80,10 @@ func (p *proc) settleDown(h *handOver) {
 			a.sleep()
 		}
 	}
+	if p.step(&core.Input{Type: core.Seal, Part: h.part}).Type != core.Sealed {
+		p.after(15*time.Millisecond, func() { p.settleDown(h) }) // one is about to be made
+		return
+	}
 	c := &cargo{}
 	for _, img := range p.images {
 		if img != nil && has(&h.part, img.actor) {

@@ -88,6 +88,7 @@ func (w *world) rate() float64 { return 0.977 + 0.046*w.rng.Float64() }
 func (w *world) play() {
 	if !w.shape.available {
 		w.each(50*time.Millisecond, w.voters.watch)
+		w.each(200*time.Millisecond, w.faults.unblock)
 	}
 	w.each(25*time.Millisecond, w.clients)
 	end := w.shape.length

@@ -55,7 +55,7 @@ type work struct {
 	op       op
 	id       uint64 // of the request
 	deadline time.Duration
-	depth    int
+	chain    []core.Identity // who waits for it
 	reply    func(reply)
 }
 
@@ -295,14 +295,14 @@ func (a *activation) next() {
 // middle is what a turn does between its beginning and its end: perhaps a request to another actor, perhaps much computing.
 func (a *activation) middle(k *work) {
 	p, w := a.p, a.p.w
-	if to := k.op.call; to != nil && k.depth < 2 {
+	if to := k.op.call; to != nil && len(k.chain) < 2 {
 		if !a.mayRun() {
 			a.done(k, reply{code: abi.ErrOwnershipChanged})
 			return
 		}
 		w.stats.HostCalls++
 		w.reqs++
-		p.call(&call{actor: to, op: op{add: true}, deadline: min(k.deadline, p.local()+3*time.Second), id: w.reqs, depth: k.depth + 1,
+		p.call(&call{actor: to, op: op{add: true}, deadline: min(k.deadline, p.local()+3*time.Second), id: w.reqs, chain: append(slices.Clone(k.chain), a.actor.id),
 			finishing: true, idempotent: to.kind == kindRow, done: func(reply) { p.after(0, func() { a.last(k) }) }})
 		return
 	}

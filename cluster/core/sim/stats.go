@@ -12,18 +12,18 @@ type Stats struct {
 	Events                 uint64
 
 	// Faults.
-	Cuts, OneWay, Pairwise, Isolated, StoreCuts, Heals           int
-	Lost, Late, Doubled                                          int
-	Pauses, Crashes, QuickRestarts, PowerCycles, Drifts          int
-	Elections, Transfers, Inherited, LostProposals, Repeated     int
-	Recoveries, LostEntries, Replays, Snapshots                  int
-	KindChanges, Drains, Leaves, Boots, AtMoves, AtReleases      int
-	Entries, Renewals, Void, Expiries, SessionsLost, Regroups    int
-	MovesBegun, Moves, Aborts, HandOvers, HandOversFailed        int
-	TakenIn, Images, Restored, StatesLost, OwnerChanges          int
-	Requests, Succeeded, TimedOut, Failed, Tries                 int
-	Activations, Turns, HostCalls, Checks, Refused               int
-	Commits, Stale, Unknown, Messages, Delivered, Probes, Served int
+	Cuts, OneWay, Pairwise, Isolated, StoreCuts, Heals              int
+	Lost, Late, Doubled                                             int
+	Pauses, Crashes, QuickRestarts, PowerCycles, Drifts             int
+	Elections, Transfers, Inherited, LostProposals, Repeated        int
+	Recoveries, LostEntries, Replays, Snapshots                     int
+	KindChanges, Drains, Leaves, Boots, AtMoves, AtReleases, Blocks int
+	Entries, Renewals, Void, Expiries, SessionsLost, Regroups       int
+	MovesBegun, Moves, Aborts, HandOvers, HandOversFailed           int
+	TakenIn, Images, Restored, StatesLost, OwnerChanges             int
+	Requests, Succeeded, TimedOut, Failed, Tries                    int
+	Activations, Turns, HostCalls, Checks, Refused                  int
+	Commits, Stale, Unknown, Messages, Delivered, Probes, Served    int
 }
 
 // Add adds what another run counted.

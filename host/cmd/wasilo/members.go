@@ -19,8 +19,8 @@ func (a *app) members() *cobra.Command {
 		},
 		Long: `List the nodes of the cluster as the node that is asked sees them: it is marked with *. STATE is what gossip says of a node:
 alive, leaving, left or failed; one that failed or left is forgotten after a quarter of an hour. One that is blocked hosts no actors. VOTE is there
-in a cluster with voters: votes, or leads. KINDS are those it hosts, or how many,
-"-" while it has not said. PROBLEM says what stands between the two nodes.
+in a cluster with voters: votes, or leads. KINDS are those it hosts, or how many, "-" while it has not said. PROBLEM says what stands between the
+two nodes, and through which other node messages between them go meanwhile.
 
 Other nodes may see it otherwise; ask them with --node. With -o json there are the names of the kinds as well.`,
 		Example: `  wasilo members
