@@ -86,9 +86,6 @@ type Command struct {
 	Generation uint32
 }
 
-// EntryVersion is the version of entries that this package writes and the newest that it reads.
-const EntryVersion = 1
-
 // Limits of an entry, which come from what a table may hold.
 const (
 	maxKindsOfNode = 1 << 12
@@ -119,9 +116,13 @@ const (
 	keyGeneration
 )
 
-// AppendEntry writes commands as one entry of the log: an array of the version and of an array [type, {key: value}] each.
-func AppendEntry(b []byte, commands ...Command) []byte {
-	b = abi.AppendUint(abi.AppendArray(b, 1+len(commands)), EntryVersion)
+// AppendEntry writes commands as an entry of the first version, which every node reads: what a node proposes. See [AppendEntryAs].
+func AppendEntry(b []byte, commands ...Command) []byte { return AppendEntryAs(b, 1, commands...) }
+
+// AppendEntryAs writes commands as one entry of the log: an array of the version and of an array [type, {key: value}] each. The version is
+// [Table.Speaks], so that during an upgrade no node gets what it cannot read.
+func AppendEntryAs(b []byte, version uint32, commands ...Command) []byte {
+	b = abi.AppendUint(abi.AppendArray(b, 1+len(commands)), uint64(version))
 	for i := range commands {
 		b = commands[i].append(b)
 	}
@@ -294,7 +295,9 @@ func Followed(entry []byte, results []Result) ([]byte, error) {
 	if len(left) == 0 {
 		return nil, nil
 	}
-	return AppendEntry(nil, left...), nil
+	r := abi.NewReader(entry)
+	r.Array()
+	return AppendEntryAs(nil, r.Uint32(), left...), nil
 }
 
 // Result is what became of a command.

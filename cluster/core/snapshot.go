@@ -7,13 +7,10 @@ import (
 	"github.com/wasilo/wasilo/abi"
 )
 
-// SnapshotVersion is the version of table snapshots that this package writes and the newest that it reads.
-const SnapshotVersion = 1
-
 // AppendSnapshot writes the table: equal tables give equal bytes.
 func (t *Table) AppendSnapshot(b []byte) []byte {
 	b = abi.AppendArray(b, 8)
-	for _, v := range []uint64{SnapshotVersion, t.index, uint64(t.generation), t.last} {
+	for _, v := range []uint64{uint64(t.Speaks()), t.index, uint64(t.generation), t.last} {
 		b = abi.AppendUint(b, v)
 	}
 	b = abi.AppendArray(b, len(t.sessions))
@@ -72,8 +69,8 @@ func (g *Group) appendSlots(b []byte) []byte {
 func ReadSnapshot(b []byte) (*Table, error) {
 	r := abi.NewReader(b)
 	n := r.Array()
-	if version := r.Uint(); r.Err() == nil && version > SnapshotVersion {
-		return nil, fmt.Errorf("a snapshot of version %d, and this node reads up to %d: %w", version, SnapshotVersion, ErrEntryVersion)
+	if version := r.Uint(); r.Err() == nil && version > EntryVersion {
+		return nil, fmt.Errorf("a snapshot of version %d, and this node reads up to %d: %w", version, EntryVersion, ErrEntryVersion)
 	}
 	if n != 8 {
 		r.Fail("a snapshot has eight items")

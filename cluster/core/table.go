@@ -107,6 +107,18 @@ func (t *Table) Group(id GroupID) (*Group, bool) {
 // GroupOf returns the group that a kind is in.
 func (t *Table) GroupOf(kind string) (*Group, bool) { return t.Group(t.byKind[kind]) }
 
+// Speaks returns the newest version of entries that every session reads; 1 without any.
+func (t *Table) Speaks() uint32 {
+	version := uint32(EntryVersion)
+	for _, s := range t.sessions {
+		version = min(version, s.Speaks)
+	}
+	if len(t.sessions) == 0 {
+		return 1
+	}
+	return max(version, 1)
+}
+
 // SessionOf returns the newest session of a run of a node.
 func (t *Table) SessionOf(node NodeID, boot uint64) (*Session, bool) {
 	var found *Session

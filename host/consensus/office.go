@@ -25,11 +25,12 @@ type proposer interface {
 // Office is what a voter does for the other nodes: it tells them what the log says, and, while it leads, puts into it what they ask for
 // and what core.Chair wants. What waits to be put in goes in together, one entry at a time: renewals of a hundred nodes cost one.
 type Office struct {
-	log   *Log
-	out   *slog.Logger
-	voter atomic.Pointer[proposer] // nil before Run
-	asks  chan *ask
-	term  uint64 // of the leadership that was last seen; run's own
+	log    *Log
+	out    *slog.Logger
+	voter  atomic.Pointer[proposer] // nil before Run
+	speaks atomic.Uint32            // the version that entries are written in, as of the last one
+	asks   chan *ask
+	term   uint64 // of the leadership that was last seen; run's own
 
 	entries, took atomic.Uint64 // proposals that came through, and how long they took together in ns
 }
@@ -172,9 +173,20 @@ func (o *Office) carry(ctx context.Context, voter proposer, commands []core.Comm
 	o.announce(commands)
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	if _, err := o.put(bounded, voter, core.AppendEntry(nil, commands...)); err != nil && ctx.Err() == nil {
+	if _, err := o.put(bounded, voter, o.entry(commands)); err != nil && ctx.Err() == nil {
 		o.out.Warn("what the leader decided is not known to be in the log; it decides again", "err", err)
 	}
+}
+
+// entry writes commands in the newest version that all nodes read.
+func (o *Office) entry(commands []core.Command) []byte {
+	o.log.mu.Lock()
+	version := o.log.table.Speaks()
+	o.log.mu.Unlock()
+	if before := o.speaks.Swap(version); before != version && before != 0 {
+		o.out.Info("the voters' log is written in another version, for all nodes that have a session read it", "version", version, "before", before)
+	}
+	return core.AppendEntryAs(nil, version, commands...)
 }
 
 // announce says in one line what an entry of the chair's decides: how many of which command, over how many partitions.
@@ -223,7 +235,7 @@ func (o *Office) propose(ctx context.Context, voter proposer, asks []*ask, answe
 	}
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	results, err := o.put(bounded, voter, core.AppendEntry(nil, all...))
+	results, err := o.put(bounded, voter, o.entry(all))
 	if err != nil {
 		results = nil
 		if !errors.Is(err, ErrNotLeader) && ctx.Err() == nil {

@@ -7,12 +7,6 @@ import (
 	"github.com/wasilo/wasilo/cluster"
 )
 
-// The versions of the protocol that this package speaks.
-const (
-	minVersion = 1
-	maxVersion = 1
-)
-
 // hello is how each side introduces itself. The one that dialled speaks first and offers versions; the other answers with the
 // version that it chose, or with a refusal.
 type hello struct {

@@ -59,6 +59,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	fs.IntVar(&c.registers, "registers", 0, "actors that are asked (default: what suits the plan)")
 	least := fs.Int("least", leastSuccesses, "successes without which a run says nothing")
 	fs.StringVar(&c.binary, "wasilo", "", "`FILE` of the node's binary (default: it is built)")
+	fs.BoolVar(&c.upgrade, "upgrade", false, "with plan rolling, nodes come back as a wasilo that speaks newer versions (build tag nextversion)")
 	fs.StringVar(&c.dir, "out", "", "`DIR` of the run, emptied before it (default build/chaos/PLAN-MODE-SEED below the module)")
 	fs.BoolVar(&c.keep, "keep", false, "keep the data of the nodes too")
 	again := fs.String("judge", "", "judge the run in `DIR` again instead of making one")
@@ -92,7 +93,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 		return c.tell(s)
 	}
 	if _, ok := plans[c.plan]; !ok || fs.NArg() > 0 || c.nodes < 3 || c.voters < 1 || c.voters > c.nodes || c.registers < 0 || c.length <= 0 ||
-		c.mode != modeAvailable && c.mode != modeQuorum {
+		c.mode != modeAvailable && c.mode != modeQuorum || c.upgrade && (c.plan != "rolling" || c.mode != modeQuorum) {
 		fs.Usage()
 		return exitUsage
 	}

@@ -22,6 +22,7 @@ type nemesis struct {
 	nodes []*node
 	net   *netns.Network
 	say   io.Writer
+	next  string // the binary of what is restarted; "": the one before
 	began time.Time
 	up    atomic.Bool // all nodes have been ready: from here on whoever ends is started again
 
@@ -194,7 +195,13 @@ func (z *nemesis) make(ctx context.Context, s step, span *verdict.Span) error {
 		span.What += fmt.Sprintf(" (started again after %v)", time.Since(began).Round(100*time.Microsecond))
 		return n.ready(ctx)
 	case restart:
-		if err := errors.Join(n.stop(), n.start()); err != nil {
+		if err := n.stop(); err != nil {
+			return err
+		}
+		if z.next != "" {
+			n.args[0] = z.next
+		}
+		if err := n.start(); err != nil {
 			return err
 		}
 		return n.ready(ctx)

@@ -168,6 +168,12 @@ func (n *node) lastWords() string {
 	return strings.Join(lines[max(0, len(lines)-3):], "\n")
 }
 
+// says reports whether the node has logged something.
+func (n *node) says(what string) bool {
+	text, err := os.ReadFile(n.log)
+	return err == nil && bytes.Contains(text, []byte(what))
+}
+
 // outcries lists lines of the node's log that no node may write.
 func (n *node) outcries() (all []string) {
 	text, err := os.ReadFile(n.log)

@@ -41,6 +41,7 @@ type config struct {
 	voters    int
 	registers int    // 0: those of the plan
 	binary    string // "": it is built
+	upgrade   bool   // what is restarted comes back as a newer version
 	root      string // the module
 	dir       string // of the run
 	keep      bool
@@ -66,21 +67,23 @@ const (
 
 // record is what a run was, beside its history and its turn logs: enough to judge it again.
 type record struct {
-	Plan   string         `json:"plan"`
-	Mode   string         `json:"mode"`
-	Seed   uint64         `json:"seed"`
-	Nodes  []string       `json:"nodes"`
-	Commit string         `json:"commit"`
-	Date   time.Time      `json:"date"`
-	Steps  []string       `json:"steps"`
-	From   int64          `json:"from"` // of the load, CLOCK_MONOTONIC
-	To     int64          `json:"to"`
-	Spans  []verdict.Span `json:"spans"`
-	Sides  []side         `json:"sides"`
-	Stalls []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
-	Leads  []verdict.Span `json:"leads"`  // which node led the voters when, as far as it was told
-	Fell   []string       `json:"fell"`   // nodes that ended by themselves
-	Wrong  []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
+	Plan   string    `json:"plan"`
+	Mode   string    `json:"mode"`
+	Seed   uint64    `json:"seed"`
+	Nodes  []string  `json:"nodes"`
+	Commit string    `json:"commit"`
+	Date   time.Time `json:"date"`
+	Steps  []string  `json:"steps"`
+	// Upgrade says that nodes came back as a newer version.
+	Upgrade bool           `json:"upgrade,omitempty"`
+	From    int64          `json:"from"` // of the load, CLOCK_MONOTONIC
+	To      int64          `json:"to"`
+	Spans   []verdict.Span `json:"spans"`
+	Sides   []side         `json:"sides"`
+	Stalls  []verdict.Span `json:"stalls"` // times in which the machine did not let this program run, nor the nodes, it may be
+	Leads   []verdict.Span `json:"leads"`  // which node led the voters when, as far as it was told
+	Fell    []string       `json:"fell"`   // nodes that ended by themselves
+	Wrong   []string       `json:"wrong"`  // what else went wrong: a panic, a node that does not stop
 }
 
 // prepare empties the directory of the run, builds what is to be run, and makes keys and certificates.
@@ -105,6 +108,11 @@ func (c *config) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.upgrade {
+		if err := c.goBuild(ctx, nil, "-tags", "nextversion", "-o", c.nextBinary(), "./host/cmd/wasilo"); err != nil {
+			return err
+		}
+	}
 	err := c.goBuild(ctx, []string{"GOOS=wasip1", "GOARCH=wasm"}, "-trimpath", "-buildvcs=false", "-buildmode=c-shared", "-ldflags=-s -w",
 		"-o", filepath.Join(c.dir, "actors", "registers.wasm"), "./tools/chaos/guest")
 	if err != nil {
@@ -121,6 +129,9 @@ func (c *config) prepare(ctx context.Context) error {
 	}
 	return nil
 }
+
+// nextBinary is a wasilo to come: it speaks versions that the other does not know.
+func (c *config) nextBinary() string { return filepath.Join(c.dir, "wasilo-next") }
 
 func (c *config) goBuild(ctx context.Context, env []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
@@ -155,7 +166,7 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	if steps == nil {
 		steps = p.schedule(c.seed, c.nodes, c.length)
 	}
-	rec = &record{Plan: c.plan, Mode: c.mode, Seed: c.seed, Commit: commit(c.root), Date: time.Now().UTC()}
+	rec = &record{Plan: c.plan, Mode: c.mode, Seed: c.seed, Commit: commit(c.root), Date: time.Now().UTC(), Upgrade: c.upgrade}
 	for _, s := range steps {
 		rec.Steps = append(rec.Steps, fmt.Sprintf("quiet for %v, %s", s.Quiet, s))
 	}
@@ -170,6 +181,9 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	alive, end := context.WithCancel(ctx) // the supervisor
 	defer end()
 	z := &nemesis{net: network, say: c.say, began: time.Now()}
+	if c.upgrade {
+		z.next = c.nextBinary()
+	}
 	defer z.back.Wait()
 	defer end()
 	transport := c.transport(network)
@@ -231,8 +245,13 @@ func (c *config) attack(ctx context.Context) (rec *record, err error) {
 	} else {
 		rec.Wrong = append(rec.Wrong, err.Error())
 	}
+	newer := false
 	for _, n := range z.nodes {
 		rec.Wrong = append(rec.Wrong, n.outcries()...)
+		newer = newer || n.says("written in another version")
+	}
+	if c.upgrade && !newer {
+		rec.Wrong = append(rec.Wrong, "all nodes have come back as a newer version, and the log is not written in it")
 	}
 	z.mu.Lock()
 	rec.Spans, rec.Sides, rec.Fell = z.spans, z.sides, z.fell
