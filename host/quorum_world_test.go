@@ -372,18 +372,19 @@ func (p *parliament) leave(id string) {
 
 // load is calls that go on until stop.
 type load struct {
-	t      testing.TB
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	mu     sync.Mutex
-	added  map[string]int // successful adds
-	doubt  map[string]int // adds of which it is not known
-	values map[string]int // the highest answer
-	calls  atomic.Int64
-	failed atomic.Int64
-	worst  time.Duration
-	errs   map[string]int
-	back   []string // answers that went back
+	t       testing.TB
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	mu      sync.Mutex
+	added   map[string]int // successful adds
+	doubt   map[string]int // adds of which it is not known
+	values  map[string]int // the highest answer
+	calls   atomic.Int64
+	failed  atomic.Int64
+	worst   time.Duration
+	unknown int // failures of which it is not known what was done
+	errs    map[string]int
+	back    []string // answers that went back
 }
 
 // put has workers call actors through the nodes that via returns.
@@ -416,6 +417,9 @@ func (l *load) one(n *Node, actor string) {
 		l.failed.Add(1)
 		code := abi.CodeOf(err)
 		l.errs[code.String()+": "+trim(err.Error())]++
+		if code == abi.ErrOutcomeUnknown {
+			l.unknown++
+		}
 		if code == abi.ErrOutcomeUnknown || code == abi.ErrTimeout {
 			l.doubt[actor]++
 		}

@@ -26,6 +26,7 @@ type Planner struct {
 	since    time.Duration // when they became so
 	moves    map[MoveID]pendingMove
 	failed   map[pair]time.Duration
+	done     *Assignments // with these there is nothing to be changed, however much time passes
 }
 
 type pair struct{ from, to SessionID }
@@ -46,6 +47,9 @@ func (p *Planner) reset(now time.Duration) {
 func (p *Planner) Plan(t *Table, now time.Duration) []Command {
 	if p.moves == nil {
 		p.reset(now)
+	}
+	if p.done != nil && p.done == t.snapshot {
+		return nil
 	}
 	all := p.watch(t, now)
 	able := ableHosts(t)
@@ -72,6 +76,10 @@ func (p *Planner) Plan(t *Table, now time.Duration) []Command {
 				all = append(all, p.planGroup(t, g, able, common(able, g.Kinds), settled, now, busyOut, busyIn)...)
 			}
 		}
+	}
+	p.done = nil
+	if len(all) == 0 && settled && len(t.moves) == 0 && len(p.failed) == 0 {
+		p.done = t.Assignments()
 	}
 	return all
 }

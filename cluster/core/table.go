@@ -83,6 +83,9 @@ func (t *Table) Session(id SessionID) (*Session, bool) {
 	return s, ok
 }
 
+// Opened reports whether there ever was a session of that id.
+func (t *Table) Opened(id SessionID) bool { return id > 0 && uint64(id) <= t.last }
+
 // Sessions returns those that have not ended, oldest first.
 func (t *Table) Sessions() []*Session { return sorted(t.sessions) }
 

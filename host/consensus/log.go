@@ -204,8 +204,11 @@ func (l *Log) allowed(from core.NodeID, c *core.Command) string {
 	default:
 		return "the command " + c.Type.String() + " is the leader's"
 	}
-	if s, ok := l.table.Session(id); ok && s.Node != from {
+	switch s, ok := l.table.Session(id); {
+	case ok && s.Node != from:
 		return "node " + string(from) + " speaks for a session of node " + string(s.Node)
+	case !ok && !l.table.Opened(id): // it may be another's by the time that this is in the log
+		return "node " + string(from) + " speaks for a session that there was never"
 	}
 	return ""
 }

@@ -35,7 +35,6 @@ type seat struct {
 	office   *Office
 	deaf     bool // it is not replicated to
 	behind   [][]byte
-	from     uint64
 	changed  chan struct{}
 	barriers int
 	refuse   error // of a barrier
@@ -331,6 +330,8 @@ func TestOfficeDeniesWhatIsNotANodesToSay(t *testing.T) {
 		c.mu.Unlock()
 		for _, cmd := range []core.Command{
 			opening("n1"),
+			{Type: core.CloseSession, Session: one + 10}, // that another will have
+			{Type: core.RenewSession},
 			{Type: core.RenewSession, Session: one},
 			{Type: core.CloseSession, Session: one},
 			{Type: core.UpdateSession, Session: one, Kinds: []string{"kind"}},
