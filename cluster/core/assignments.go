@@ -161,6 +161,8 @@ func (s *Session) hosts(kind string) bool {
 	return ok
 }
 
+func (s *Session) hostsAny(kinds []string) bool { return slices.ContainsFunc(kinds, s.hosts) }
+
 // slot returns the log's assignment of a partition of a kind, and the session that the owner has.
 func (v *View) slot(kind string, p Partition) (SessionID, abi.Epoch) {
 	g := v.kinds[kind].group

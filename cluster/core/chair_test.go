@@ -285,3 +285,13 @@ func TestANewRunWaitsForTheOld(t *testing.T) {
 	w.apply(Command{Type: ExpireSession, Session: 1, Index: 1})
 	w.expect(w.tick(0), fmt.Sprintf("assign 1024 to %d", id))
 }
+
+// TestStrandedGoesFirst: what its owner hosts no more cannot be served where it is; it waits for nothing, and for no other group's moves.
+func TestStrandedGoesFirst(t *testing.T) {
+	w := newChairWorld(t, NewTable())
+	w.lead()
+	w.apply(open(1, "a"), open(2, "a"), Command{Type: OpenSession, Node: "n3", Boot: 3, Authority: "h3:1", Kinds: []string{"b"}})
+	w.settle()
+	w.apply(Command{Type: UpdateSession, Session: 2, Kinds: []string{"a", "b"}}, Command{Type: UpdateSession, Session: 3, Kinds: []string{"a"}})
+	w.expect(w.tick(0), "move 32 from 3 to 2", "move 32 from 3 to 2")
+}

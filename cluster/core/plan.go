@@ -43,7 +43,7 @@ func (p *Planner) reset(now time.Duration) {
 }
 
 // Plan returns what is to be changed now. Kinds without a group and partitions without an owner are given away at once; what has an owner
-// moves only after the members were the same for [Settle], or when its owner leaves.
+// moves only after the members were the same for [Settle], or when its owner leaves or hosts it no more.
 func (p *Planner) Plan(t *Table, now time.Duration) []Command {
 	if p.moves == nil {
 		p.reset(now)
@@ -70,14 +70,32 @@ func (p *Planner) Plan(t *Table, now time.Duration) []Command {
 		busyOut[m.From]++
 		busyIn[m.To]++
 	}
-	for _, g := range t.Groups() {
-		all = append(all, p.planGroup(t, g, able, common(able, g.Kinds), settled, now, busyOut, busyIn)...)
+	for _, first := range []bool{true, false} { // what nobody can serve where it is goes before what only lies unevenly
+		for _, g := range t.Groups() {
+			if t.stranded(g) == first {
+				all = append(all, p.planGroup(t, g, able, common(able, g.Kinds), settled, now, busyOut, busyIn)...)
+			}
+		}
 	}
 	p.done = nil
 	if len(all) == 0 && settled && len(t.moves) == 0 && len(p.failed) == 0 {
 		p.done = t.Assignments()
 	}
 	return all
+}
+
+// stranded reports whether something of a group is owned by a session that hosts none of its kinds any more.
+func (t *Table) stranded(g *Group) bool {
+	last := SessionID(0)
+	for i := range g.Slots {
+		if id := g.Slots[i].Owner; id != last {
+			if s := t.sessions[id]; s != nil && !s.hostsAny(g.Kinds) {
+				return true
+			}
+			last = id
+		}
+	}
+	return false
 }
 
 // planGroup is Plan for one group. busyOut and busyIn count the moves of each session.
@@ -99,7 +117,7 @@ func (p *Planner) planGroup(t *Table, g *Group, able map[string][]*Session, host
 		if slot.Owner == to || slot.Move != 0 {
 			continue
 		}
-		if s := t.sessions[slot.Owner]; s != nil && !settled && !s.Draining {
+		if s := t.sessions[slot.Owner]; s != nil && !settled && !s.Draining && s.hostsAny(g.Kinds) {
 			continue
 		}
 		k := pair{slot.Owner, to}

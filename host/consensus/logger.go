@@ -40,13 +40,17 @@ func slogLevel(l hclog.Level) slog.Level {
 
 // usual are warnings of what happens at every start and every election.
 var usual = map[string]bool{
-	"heartbeat timeout reached, starting election":      true,
-	"no known peers, aborting election":                 true,
-	"appendEntries rejected, sending older logs":        true,
-	"rejecting pre-vote request since we have a leader": true,
-	"peer has newer term, stopping replication":         true,
-	"failed to get previous log":                        true,
-	"Election timeout reached, restarting election":     true,
+	"heartbeat timeout reached, starting election":               true,
+	"no known peers, aborting election":                          true,
+	"appendEntries rejected, sending older logs":                 true,
+	"rejecting pre-vote request since we have a leader":          true,
+	"peer has newer term, stopping replication":                  true,
+	"failed to make requestVote RPC":                             true, // the voter says itself that there is no leader
+	"failed to make requestPreVote RPC":                          true,
+	"rejecting pre-vote request since our last index is greater": true,
+	"failed to flush response":                                   true,
+	"failed to get previous log":                                 true,
+	"Election timeout reached, restarting election":              true,
 }
 
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {

@@ -67,11 +67,11 @@ type Resident struct {
 	hosts chan struct{} // there is something new in wants; has room for one
 
 	unrenewed, lost atomic.Uint64
+	refusal         atomic.Pointer[string] // why a session was refused last; nil: it was not
 
 	mu      sync.Mutex
 	wants   core.TenantInput // what the node hosts, as it was said last
 	state   Standing
-	refusal string        // of a session, that was logged last
 	changed chan struct{} // closed at the next change of state
 
 	// Run's own.
@@ -261,20 +261,14 @@ func (m *Resident) ask(ctx context.Context, e core.TenantEffect) {
 		in := core.TenantInput{Type: core.TenantAnswered, Ask: e.Ask, Session: session, Void: r.Void != ""}
 		switch {
 		case in.Void && e.Commands[0].Type == core.OpenSession:
-			m.mu.Lock()
-			again := m.refusal == r.Void
-			m.refusal = r.Void
-			m.mu.Unlock()
-			if !again { // it is asked for twice a second
-				m.log.Error("the voters refuse this node a session", "why", r.Void)
+			if said := m.refusal.Swap(&r.Void); said == nil || *said != r.Void {
+				m.log.Error("the voters refuse this node a session; it goes on asking", "why", r.Void)
 			}
 		case in.Void:
 			m.log.Warn("the voters do not know this node's session any more", "why", r.Void)
 		case r.ID != 0:
+			m.refusal.Store(nil)
 			in.Session = core.SessionID(r.ID)
-			m.mu.Lock()
-			m.refusal = ""
-			m.mu.Unlock()
 		}
 		m.tell(ctx, in)
 	})

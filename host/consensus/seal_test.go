@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -95,7 +94,7 @@ func TestWriteIndexRefusesWhatIsNoSegment(t *testing.T) {
 			t.Errorf("%s: an index at %d", name, start)
 		}
 		if got, _ := os.ReadFile(path); !bytes.Equal(got, content) {
-			t.Error(fmt.Sprintf("%s: the file has changed", name))
+			t.Errorf("%s: the file has changed", name)
 		}
 	}
 }

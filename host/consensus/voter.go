@@ -285,9 +285,16 @@ func (v *Voter) lookOut(ctx context.Context) {
 		}
 		var members []string
 		if _, _, known := v.Leader(); known {
+			if blind >= 2 {
+				v.log.Info("the voters have a leader again")
+			}
 			blind = 0
 			v.setState("")
 		} else if blind++; blind >= 2 && v.votes() {
+			if blind == 2 {
+				v.log.Warn("this voter knows of no leader: a majority of the voters has to be up and in reach of each other; " +
+					"`wasilo voters list` shows who answers")
+			}
 			members = v.removedSince(ctx)
 		}
 		has := v.votes() && members == nil

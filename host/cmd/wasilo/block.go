@@ -13,8 +13,7 @@ import (
 func (a *app) membersBlock() *cobra.Command {
 	return a.blockVerb(&cobra.Command{
 		Use: "block ID [FLAGS]", Short: "Keep a node from hosting actors", Args: takes(1, 1),
-		Long: `Keep a node from hosting actors, whatever it says of itself: those that it has end there and are placed on other nodes. It stays a member,
-and may go on calling.
+		Long: `Keep a node from hosting actors, whatever it says of itself: those that it has end there and are placed on other nodes. It stays a member.
 
 With voters it is written into their log: the node's session is not renewed any more, and what it owns goes to others when its time is up, some
 three seconds later; to move actors in good order, use wasilo drain. Without voters every node has a block list of its own: all nodes that

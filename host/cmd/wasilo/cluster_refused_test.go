@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/link/ca"
@@ -126,6 +127,27 @@ func testClusterRefused(t *testing.T, home string) {
 		})
 	}
 	r.agree()
+}
+
+// testClusterContradiction: of voters whose lists contradict each other the one that sees it first ends, names both lists, and says what to do.
+func testClusterContradiction(t *testing.T, home string) {
+	r := newRealm(t, home)
+	a, b, gossip := refusingAddr(t), refusingAddr(t), refusingAddr(t)
+	list := "n1=" + a + ",n2=" + b + ",n3=127.0.0.1:"
+	n1 := r.launch("n1", "--output", "text", "--link", a, "--gossip", gossip, "--voters", list+"1")
+	n2 := r.launch("n2", "--output", "text", "--link", b, "--join", gossip, "--voters", list+"2")
+	first := n1
+	select {
+	case <-n1.exited:
+	case <-n2.exited:
+		first = n2
+	case <-time.After(hangs):
+		t.Fatal("neither of the two ends")
+	}
+	if code := first.cmd.ProcessState.ExitCode(); code != abi.ErrInvalidArgument.Info().Exit {
+		t.Errorf("exit code %d", code)
+	}
+	first.says("wasilo: ", "lists contradict each other: node n", "n3=127.0.0.1:1", "n3=127.0.0.1:2", "Give all voters the same --voters")
 }
 
 // certified makes an authority in dir and has it certify a node; the flags say where.

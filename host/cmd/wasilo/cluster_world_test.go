@@ -35,6 +35,7 @@ func TestCluster(t *testing.T) {
 		{"Merged", testClusterMerged, true},
 		{"Strangers", testClusterStrangers, true},
 		{"Refused", testClusterRefused, true},
+		{"Contradiction", testClusterContradiction, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.idle {
