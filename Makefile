@@ -8,7 +8,7 @@ ACTORS  := build/actors
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz sim fixtures bench placement soak chaos guests clean
+.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz sim cycles fixtures bench placement soak chaos guests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ build: ## bin/wasilo and build/actors/examples.wasm
 
 test: ## vet, and every test
 	$(GO) vet ./...
-	$(GO) test -vet=off ./...
+	$(GO) test -vet=off -timeout 40m ./...
 
 check: fmt vet staticcheck race portable wasip1 fixtures fuzz sim ## what a change passes before it is committed; needs a C compiler for the race detector
 
@@ -39,7 +39,7 @@ staticcheck:
 	$(GO) run $(STATICCHECK) ./...
 
 race:
-	$(GO) test -vet=off -race ./...
+	$(GO) test -vet=off -race -timeout 60m ./...
 
 portable: # what systems without mappings of memory files do, by the build tag
 	$(GO) test -vet=off -tags portable ./host/engine/slot
@@ -64,6 +64,9 @@ fuzz: # every fuzz target, a moment each
 sim: ## 1,000 seeds of the simulated cluster, and the planted bugs found (one seed: go test ./cluster/core/sim -run Simulation -v -seed N)
 	$(GO) test -vet=off -count=1 -v ./cluster/core/sim
 	$(GO) test -vet=off -count=1 -v -tags planted -run Planted ./cluster/core/sim
+
+cycles: ## nodes started and stopped a hundred times leave no goroutine, socket or file behind
+	WASILO_CYCLES=100 $(GO) test -vet=off -count=1 -timeout 40m -v -run StartsAndStops ./host
 
 bench: ## measure, and write docs/reports/DATE-bench.md (ARGS="-only local")
 	@mkdir -p docs/reports
