@@ -86,6 +86,7 @@ type summary struct {
 	Lives      int                `json:"activations"`
 	Double     int                `json:"double_lives"` // pairs of activations of one actor that took turns at once
 	Longest    seconds            `json:"longest_double_life"`
+	Settled    seconds            `json:"settled"` // after the end of a fault, the longest that an actor went on living twice
 	Fell       []string           `json:"ended_by_themselves"`
 	Stalls     []string           `json:"stalls"` // of the machine
 	Findings   []finding          `json:"findings"`
@@ -115,6 +116,9 @@ var checks = []struct {
 	{verdict.CheckAssigned, false},
 	{verdict.CheckDisjoint, false},
 }
+
+// settleTime is how long after a heal an actor may go on living twice, in the mode that lets it.
+const settleTime = 10 * time.Second
 
 // mostShown bounds what is shown of one check.
 const mostShown = 5
@@ -151,6 +155,9 @@ func judge(rec *record, ops []verdict.Op, logs [][]turnlog.Record, least int) *s
 		}
 	}
 	s.Why = append(s.Why, rec.Wrong...)
+	if s.Settled = since(0, int64(t.Settled(rec.Spans))); float64(s.Settled) > settleTime.Seconds() {
+		s.Why = append(s.Why, fmt.Sprintf("an actor still lived twice %v s after the end of the last fault, at most %v", s.Settled, settleTime))
+	}
 	for _, c := range checks {
 		f := finding{Check: c.name, Promised: quorum || c.anywhere, Found: shown[c.name]}
 		s.Findings = append(s.Findings, f)

@@ -21,6 +21,7 @@ type TurnResult struct {
 	Records, Activations int
 	Double               int           // pairs of activations of one actor whose turns overlap in time
 	Longest              time.Duration // of such overlaps
+	Ends                 []int64       // when each of them was over
 	Violations           Violations
 }
 
@@ -114,10 +115,28 @@ func (r *TurnResult) overlaps(actor string, lives []*life) {
 			}
 			d := time.Duration(min(l.last, o.last) - o.from)
 			r.Double++
+			r.Ends = append(r.Ends, min(l.last, o.last))
 			r.Longest = max(r.Longest, d)
 			r.Violations.add(CheckDisjoint, actor, o.from, "%s takes turns for %v while %s does", o.name(), d, l.name())
 		}
 	}
+}
+
+// Settled is the longest that an actor went on living twice after what had brought it about was over: faults end at the ends of spans.
+func (r *TurnResult) Settled(faults []Span) (longest time.Duration) {
+	for _, end := range r.Ends {
+		healed, during := int64(0), false
+		for i := range faults {
+			during = during || faults[i].From <= end && end <= faults[i].To
+			if faults[i].To < end {
+				healed = max(healed, faults[i].To)
+			}
+		}
+		if healed != 0 && !during {
+			longest = max(longest, time.Duration(end-healed))
+		}
+	}
+	return longest
 }
 
 // Homes tells on which node each actor lived at a time.

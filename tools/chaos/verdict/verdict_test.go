@@ -190,3 +190,16 @@ func TestManyUnknown(t *testing.T) {
 		t.Errorf("%+v in %v", r.Violations, time.Since(began))
 	}
 }
+
+// A double life counts for the fault before it, unless there is another at the time.
+func TestSettled(t *testing.T) {
+	faults := []Span{{From: 100, To: 200}, {From: 400, To: 500}}
+	for _, c := range []struct {
+		ends []int64
+		want time.Duration
+	}{{nil, 0}, {[]int64{50}, 0}, {[]int64{150, 200}, 0}, {[]int64{210, 260}, 60}, {[]int64{450}, 0}, {[]int64{390, 503}, 190}, {[]int64{503}, 3}} {
+		if got := (&TurnResult{Ends: c.ends}).Settled(faults); got != c.want {
+			t.Errorf("%v: %v, want %v", c.ends, got, c.want)
+		}
+	}
+}
