@@ -164,6 +164,9 @@ func (n *Node) Ready() gateway.Readiness {
 			} else {
 				check("session", true, n.quorum.sessionText())
 			}
+			if why := n.quorum.voterDown.Load(); why != nil {
+				check("voter", false, *why)
+			}
 		}
 		if n.quorum == nil && n.Drained().Draining {
 			r.Ready = false

@@ -41,6 +41,8 @@ type quorum struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	voterDown atomic.Pointer[string] // why its voter has stopped; nil: it has not
+
 	closing  sync.Once
 	mu       sync.Mutex
 	kinds    []string
@@ -137,10 +139,17 @@ func voterFault(err error) error {
 	return err
 }
 
-// watchVoter ends the node when its voter has failed: without its disk it can promise nothing.
+// watchVoter sees to a voter that has failed. Where its disk has, the node goes on without a vote, for its actors know nothing of that disk, and
+// says so; what contradicts the others ends it.
 func (q *quorum) watchVoter() {
 	select {
 	case err := <-q.voter.Failed():
+		if errors.Is(err, consensus.ErrDisk) {
+			text := err.Error()
+			q.voterDown.Store(&text)
+			q.log.Error("this node goes on without a vote, and follows the log by way of other voters", "err", err)
+			return
+		}
 		if err != nil {
 			q.fail(voterFault(fmt.Errorf("the voter of this node has failed: %w", err)))
 		}
