@@ -357,7 +357,6 @@ func (v *Voter) fail(err error) {
 // stop ends raft, after the answers to what is under way, or at once when ctx ends.
 func (v *Voter) stop(ctx context.Context) {
 	v.halt.Do(func() {
-		v.cfg.Port.detach(v)
 		v.mu.Lock()
 		v.closing = true
 		idle := make(chan struct{})
@@ -389,6 +388,7 @@ func (v *Voter) Close(ctx context.Context) error {
 		<-v.over
 		return v.err
 	}
+	v.cfg.Port.detach(v) // not before: what a voter that failed has to say, its list above all, is how others find out
 	v.stop(ctx)
 	v.cancel()
 	v.work.Wait()
