@@ -41,7 +41,7 @@ type side struct {
 }
 
 // ledBy finds who leads in what a node says of its session.
-var ledBy = regexp.MustCompile(`node ([a-z0-9_-]+) leads the voters`)
+var ledBy = regexp.MustCompile(`node ([a-z0-9_-]+) leads`)
 
 // leader is the index of the node that leads the voters, as most nodes that answer have it.
 func (z *nemesis) leader(ctx context.Context) (int, bool) {
