@@ -1,4 +1,9 @@
-// Package consensus is the voters' side of the quorum log: three or five nodes that keep one small replicated log, from which every
+// Package consensus is the quorum log and every node's part in it. A voter has a [Voter], a [Log], which is the state machine of package
+// cluster/core with what followers are told of it, and an [Office], which puts into the log what nodes ask for and, while it leads, what
+// core.Chair decides. Every node, voters too, has a [Resident]: it follows the log by asking voters, keeps the node's session, and has actors moved
+// as the log says. What is decided is decided in cluster/core; here are the goroutines, the wire and the disk around it.
+//
+// The voters' side of the quorum log is this: three or five nodes that keep one small replicated log, from which every
 // node of the cluster takes which session owns what (package cluster/core has the state machine; to this package it is a [Machine]
 // of opaque entries). The log is hashicorp/raft's, on disk that of raft-wal, and between voters it goes over streams of the link. No
 // other package knows any of the three.
