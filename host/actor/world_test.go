@@ -38,7 +38,7 @@ type world struct {
 	t      *testing.T
 	ctx    context.Context
 	cancel context.CancelFunc
-	work   sync.WaitGroup
+	work   crew
 	waits  *Waits
 	limits Limits
 	desc   *abi.KindDescription
@@ -56,6 +56,38 @@ type world struct {
 	count  Counters
 }
 
+// crew is a sync.WaitGroup that may be added to while another waits at zero, as timers that fire do.
+type crew struct {
+	mu   sync.Mutex
+	free sync.Cond
+	n    int
+}
+
+func (c *crew) Go(f func()) {
+	c.mu.Lock()
+	c.n++
+	c.mu.Unlock()
+	go func() {
+		defer func() { // also of one that runtime.Goexit ends
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.n--; c.n == 0 {
+				c.free.Broadcast()
+			}
+		}()
+		f()
+	}()
+}
+
+// Wait returns at a moment when nothing runs.
+func (c *crew) Wait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.n > 0 {
+		c.free.Wait()
+	}
+}
+
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, waits: NewWaits(), actors: map[abi.Identity]*Activation{}, going: map[*Activation]chan struct{}{},
 		parked: map[abi.Identity][]parcel{}, start: map[abi.Identity]func(*Host) (Instance, error){},
@@ -63,6 +95,7 @@ func newWorld(t *testing.T) *world {
 		limits: Limits{Mailbox: 1024, Turn: 5 * time.Second, Request: 10 * time.Second, MaxMessage: 1 << 20, MaxOutgoing: 1024, MaxTimers: 16},
 		desc: &abi.KindDescription{Name: "k", Events: []abi.EventTag{abi.EventCall, abi.EventMessage, abi.EventCompletion,
 			abi.EventTimer, abi.EventPassivate}}}
+	w.work.free.L = &w.work.mu
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	t.Cleanup(w.close)
 	return w

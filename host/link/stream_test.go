@@ -253,8 +253,9 @@ func TestStreamHandlerPanics(t *testing.T) {
 func TestStreamsAndDrain(t *testing.T) {
 	w := newWorld(t)
 	a := w.node("a")
-	release, returned := make(chan struct{}), make(chan struct{})
+	entered, release, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	b := w.node("b", streams(map[string]StreamHandler{"echo": echoStream, "slow": func(conn net.Conn, _ cluster.NodeID) {
+		close(entered)
 		_, _ = io.Copy(io.Discard, conn) // until the link closes it
 		<-release
 		close(returned)
@@ -264,6 +265,7 @@ func TestStreamsAndDrain(t *testing.T) {
 	exchange(t, old, []byte("still here"))
 	exchange(t, must(a.Stream(t.Context(), b.self, "echo")), []byte("and new"))
 	_ = must(a.Stream(t.Context(), b.self, "slow"))
+	<-entered                                          // the answer is sent before that: a shutdown between the two runs no handler
 	back, err := b.Stream(t.Context(), a.self, "echo") // a has none, but b may ask
 	if back != nil || abi.CodeOf(err) != abi.ErrUnsupported {
 		t.Error(err)
