@@ -93,15 +93,23 @@ func checkEntry(l *raft.Log) (err error) {
 	case raft.LogCommand, raft.LogNoop, raft.LogBarrier:
 		return nil
 	case raft.LogConfiguration:
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("entry %d is a configuration that cannot be read: %v", l.Index, p)
-			}
-		}()
-		if len(raft.DecodeConfiguration(l.Data).Servers) == 0 {
-			return fmt.Errorf("entry %d is a configuration of nobody", l.Index)
+		if err := checkConfiguration(l.Data); err != nil {
+			return fmt.Errorf("entry %d is %w", l.Index, err)
 		}
 		return nil
 	}
 	return fmt.Errorf("entry %d is of type %d, which is unknown", l.Index, l.Type)
+}
+
+// checkConfiguration says what is wrong with the bytes of a configuration.
+func checkConfiguration(b []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a configuration that cannot be read: %v", p)
+		}
+	}()
+	if len(raft.DecodeConfiguration(b).Servers) == 0 {
+		return errors.New("a configuration of nobody")
+	}
+	return nil
 }

@@ -35,7 +35,7 @@ type Voter struct {
 	log     *slog.Logger
 	disk    *disk
 	layer   *layer
-	trans   *raft.NetworkTransport
+	trans   *screen
 	raft    *raft.Raft
 	replica *replica
 	lead    board
@@ -105,8 +105,8 @@ func (v *Voter) open() error {
 	}
 	v.layer = newLayer(v.id, &v.cfg)
 	v.layer.fallback = v.recorded
-	v.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: v.layer, ServerAddressProvider: v.layer,
-		MaxPool: 3, Timeout: max(4*v.cfg.Heartbeat, time.Second), Logger: newLogger(v.log, "transport")})
+	v.trans = newScreen(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: v.layer, ServerAddressProvider: v.layer,
+		MaxPool: 3, Timeout: max(4*v.cfg.Heartbeat, time.Second), Logger: newLogger(v.log, "transport")}), v.log)
 	if err := v.start(); err != nil {
 		return err
 	}
