@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/consensus"
 	"github.com/wasilo/wasilo/serfwatch"
 )
 
@@ -57,6 +58,8 @@ type Net struct {
 	skew time.Duration // for tests: by how much this node's clock is off
 	// dial makes the link's connections, for tests; nil is the usual way.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// voter changes the voter's configuration, for tests; nil changes nothing.
+	voter func(*consensus.VoterConfig)
 }
 
 // howToSecure is what to do for a cluster that spans machines.

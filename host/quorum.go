@@ -110,10 +110,13 @@ func (q *quorum) streams() map[string]link.StreamHandler {
 // open opens the voter, if the node is one, and begins to follow the log.
 func (q *quorum) open(n *Node) (err error) {
 	if q.port != nil {
-		q.voter, err = consensus.OpenVoter(consensus.VoterConfig{Dir: q.cfg.DataDir, Cluster: q.cfg.Cluster, Self: n.net.self.ID,
-			Authority: n.net.self.Authority, Voters: q.cfg.Net.Voters, AllowEven: q.cfg.Net.VotersEven, Machine: q.machine, Network: n.net.link,
-			Port: q.port, Resolve: n.net.authority, Log: q.log})
-		if err != nil {
+		cfg := consensus.VoterConfig{Dir: q.cfg.DataDir, Cluster: q.cfg.Cluster, Self: n.net.self.ID, Authority: n.net.self.Authority,
+			Voters: q.cfg.Net.Voters, AllowEven: q.cfg.Net.VotersEven, Machine: q.machine, Network: n.net.link, Port: q.port,
+			Resolve: n.net.authority, Log: q.log}
+		if q.cfg.Net.voter != nil {
+			q.cfg.Net.voter(&cfg)
+		}
+		if q.voter, err = consensus.OpenVoter(cfg); err != nil {
 			return voterFault(err)
 		}
 		q.work.Go(func() { q.office.Run(q.ctx, q.voter) })

@@ -47,11 +47,12 @@ type VoterConfig struct {
 	// SnapshotEvery is how many entries there are between two snapshots, and Trailing how many are kept beyond one, for voters that lag
 	// behind; 0 is 8,192 and 10,240.
 	SnapshotEvery, Trailing uint64
+	// SnapshotCheck is how often it is seen whether a snapshot is due; 0 is 30 s.
+	SnapshotCheck time.Duration
 	// Log takes the log; nil is slog.Default().
 	Log *slog.Logger
 
-	seam          seam
-	snapshotCheck time.Duration // how often it is seen whether a snapshot is due; 0 is 30 s
+	seam seam
 }
 
 const (
@@ -92,7 +93,7 @@ func (c VoterConfig) checked() (VoterConfig, error) {
 		v    *time.Duration
 		zero time.Duration
 	}{{"Heartbeat", &c.Heartbeat, defaultTimeout}, {"Election", &c.Election, defaultTimeout}, {"Lease", &c.Lease, defaultTimeout},
-		{"Commit", &c.Commit, defaultCommit}, {"snapshotCheck", &c.snapshotCheck, defaultSnapshotCheck}} {
+		{"Commit", &c.Commit, defaultCommit}, {"SnapshotCheck", &c.SnapshotCheck, defaultSnapshotCheck}} {
 		if *t.v < 0 {
 			fault("%s %s is negative", t.name, *t.v)
 		}
@@ -132,7 +133,7 @@ func (c *VoterConfig) raft(id RaftID) *raft.Config {
 	r.HeartbeatTimeout, r.ElectionTimeout, r.LeaderLeaseTimeout = c.Heartbeat, c.Election, c.Lease
 	r.CommitTimeout = c.Commit
 	r.MaxAppendEntries = maxAppend
-	r.SnapshotThreshold, r.TrailingLogs, r.SnapshotInterval = c.SnapshotEvery, c.Trailing, c.snapshotCheck
+	r.SnapshotThreshold, r.TrailingLogs, r.SnapshotInterval = c.SnapshotEvery, c.Trailing, c.SnapshotCheck
 	r.ShutdownOnRemove = false // a voter that was removed says so, and can be added again
 	r.NoLegacyTelemetry = true
 	r.Logger = newLogger(c.Log, "")

@@ -83,7 +83,7 @@ func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
 			"Its voters are %s", id, serverNames(before.Servers))
 	}
 	vc := VoterConfig{Log: cfg.Log, Heartbeat: defaultTimeout, Election: defaultTimeout, Lease: defaultTimeout, Commit: defaultCommit,
-		SnapshotEvery: defaultSnapshotEvery, Trailing: defaultTrailing, snapshotCheck: defaultSnapshotCheck}
+		SnapshotEvery: defaultSnapshotEvery, Trailing: defaultTrailing, SnapshotCheck: defaultSnapshotCheck}
 	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: id.server(), Address: id.address(cfg.Authority)}}}
 	m := &replica{machine: cfg.Machine, change: cfg.Raise}
 	if err := d.shield(func() error {

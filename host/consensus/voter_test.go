@@ -351,7 +351,7 @@ func TestTransfer(t *testing.T) {
 func TestSnapshotForWhoLagsBehind(t *testing.T) {
 	w := newWorld(t, newLoopback(), abc...)
 	often := []func(*VoterConfig){func(c *VoterConfig) {
-		c.SnapshotEvery, c.Trailing, c.snapshotCheck = 20, 5, 50*time.Millisecond
+		c.SnapshotEvery, c.Trailing, c.SnapshotCheck = 20, 5, 50*time.Millisecond
 		c.seam.segment = 4096 // the log really forgets what it may forget
 	}}
 	w.start(often, abc...)
