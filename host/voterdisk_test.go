@@ -38,8 +38,12 @@ func TestAVotersDiskFails(t *testing.T) {
 	}
 	add()
 	snapshots := filepath.Join(p.dirs["v2"], "raft", "snapshots")
-	p.until("the directory of snapshots can be taken away", func() bool {
-		_ = os.RemoveAll(snapshots) // one may be written just now
+	kept := []string{}
+	p.until("the directory of snapshots is away", func() bool { // one may be written just now, and make it again
+		away := filepath.Join(p.dirs["v2"], "away"+strconv.Itoa(len(kept)))
+		if err := os.Rename(snapshots, away); err == nil {
+			kept = append(kept, away)
+		}
 		return os.WriteFile(snapshots, nil, 0o600) == nil
 	})
 	broken := p.nodes["v2"]
@@ -70,6 +74,11 @@ func TestAVotersDiskFails(t *testing.T) {
 	p.leave("v2")
 	if err := os.Remove(snapshots); err != nil {
 		t.Fatal(err)
+	}
+	for _, away := range kept {
+		if err := os.CopyFS(snapshots, os.DirFS(away)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p.enter(p.seat("v2", nil, counting("count")))
 	p.until("it votes", func() bool { return p.nodes["v2"].quorum.voter.State() == consensus.Voting })
