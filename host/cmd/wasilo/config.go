@@ -32,13 +32,29 @@ func nodeFlags(flags *pflag.FlagSet) {
 		if s.list {
 			flags.StringArray(s.name, nil, s.usage)
 		} else {
-			flags.String(s.name, "", s.usage)
+			flags.Var(&textFlag{is: s.is}, s.name, s.usage)
 			if s.is {
 				flags.Lookup(s.name).NoOptDefVal = "true"
 			}
 		}
 	}
 	flags.String("config", "", "read `FILE` instead of ./"+defaultFile)
+}
+
+// textFlag is a flag whose text its setting reads, as that of a file or a variable.
+type textFlag struct {
+	text string
+	is   bool // yes or no: the help shows no value
+}
+
+func (f *textFlag) String() string     { return f.text }
+func (f *textFlag) Set(s string) error { f.text = s; return nil }
+
+func (f *textFlag) Type() string {
+	if f.is {
+		return "bool"
+	}
+	return "string"
 }
 
 // loadSettings reads a node's configuration, in growing weight: defaults, the file, the environment, the flags. Every

@@ -112,7 +112,7 @@ func nodeSettings() []setting {
 			usage: "allow an even number of voters",
 			set:   func(c *settings, v string) (err error) { c.host.Net.VotersEven, err = parseBool(v); return err }},
 		{key: "voter", name: "voter", is: true,
-			usage: "be ready to become a voter, by `wasilo voters add`",
+			usage: "be ready to become a voter, by wasilo voters add",
 			set:   func(c *settings, v string) (err error) { c.host.Net.Voter, err = parseBool(v); return err }},
 		{key: "quorum", name: "quorum", is: true,
 			usage: "join a cluster that has voters, without being one",
