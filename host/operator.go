@@ -231,7 +231,7 @@ const blockService = "members.block"
 
 const (
 	blockVersion = 1
-	blockTime    = 3 * time.Second // for all nodes to hear of it
+	blockTime    = 10 * time.Second // for all nodes to hear of it
 )
 
 // Block implements [gateway.Operator]. With voters it is written into their log. Without, each node has a block list of its own, and all that are

@@ -259,7 +259,8 @@ func (w *Watch) Leave(ctx context.Context) error {
 		w.mu.Lock()
 		s := w.serf
 		w.mu.Unlock()
-		if s != nil && w.picture.Load().present > 0 {
+		p := w.picture.Load()
+		if s != nil && (p.present > 0 || len(p.ignored) > 0) { // those that are ignored here gossip of this node all the same
 			done := make(chan error, 1)
 			go func() {
 				defer func() {

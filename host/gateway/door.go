@@ -15,18 +15,19 @@ import (
 type door struct {
 	net.Listener
 	closed func() error // closes the listener, once
+	settle time.Duration
 
 	mu       sync.Mutex
 	shutting bool
 	gone     chan struct{} // closed with the listener
 }
 
-// settle is how long nobody must have come out of a door that was shut. It covers handshakes that were under way; where new
-// ones cannot be held back (see holdBack) it is all there is.
-const settle = 5 * time.Millisecond
+// settle is how long nobody must have come out of a door that was shut. It covers handshakes that were under way, which on a busy
+// machine the system ends late; where new ones cannot be held back (see holdBack) it is all there is.
+const settle = 20 * time.Millisecond
 
 func newDoor(l net.Listener) *door {
-	d := &door{Listener: l, gone: make(chan struct{})}
+	d := &door{Listener: l, settle: settle, gone: make(chan struct{})}
 	d.closed = sync.OnceValue(func() error {
 		defer close(d.gone)
 		return l.Close()
@@ -59,20 +60,26 @@ func (d *door) Accept() (net.Conn, error) {
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return c, err
 		}
-		if shutting {
+		if !shutting {
+			continue
+		}
+		l := d.Listener.(*net.TCPListener)
+		if !waiting(l) {
 			_ = d.Close()
 			return nil, net.ErrClosed
 		}
+		// The time had passed before anybody looked at the queue, on a machine that had others to run.
+		_ = l.SetDeadline(time.Time{})
+		return l.Accept()
 	}
 }
 
-// await reports whether the door is shut, and bounds then how long Accept waits: it looks at the queue first, so that the time
-// which passes is one in which nobody came.
+// await reports whether the door is shut, and bounds then how long Accept waits.
 func (d *door) await() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.shutting {
-		_ = d.Listener.(*net.TCPListener).SetDeadline(time.Now().Add(settle))
+		_ = d.Listener.(*net.TCPListener).SetDeadline(time.Now().Add(d.settle))
 	}
 	return d.shutting
 }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"net"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // noNewcomers is a socket filter that drops the segment which asks for a connection (SYN without ACK) and lets all others
@@ -27,4 +29,23 @@ func holdBack(l *net.TCPListener) {
 		//lint:ignore SA1019 the package that is named instead writes filters; to attach one it takes this call
 		_ = syscall.AttachLsf(int(fd), noNewcomers)
 	})
+}
+
+// waiting reports whether somebody is in the listener's queue, who would be reset with it.
+func waiting(l *net.TCPListener) (is bool) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(look, 0)
+			if err != unix.EINTR {
+				is = n > 0 && look[0].Revents&unix.POLLIN != 0
+				return
+			}
+		}
+	})
+	return is
 }

@@ -5,15 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
+
+// Who waits is let in, also where the time is over before anybody looks, as on a machine that has others to run.
+func TestADoorThatIsShutLetsThoseInWhoWait(t *testing.T) {
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	d := newDoor(l)
+	d.settle = -time.Second
+	d.shut()
+	c, err := d.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := d.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%v", err)
+	}
+}
 
 // Clients that connect anew for every call, without a pause, are each answered or refused: none is cut off in between.
 func TestShutdownCutsNobodyOff(t *testing.T) {
@@ -27,6 +53,7 @@ func TestShutdownCutsNobodyOff(t *testing.T) {
 			}
 			return []byte{0x01}, nil
 		}}})
+		g.linger = time.Minute // as long as it takes to answer all who were let in
 		l, err := Listen(t.Context(), addr)
 		if errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 			t.Logf("without %s, which this machine lacks", addr)

@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // hang bounds every wait: a test that comes near it is broken.
-const hang = 30 * time.Second
+const hang = time.Minute
 
 // program is what the fake loader makes of a file.
 type program struct {
@@ -117,14 +117,25 @@ func (l *loader) loads(contents string) int {
 
 // logs keeps what was logged.
 type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	more chan struct{} // holds an item when something was written
 }
 
 func (l *logs) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
 	return l.buf.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 func (l *logs) count(part string) int {
@@ -146,7 +157,7 @@ type house struct {
 // build makes a house over the files, not started. Config may be changed by opts.
 func build(t *testing.T, files map[string]string, opts ...func(*Config[*program])) *house {
 	t.Helper()
-	h := &house{t: t, dir: filepath.Join(t.TempDir(), "actors"), logs: &logs{}, changes: make(chan struct{}, 1000)}
+	h := &house{t: t, dir: filepath.Join(t.TempDir(), "actors"), logs: &logs{more: make(chan struct{}, 1)}, changes: make(chan struct{}, 1000)}
 	h.loader = &loader{calls: make(map[string]int)}
 	h.mkdir()
 	for name, text := range files {
@@ -213,7 +224,7 @@ func (h *house) remove(name string) {
 	}
 }
 
-// until waits for a view, or for the end of a load, with which ok holds.
+// until waits for a view, the end of a load, or a line of the log, with which ok holds.
 func (h *house) until(what string, ok func() bool) {
 	h.t.Helper()
 	for deadline := time.After(hang); ; {
@@ -224,8 +235,9 @@ func (h *house) until(what string, ok func() bool) {
 		select {
 		case <-h.changes:
 		case <-loading:
+		case <-h.logs.more:
 		case <-deadline:
-			h.t.Fatalf("not %s within %v\nfiles: %+v\nlog:\n%s", what, hang, h.Files(), h.logs.buf.String())
+			h.t.Fatalf("not %s within %v\nfiles: %+v\nlog:\n%s", what, hang, h.Files(), h.logs)
 		}
 	}
 }
@@ -242,6 +254,15 @@ func (h *house) names() string {
 func (h *house) untilKinds(want string) {
 	h.t.Helper()
 	h.until("kinds "+want, func() bool { return h.names() == want })
+}
+
+// untilClosed waits until what left the view is closed, which it is before OnChange tells of the view, and after readers may see it.
+func (h *house) untilClosed(what string, p *program) {
+	h.t.Helper()
+	h.until(what+" closed", func() bool { return p.closed.Load() > 0 })
+	if n := p.closed.Load(); n != 1 {
+		h.t.Errorf("%s was closed %d times", what, n)
+	}
 }
 
 // status is the status of one file; the zero one if the catalog does not know it.

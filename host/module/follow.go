@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -107,13 +108,43 @@ func (w *follower[P]) run(ctx context.Context) {
 			if now := time.Now(); !now.Before(w.sweepAt) {
 				w.sweep(now)
 			}
-			if names := w.quiet.take(time.Now()); len(names) > 0 {
+			if names := w.turn(time.Now()); len(names) > 0 {
 				w.c.loads.take(names)
 				updated = make(chan []string, 1)
 				go func() { updated <- w.c.update(ctx, names) }()
 			}
 		}
 	}
+}
+
+// turn takes the files whose turn it is, and with one that is gone the same file under its new name: on a busy machine the second event
+// of a rename may come much later than the first.
+func (w *follower[P]) turn(now time.Time) []string {
+	names := w.quiet.take(now)
+	var gone []os.FileInfo
+	for _, name := range names {
+		if f := w.c.files[name]; f != nil && f.stamp.info != nil {
+			if _, err := os.Lstat(w.c.abs(name)); errors.Is(err, fs.ErrNotExist) {
+				gone = append(gone, f.stamp.info)
+			}
+		}
+	}
+	if len(gone) == 0 {
+		return names
+	}
+	listed, _ := modules(w.c.dir) // with an error nothing is listed, and the next look tells of it
+	for _, name := range listed {
+		if w.c.files[name] != nil || slices.Contains(names, name) {
+			continue
+		}
+		st, err := stampOf(w.c.abs(name))
+		if err == nil && slices.ContainsFunc(gone, func(old os.FileInfo) bool { return os.SameFile(old, st.info) }) {
+			w.quiet.drop(name)
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // next is when there is something to do without an event.
@@ -207,7 +238,7 @@ func (w *follower[P]) sweep(now time.Time) {
 		if f == nil || !f.stamp.same(st) {
 			w.changed(name, now)
 			if f == nil || f.stamp.info != nil { // else it is tried at every look, for as long as it cannot be read
-				w.comes(name, now)
+				w.comes(name, time.Now()) // now was before the directory was read
 			}
 		} else if !f.stamp.settled() {
 			w.changed(name, now)

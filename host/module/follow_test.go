@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -44,9 +45,7 @@ func TestFollowNewChangedAndDeleted(t *testing.T) {
 		old := h.program("b")
 		h.overwrite("b.wasm", "module b b2 end")
 		h.untilKinds("a b b2")
-		if old.closed.Load() != 1 {
-			t.Error("the replaced program is not closed once the new view stands")
-		}
+		h.untilClosed("the replaced program", old)
 		if p := h.program("a"); p.closed.Load() != 0 {
 			t.Error("the program of another file was closed")
 		}
@@ -54,9 +53,7 @@ func TestFollowNewChangedAndDeleted(t *testing.T) {
 		old = h.program("b")
 		h.remove("b.wasm")
 		h.untilKinds("a")
-		if old.closed.Load() != 1 {
-			t.Error("the removed program is not closed once the new view stands")
-		}
+		h.untilClosed("the removed program", old)
 		if len(h.Files()) != 1 {
 			t.Errorf("a deleted file is still listed: %+v", h.Files())
 		}
@@ -86,6 +83,34 @@ func TestFollowRename(t *testing.T) {
 	})
 	if missing {
 		t.Error("there was a view without the kind")
+	}
+}
+
+// TestRenameWhoseEventsComeApart: of the two the second may be long in coming.
+func TestRenameWhoseEventsComeApart(t *testing.T) {
+	h := build(t, map[string]string{"a.wasm": "module a end"})
+	fake, _, _ := fakeEvents()
+	h.openEvents = func() (*fileEvents, error) { return fake, nil }
+	w, err := h.first(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.rename(h.file("a.wasm"), h.file("z.wasm"))
+	h.write("new.wasm", "module new end") // this one is nobody's other half, and waits for its own turn
+	now := time.Now()
+	w.event(fsnotify.Event{Name: h.file("a.wasm"), Op: fsnotify.Rename}, now)
+	now = now.Add(h.cfg.Debounce)
+	w.event(fsnotify.Event{Name: h.file("z.wasm"), Op: fsnotify.Create}, now)
+	names := w.turn(now)
+	if !slices.Equal(names, []string{"a.wasm", "z.wasm"}) {
+		t.Fatalf("it is the turn of %q", names)
+	}
+	h.update(t.Context(), names)
+	if k, ok := h.Kind("a"); !ok || k.File != h.file("z.wasm") {
+		t.Errorf("kinds %s", h.names())
+	}
+	if w.quiet.waits("z.wasm") {
+		t.Error("it has another turn")
 	}
 }
 
@@ -169,7 +194,8 @@ func TestFileThatGrows(t *testing.T) {
 				t.Fatal("half a file serves")
 			}
 		}
-		h.untilState("a.wasm", StateKept)
+		// Until it was looked at with all of its parts, or the end comes before anybody saw that it was missing.
+		h.until("refused", func() bool { return h.logs.count("truncated") > 0 && h.status("a.wasm").State == StateKept })
 		if _, err := f.WriteString("end"); err != nil {
 			t.Fatal(err)
 		}
@@ -186,9 +212,7 @@ func TestDirectoryDeletedAndMadeAgain(t *testing.T) {
 			program := h.program("a")
 			h.remove("")
 			h.untilKinds("")
-			if program.closed.Load() != 1 {
-				t.Error("the program is not closed")
-			}
+			h.untilClosed("the program", program)
 			h.mkdir()
 			h.write("a.wasm", "module a end")
 			h.untilKinds("a")
@@ -394,7 +418,7 @@ func TestNoEventsIsAWarning(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h.logs.count("level=WARN") != 1 || h.logs.count("max_user_instances") != 1 {
-		t.Errorf("the log does not say it once:\n%s", h.logs.buf.String())
+		t.Errorf("the log does not say it once:\n%s", h.logs)
 	}
 }
 
@@ -436,10 +460,11 @@ func TestWatcherThatBreaks(t *testing.T) {
 	}
 	errs <- errors.New("planted")
 	close(events)
+	h.until("without events", func() bool { return h.logs.count(unwatched) > 0 })
 	h.write("a.wasm", "module a end")
 	h.untilKinds("a")
 	if h.logs.count(eventsFail) != 1 || h.logs.count(unwatched) != 1 {
-		t.Errorf("the log does not say it once:\n%s", h.logs.buf.String())
+		t.Errorf("the log does not say it once:\n%s", h.logs)
 	}
 }
 

@@ -14,6 +14,9 @@ type quiet struct {
 // heard puts the file's turn off until it was quiet from now on.
 func (q *quiet) heard(name string, now time.Time) { q.due[name] = now.Add(q.wait) }
 
+// drop takes the file's turn away.
+func (q *quiet) drop(name string) { delete(q.due, name) }
+
 // waits reports whether the file's turn is to come.
 func (q *quiet) waits(name string) bool {
 	_, ok := q.due[name]

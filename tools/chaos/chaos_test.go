@@ -65,11 +65,11 @@ func TestAttack(t *testing.T) {
 		t.Errorf("%q, %q", s.Why, s.Fell)
 	}
 	// Not much is asked of a machine that runs other tests beside this one.
-	if s.Faults != 6 || s.Successes < 200 || s.During == 0 || s.Turns < s.Successes || len(s.Kills) != 2 || len(s.Cuts) != 1 || s.Refused+s.Unknown == 0 {
+	if s.Faults != 6 || s.Successes < 50 || s.During == 0 || s.Turns < s.Successes || len(s.Kills) != 2 || len(s.Cuts) != 1 || s.Refused+s.Unknown == 0 {
 		t.Errorf("%+v", s)
 	}
 	for _, k := range s.Kills {
-		if k.Actors == 0 || k.Last <= 0 || k.Last > 30 {
+		if k.Actors == 0 || k.Last <= 0 || k.Last > 60 {
 			t.Errorf("%+v", k)
 		}
 	}

@@ -25,7 +25,7 @@ const (
 
 // Times that are a failure of the run when they pass.
 const (
-	startTime = 60 * time.Second
+	startTime = 5 * time.Minute  // modules are compiled
 	stopTime  = 40 * time.Second // the node gives itself 30 s
 )
 
@@ -133,7 +133,7 @@ func (n *node) stop() error {
 func (n *node) ready(ctx context.Context) error {
 	var last error
 	for began := time.Now(); time.Since(began) < startTime; {
-		if last = n.isReady(ctx, time.Second); last == nil {
+		if last = n.isReady(ctx, 10*time.Second); last == nil {
 			return nil
 		}
 		select {

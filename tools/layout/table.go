@@ -60,7 +60,11 @@ var Table = []Row{
 		Ours:    []string{"cluster", "abi"},
 		Third:   map[string]string{"github.com/prometheus/client_golang": "metrics for operators"},
 	},
-	{Package: "host/gateway", Ours: []string{"cluster", "abi"}},
+	{
+		Package: "host/gateway",
+		Ours:    []string{"cluster", "abi"},
+		Third:   map[string]string{"golang.org/x/sys/unix": "whether somebody waits at a listener that is about to close"},
+	},
 	{Package: "host/gateway/client", Ours: []string{"host/gateway", "abi"}}, // paths, headers and JSON types of the API
 	{
 		Package: "host/silo",

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 		}
 	}
 
-	// That run is over: the next one is new, and has a report of its own.
+	// That run is over: the next one is new, and has a report of its own, numbered unless a new day has begun.
 	ran = nil
 	if _, err := soak(t.Context(), s, p); err != nil {
 		t.Fatal(err)
@@ -110,8 +111,13 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 	if len(ran) != 3 {
 		t.Errorf("the third run ran %v", ran)
 	}
-	if files, _ := filepath.Glob(filepath.Join(s.reports, "*-soak-scripted-2.md")); len(files) != 1 {
-		t.Errorf("no second report of the day")
+	after, _ := filepath.Glob(filepath.Join(s.reports, "*-soak-scripted*.md"))
+	if len(after) != 2 {
+		t.Fatalf("reports: %v", after)
+	}
+	day := func(file string) string { return filepath.Base(file)[:len(time.DateOnly)] }
+	if numbered := slices.ContainsFunc(after, func(f string) bool { return strings.HasSuffix(f, "-soak-scripted-2.md") }); numbered != (day(after[0]) == day(after[1])) {
+		t.Errorf("reports: %v", after)
 	}
 }
 

@@ -2,15 +2,5 @@
 
 package main
 
-import (
-	"time"
-
-	"github.com/wasilo/wasilo/serfwatch"
-)
-
-// How much TestCluster asks of the machine.
-const (
-	identities = 1000
-	pace       = string(serfwatch.Fast)
-	hangs      = time.Minute // then something that ends in its own time counts as never ending
-)
+// identities is how many actors the life of a cluster has.
+const identities = 1000

@@ -132,7 +132,8 @@ func testClusterRefused(t *testing.T, home string) {
 // testClusterContradiction: of voters whose lists contradict each other the one that sees it first ends, names both lists, and says what to do.
 func testClusterContradiction(t *testing.T, home string) {
 	r := newRealm(t, home)
-	a, b, gossip := refusingAddr(t), refusingAddr(t), refusingAddr(t)
+	addrs := freeAddrs(t, 3)
+	a, b, gossip := addrs[0], addrs[1], addrs[2]
 	list := "n1=" + a + ",n2=" + b + ",n3=127.0.0.1:"
 	n1 := r.launch("n1", "--output", "text", "--link", a, "--gossip", gossip, "--voters", list+"1")
 	n2 := r.launch("n2", "--output", "text", "--link", b, "--join", gossip, "--voters", list+"2")
@@ -164,15 +165,25 @@ func certified(t *testing.T, r *realm, dir, node, cluster string) (flags []strin
 	return []string{"--ca", filepath.Join(dir, ca.CertificateFile), "--cert", cert, "--key", key}
 }
 
+// freeAddrs are addresses for nodes whose ports have to be known before they run, or be had again after they ended.
+func freeAddrs(t *testing.T, n int) []string {
+	t.Helper()
+	var free freePorts
+	defer free.release()
+	addrs := make([]string, n)
+	for i := range addrs {
+		var err error
+		if addrs[i], err = free.take("127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return addrs
+}
+
 // refusingAddr is where nothing listens.
 func refusingAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return freeAddrs(t, 1)[0]
 }
 
 // silentAddr is where something listens that never says a word.

@@ -55,10 +55,10 @@ func testClusterAgain(t *testing.T, home string) {
 			}
 		}
 	}
-	r.run("OtherPorts", func(t *testing.T) { again(t) })
-	r.run("SamePorts", func(t *testing.T) {
-		again(t, "--http", strings.TrimPrefix(n2.URL, "http://"), "--link", n2.Link, "--gossip", n2.Gossip)
-	})
+	addrs := freeAddrs(t, 3) // that nobody else gets between its runs
+	ports := []string{"--http", addrs[0], "--link", addrs[1], "--gossip", addrs[2]}
+	r.run("OtherPorts", func(t *testing.T) { again(t, ports...) })
+	r.run("SamePorts", func(t *testing.T) { again(t, ports...) })
 	r.run("Seed", func(t *testing.T) { // the one that the others joined
 		r.kill(n1)
 		n1 = r.start("n1", "--join", n2.Gossip)
@@ -170,13 +170,21 @@ func testClusterMerged(t *testing.T, home string) {
 	}
 }
 
-// settle waits until no actor is left where it does not belong any more: those of a node that was given up end when it is back.
+// settle waits until no actor is left where it does not belong any more: those of a node that was given up end when it is back, and those
+// that others host end after what waits for them.
 func (r *realm) settle(kind string, names []string) {
 	r.t.Helper()
 	r.until("each actor lives once", func() (bool, any) {
 		n := 0
-		for _, m := range r.up {
-			n += len(m.hosted(kind))
+		lives := make(map[string]string)
+		for id, m := range r.up {
+			for _, actor := range m.hosted(kind) {
+				n++
+				if other := lives[actor]; other != "" {
+					return false, actor + " lives on " + other + " and on " + id
+				}
+				lives[actor] = id
+			}
 		}
 		return n <= len(names), strconv.Itoa(n) + " activations of " + strconv.Itoa(len(names)) + " actors"
 	})

@@ -14,6 +14,15 @@ import (
 
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/gateway/client"
+	"github.com/wasilo/wasilo/serfwatch"
+)
+
+const (
+	// pace is the default: nodes that get no CPU for a while, since the machine is busy or compiles, are not given up for it.
+	pace = string(serfwatch.LAN)
+	// hangs is when something that ends in its own time counts as never ending. It takes minutes to compile a Go module with the race
+	// detector.
+	hangs = 5 * time.Minute
 )
 
 // TestCluster runs real nodes, processes of this binary on loopback with real gossip and real certificates, and treats them as
@@ -118,7 +127,7 @@ func (r *realm) launch(id string, flags ...string) *member {
 	m := &member{r: r, cmd: r.command(append(args, flags...)...), client: slices.Contains(flags, "client"),
 		said: make(chan announcement, 1), exited: make(chan struct{})}
 	m.cmd.Stdout, m.cmd.Stderr = &announced{to: m.said}, &m.log
-	m.cmd.WaitDelay = time.Second
+	m.cmd.WaitDelay = hangs // nobody else has its pipes
 	if err := m.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -263,7 +272,10 @@ func (m *member) says(parts ...string) string {
 		}
 		select {
 		case <-more:
-		case <-m.exited:
+		case <-m.exited: // and all that it said is here
+			if lines := grep(m.log.String(), parts...); len(lines) > 0 {
+				return lines[0]
+			}
 			m.r.t.Fatalf("%s has ended and not said %q:\n%s", m.ID, parts, text)
 		case <-limit:
 			m.r.t.Fatalf("%s does not say %q:\n%s", m.ID, parts, text)

@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	meetTime = 15 * time.Second       // nodes that start together may take until each is connected to all
+	meetTime = 30 * time.Second       // nodes that start together may take until each is connected to all
 	meetLook = 100 * time.Millisecond // and are asked as often
+	askTime  = 10 * time.Second       // for all of them to answer
 )
 
 // fleet is several nodes, each a process of its own, that live no longer than this one.
@@ -244,7 +245,7 @@ func (f *fleet) meet() (stopped bool, err error) {
 }
 
 func (f *fleet) met() bool {
-	ctx, cancel := context.WithTimeout(f.life, time.Second)
+	ctx, cancel := context.WithTimeout(f.life, askTime)
 	defer cancel()
 	for _, node := range f.nodes {
 		c, err := client.New(client.Config{URL: node.URL})
@@ -365,7 +366,7 @@ func (f *fleet) example() (e gateway.Example, ok bool) {
 		return e, false
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(f.life, time.Second)
+	ctx, cancel := context.WithTimeout(f.life, askTime)
 	defer cancel()
 	list, err := c.Kinds(ctx)
 	if err != nil {

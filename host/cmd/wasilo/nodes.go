@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
@@ -84,15 +86,16 @@ const mostVoters = 5
 func nameVoters(plans []nodePlan) error {
 	n := min(len(plans), mostVoters)
 	n -= 1 - n%2
+	var free freePorts
+	defer free.release()
 	var list []string
 	for i := range plans {
 		p := &plans[i]
 		for _, addr := range []*string{&p.link, &p.gossip} {
-			free, err := freePort(*addr)
-			if err != nil {
+			var err error
+			if *addr, err = free.take(*addr); err != nil {
 				return err
 			}
-			*addr = free
 		}
 		if i < n {
 			list = append(list, p.id+"="+p.link)
@@ -106,17 +109,45 @@ func nameVoters(plans []nodePlan) error {
 	return nil
 }
 
-// freePort is addr with a port that is free now in place of 0.
-func freePort(addr string) (string, error) {
-	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" {
+// freePorts are ports that are free, chosen before somebody listens there.
+type freePorts struct{ held []io.Closer }
+
+// The ports chosen are below those that systems hand out to whoever asks for any (from 32768 on, or 49152): one of these might be another
+// program's before the node listens.
+const (
+	leastFree = 20_000
+	mostFree  = 30_000
+)
+
+// take is addr with a port in place of 0 that is free for TCP and UDP, and that a further take does not choose.
+func (f *freePorts) take(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port != "0" {
 		return addr, err
 	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return "", fmt.Errorf("no free port: %w", err)
+	for range 1000 {
+		free := net.JoinHostPort(host, strconv.Itoa(leastFree+rand.IntN(mostFree-leastFree)))
+		var l net.Listener
+		if l, err = net.Listen("tcp", free); err != nil {
+			continue
+		}
+		var p net.PacketConn
+		if p, err = net.ListenPacket("udp", free); err != nil {
+			l.Close()
+			continue
+		}
+		f.held = append(f.held, l, p)
+		return free, nil
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("no free port: %w", err)
+}
+
+// release lets others listen there.
+func (f *freePorts) release() {
+	for _, h := range f.held {
+		h.Close()
+	}
+	f.held = nil
 }
 
 // shiftPort adds to the port of addr, unless that is 0, which is any.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +74,36 @@ func TestPlanVoters(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Ports that are chosen for somebody else are all different, free when they are let go, and none that a system gives to who asks for any.
+func TestFreePorts(t *testing.T) {
+	var free freePorts
+	defer free.release()
+	var addrs []string
+	for range 50 {
+		addr, err := free.take("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, err := net.SplitHostPort(addr)
+		if port, perr := strconv.Atoi(text); err != nil || perr != nil || port < leastFree || port >= mostFree || slices.Contains(addrs, addr) {
+			t.Errorf("%s, beside %q: %v", addr, addrs, err)
+		}
+		addrs = append(addrs, addr)
+	}
+	if addr, err := free.take("127.0.0.1:7946"); addr != "127.0.0.1:7946" || err != nil {
+		t.Errorf("%s, %v", addr, err)
+	}
+	if _, err := free.take("7946"); err == nil {
+		t.Error("no address is taken for one")
+	}
+	free.release()
+	l, err := net.Listen("tcp", addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
 }
 
 // What was given as a flag reaches every node, but for what makes them differ.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,7 +72,7 @@ func TestNodes(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually,
-			"ended": ended, "spinning": spinning, "unreachable": unreachable, "ports": ports, "damage": damage,
+			"says": says, "ended": ended, "spinning": spinning, "unreachable": unreachable, "ports": ports, "damage": damage,
 		},
 	})
 }
@@ -88,6 +89,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// patience is how long something that happens in its own time may take, before it counts as never happening.
+const patience = 3 * time.Minute
+
+// pause is what lies between two looks at it: each takes a process.
+const pause = 20 * time.Millisecond
+
 // until CODE PROGRAM ARGS… runs a program again and again until it ends with that code.
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -95,13 +102,13 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		got := exitOf(ts, args[1:])
 		if got == want {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("exit code %d after a minute, not %d", got, want)
+			ts.Fatalf("exit code %d after %v, not %d", got, patience, want)
 		}
 	}
 }
@@ -312,21 +319,57 @@ func (*process) exitCode(err error) int {
 	return 0
 }
 
-// eventually PATTERN ARGS… repeats `wasilo ARGS…` until its stdout matches, for what a node does in its own time.
+// eventually [-count=N PATTERN]… PATTERN ARGS… repeats `wasilo ARGS…` until it succeeds and what it says matches the patterns, each
+// counted one just as often, for what a node does in its own time. With ! it must not match.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: eventually PATTERN ARGS…")
+	type counted struct {
+		pattern *regexp.Regexp
+		n       int
+	}
+	var all []counted
+	for len(args) > 1 {
+		text, isCount := strings.CutPrefix(args[0], "-count=")
+		if !isCount {
+			break
+		}
+		n, err := strconv.Atoi(text)
+		ts.Check(err)
+		all, args = append(all, counted{regexp.MustCompile("(?m)" + args[1]), n}), args[2:]
+	}
+	if len(args) < 2 {
+		ts.Fatalf("usage: eventually [-count=N PATTERN]… PATTERN ARGS…")
 	}
 	pattern := regexp.MustCompile("(?m)" + args[0])
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		cmd := exec.Command("wasilo", args[1:]...)
 		cmd.Env = environment(ts)
 		out, err := cmd.CombinedOutput()
-		if err == nil && pattern.Match(out) {
+		if err == nil && pattern.Match(out) != neg &&
+			!slices.ContainsFunc(all, func(c counted) bool { return len(c.pattern.FindAll(out, -1)) != c.n }) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("not within a minute; at last %v\n%s", err, out)
+			ts.Fatalf("not within %v; at last %v\n%s", patience, err, out)
+		}
+	}
+}
+
+// says [@NAME] PATTERN waits until a process that runs has written a line to stderr that matches.
+func says(ts *testscript.TestScript, neg bool, args []string) {
+	name, p, rest := running(ts, args)
+	if neg || len(rest) != 1 {
+		ts.Fatalf("usage: says [@NAME] PATTERN, after start")
+	}
+	pattern := regexp.MustCompile("(?m)" + rest[0])
+	for limit := time.After(patience); ; {
+		text, more := p.stderr.now()
+		if pattern.MatchString(text) {
+			return
+		}
+		select {
+		case <-more:
+		case <-limit:
+			ts.Fatalf("%s does not say it within %v:\n%s", name, patience, text)
 		}
 	}
 }
@@ -336,10 +379,10 @@ func unreachable(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: unreachable URL…")
 	}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for _, url := range args {
-		for {
-			conn, err := net.DialTimeout("tcp", strings.TrimPrefix(url, "http://"), time.Second)
+		for ; ; time.Sleep(pause) {
+			conn, err := net.DialTimeout("tcp", strings.TrimPrefix(url, "http://"), patience)
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				break
 			}
@@ -347,7 +390,7 @@ func unreachable(ts *testscript.TestScript, neg bool, args []string) {
 				conn.Close()
 			}
 			if time.Now().After(deadline) {
-				ts.Fatalf("%s listens after a minute", url)
+				ts.Fatalf("%s listens after %v", url, patience)
 			}
 		}
 	}
@@ -358,7 +401,7 @@ func spinning(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: spinning URL…")
 	}
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		for _, url := range args {
 			cmd := exec.Command("wasilo", "ps", "--node", url)
 			cmd.Env = environment(ts)
@@ -367,21 +410,22 @@ func spinning(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("no turn runs after a minute")
+			ts.Fatalf("no turn runs after %v", patience)
 		}
 	}
 }
 
-// ports NAME… sets variables to addresses whose ports are free now.
+// ports NAME… sets variables to addresses whose ports are free, and not given to who asks for any.
 func ports(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: ports NAME…")
 	}
+	var free freePorts
+	defer free.release()
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, err := free.take("127.0.0.1:0")
 		ts.Check(err)
-		defer l.Close()
-		ts.Setenv(name, l.Addr().String())
+		ts.Setenv(name, addr)
 	}
 }
 
