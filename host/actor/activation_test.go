@@ -52,11 +52,12 @@ func TestTurnsRunOneAtATimeAndInOrder(t *testing.T) {
 
 func TestTurnRunsOnTheCallersGoroutineOnlyWithTimeForIt(t *testing.T) {
 	w := newWorld(t)
+	w.limits.Turn = time.Hour // whatever the machine does meanwhile is little
 	w.define("a", func(h *Host, ev *abi.Event, out *abi.Output) error { return reply(out, "") })
 	for i, c := range []struct {
 		timeout time.Duration
 		inline  uint64 // so far
-	}{{time.Minute, 0} /* it has to start */, {time.Minute, 1}, {w.limits.Turn / 2, 1}, {w.limits.Turn + time.Second, 2}} {
+	}{{2 * time.Hour, 0} /* it has to start */, {2 * time.Hour, 1}, {w.limits.Turn, 1}, {w.limits.Turn + 10*time.Minute, 2}} {
 		if _, err := w.call("a", "m", "", c.timeout); err != nil {
 			t.Fatal(err)
 		}
@@ -244,6 +245,7 @@ func TestFailedStartAnswersWhoeverWaits(t *testing.T) {
 			t.Errorf("%v does not say why", err)
 		}
 	}
+	w.work.Wait() // the owner is told after those who wait
 	if ends := w.ended(); len(ends) != 1 || !ends[0].Failed {
 		t.Errorf("ends %+v", ends)
 	}

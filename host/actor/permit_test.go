@@ -84,6 +84,7 @@ func (p *pass) Wait(until time.Time) error {
 // permitted is a world with an actor "a" that has a permit. turn is what it does.
 func permitted(t *testing.T, turn func(h *Host, ev *abi.Event, out *abi.Output) error) (*world, *Activation, *pass) {
 	w := newWorld(t)
+	w.limits.Turn = 5 * time.Second // of the virtual clock
 	p := &pass{}
 	w.define("a", turn)
 	w.define("b", func(_ *Host, ev *abi.Event, out *abi.Output) error { return reply(out, "b") })

@@ -29,6 +29,7 @@ func TestASlowStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
+				w.limits.Turn = 5 * time.Second
 				began := time.Now()
 				w.start[w.id("a")] = func(h *Host) (Instance, error) {
 					time.Sleep(tt.start)

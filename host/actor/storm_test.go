@@ -46,7 +46,7 @@ type stormy struct {
 func newStorm(t *testing.T, seed uint64, actors int, does func(*stormy, *abi.Event, *abi.Output) error) *storm {
 	s := &storm{world: newWorld(t), t: t, does: does, pace: 200 * time.Millisecond, seq: make([]atomic.Uint64, 64), busy: make([]atomic.Int32, actors),
 		live: make([]atomic.Int32, actors)}
-	s.limits.Mailbox, s.limits.Turn = 200, time.Second
+	s.limits.Mailbox, s.limits.Turn, s.limits.Request = 200, time.Second, 10*time.Second
 	s.shelf = &shelf{kept: map[abi.Identity][]byte{}}
 	s.quick = seed%2 == 0
 	for i := range actors {

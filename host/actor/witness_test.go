@@ -62,7 +62,7 @@ func TestWitness(t *testing.T) {
 	a := w.at(id)
 	a.cfg.Witness = n // nothing has come yet
 	for _, method := range []string{"m", "m", "break"} {
-		env := &abi.Envelope{Target: id, Method: method, Deadline: time.Now().Add(10 * time.Second)}
+		env := &abi.Envelope{Target: id, Method: method, Deadline: time.Now().Add(time.Minute)}
 		if _, err := a.Deliver(t.Context(), env); (err != nil) != (method == "break") {
 			t.Errorf("%s: %v", method, err)
 		}

@@ -91,8 +91,9 @@ func (c *crew) Wait() {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, waits: NewWaits(), actors: map[abi.Identity]*Activation{}, going: map[*Activation]chan struct{}{},
 		parked: map[abi.Identity][]parcel{}, start: map[abi.Identity]func(*Host) (Instance, error){},
-		wake:   map[abi.Identity]func(*Host, []byte) (Instance, error){},
-		limits: Limits{Mailbox: 1024, Turn: 5 * time.Second, Request: 10 * time.Second, MaxMessage: 1 << 20, MaxOutgoing: 1024, MaxTimers: 16},
+		wake: map[abi.Identity]func(*Host, []byte) (Instance, error){},
+		// The times are hang limits, but a turn's is half of what most clients have, so that it may run on their goroutine.
+		limits: Limits{Mailbox: 1024, Turn: 30 * time.Second, Request: time.Minute, MaxMessage: 1 << 20, MaxOutgoing: 1024, MaxTimers: 16},
 		desc: &abi.KindDescription{Name: "k", Events: []abi.EventTag{abi.EventCall, abi.EventMessage, abi.EventCompletion,
 			abi.EventTimer, abi.EventPassivate}}}
 	w.work.free.L = &w.work.mu
@@ -319,7 +320,7 @@ func (w *world) ask(name, method string) <-chan string {
 func (w *world) queued(name string, n int) {
 	w.t.Helper()
 	for began := time.Now(); w.at(w.id(name)).Status().Queued < n; runtime.Gosched() {
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > time.Minute {
 			w.t.Fatalf("no %d messages wait at %s", n, name)
 		}
 	}

@@ -94,12 +94,13 @@ func (c *diskCache) entry(sha string) *cacheEntry {
 		names, _ := fileNames(final)
 		return &cacheEntry{c: c, dir: final, final: final, names: strings.Join(names, "\n")}
 	}
+	// Where there was nothing, another process may have put a whole one in the meantime.
 	if !errors.Is(err, fs.ErrNotExist) {
 		c.log.Warn("a cached compiled module is damaged; compiling anew", "dir", final, "err", err)
-	}
-	if err := os.RemoveAll(final); err != nil {
-		c.unusable(err)
-		return nil
+		if err := os.RemoveAll(final); err != nil {
+			c.unusable(err)
+			return nil
+		}
 	}
 	tmp, err := os.MkdirTemp(c.dir, tmpPrefix)
 	if err != nil {

@@ -52,6 +52,9 @@ func newEngine(t testing.TB, cfg Config) *Engine {
 	if cfg.CacheDir == "" {
 		cfg.CacheDir = testCache
 	}
+	if cfg.Describe == 0 {
+		cfg.Describe = time.Minute
+	}
 	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

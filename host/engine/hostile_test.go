@@ -26,7 +26,7 @@ func TestHostileLoads(t *testing.T) {
 		if strings.ContainsAny(le.Reason, "\n\x1b") || len(le.Reason) > maxReason+10 {
 			t.Errorf("%s: %d bytes: %.100q", b.Name, len(le.Reason), le.Reason)
 		}
-		if d := time.Since(began); d > 10*time.Second {
+		if d := time.Since(began); d > time.Minute {
 			t.Errorf("%s took %v", b.Name, d)
 		}
 	}
@@ -69,7 +69,7 @@ func TestHostileNames(t *testing.T) {
 
 // TestHostileForms runs the fixtures that never end, whatever they do: each is stopped by its time or by another bound.
 func TestHostileForms(t *testing.T) {
-	const late, stack = "exceeded its limit of 100ms", "more than its 8 MiB of stack"
+	const late, stack = "exceeded its limit of ", "more than its 8 MiB of stack" // what is left of 100 ms when the turn begins
 	tests := []struct {
 		file string
 		code abi.Code
@@ -89,7 +89,7 @@ func TestHostileForms(t *testing.T) {
 		{"host_flood", abi.ErrLimitExceeded, "made more than 1000 host calls"}, {"start_flood", abi.ErrLimitExceeded, "made more than 1000 host calls"},
 		{"start_bytes", abi.ErrLimitExceeded, "made more than 1000 host calls"},
 	}
-	e := newEngine(t, Config{Describe: 300 * time.Millisecond})
+	e := newEngine(t, Config{})
 	for _, tt := range tests {
 		t.Run(tt.file, func(t *testing.T) {
 			m := mustLoad(t, e, "hostile/"+tt.file+".wasm")
@@ -139,9 +139,8 @@ func (h *floodHost) Wait(handles []uint32, _ int, d time.Duration) (int, abi.Cod
 
 // TestHostileDescriptions are refused at deploy.
 func TestHostileDescriptions(t *testing.T) {
-	e := newEngine(t, Config{Describe: 300 * time.Millisecond})
+	e := newEngine(t, Config{})
 	for file, want := range map[string]string{
-		"describe_bomb":   "wasilo_describe exceeded its limit",
 		"describe_nested": "wasilo_describe returned no description: malformed CBOR",
 		"recursion_start": "its start used more than its 8 MiB of stack",
 		"tables":          "the tables up to table 1 have at least 2097152 entries together, the limit is 1048576",
@@ -150,12 +149,27 @@ func TestHostileDescriptions(t *testing.T) {
 			t.Errorf("%s: %v, want %s", file, err, want)
 		}
 	}
+	if _, err := loadHastily(t, fixture(t, "hostile/describe_bomb.wasm")); err == nil || !strings.Contains(err.Error(), "wasilo_describe exceeded its limit") {
+		t.Errorf("describe_bomb: %v", err)
+	}
+}
+
+// loadHastily loads a module whose wasilo_describe does not end, on an engine that waits for it as short as it can: on a machine that is too
+// busy for the guest to start in that time, longer.
+func loadHastily(t *testing.T, wasm []byte) (m *Module, err error) {
+	t.Helper()
+	for describe := 100 * time.Millisecond; ; describe *= 4 {
+		m, err = newEngine(t, Config{Describe: describe}).Load(context.Background(), wasm)
+		if err == nil || describe > time.Minute || strings.Contains(err.Error(), abi.ExportDescribe) {
+			return m, err
+		}
+	}
 }
 
 // TestTheSameTemplateTwice: what a guest leaves behind that was stopped in its inbox is no part of the template, or two nodes would have
 // two under one name.
 func TestTheSameTemplateTwice(t *testing.T) {
-	for _, describe := range []time.Duration{100 * time.Millisecond, 600 * time.Millisecond} {
+	for _, describe := range []time.Duration{30 * time.Second, 3 * time.Minute} { // it is its fuel that ends it
 		m := mustLoad(t, newEngine(t, Config{Describe: describe}), "hostile/inbox_scribble.wasm")
 		for _, b := range m.template.pool.Image()[4096:] {
 			if b != 0 {

@@ -42,8 +42,15 @@ func (s *Silo) admit(cost int64) error {
 	}
 	s.bytes.Add(cost)
 	s.coming.Add(cost)
-	for s.crowded() {
-		if !s.evict() && s.crowded() {
+	for {
+		yes, short := s.crowded()
+		if !yes {
+			break
+		}
+		if s.evict(short) {
+			continue
+		}
+		if yes, _ = s.crowded(); yes {
 			s.retire(cost, cost)
 			return s.overloaded(", none idle")
 		}
@@ -69,15 +76,16 @@ func (s *Silo) room() (left, overdraft int64) {
 // and those that nobody else counts.
 func (s *Silo) Coming() int64 { return s.coming.Load() }
 
-// crowded reports whether the silo exceeds its bounds, those apart that are leaving.
-func (s *Silo) crowded() bool {
-	return s.cfg.MaxActors > 0 && s.count.Load()-s.leaving.Load() > int64(s.cfg.MaxActors) || s.short()
-}
-
-// short reports whether there is not enough memory, even when those are gone that are leaving.
-func (s *Silo) short() bool {
-	left, _ := s.room()
-	return s.cfg.Room != nil && left+s.leavingBytes.Load() < 0
+// crowded reports whether the silo exceeds its bounds, those apart that are leaving; short, that there is not enough memory.
+func (s *Silo) crowded() (yes, short bool) {
+	var left int64
+	if s.cfg.Room != nil {
+		left, _ = s.cfg.Room()
+	}
+	s.mu.Lock() // one that has left is counted off all of these at once
+	defer s.mu.Unlock()
+	short = s.cfg.Room != nil && left-s.coming.Load()+s.leavingBytes.Load() < 0
+	return short || s.cfg.MaxActors > 0 && s.count.Load()-s.leaving.Load() > int64(s.cfg.MaxActors), short
 }
 
 func (s *Silo) overloaded(why string) error {
@@ -87,25 +95,40 @@ func (s *Silo) overloaded(why string) error {
 
 // retire counts one activation less, of cost bytes, some of them coming.
 func (s *Silo) retire(cost, coming int64) {
-	s.bytes.Add(-cost)
-	s.coming.Add(-coming)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.retireLocked(cost, coming)
+}
+
+// retired counts an activation off that is gone, also among those that were leaving.
+func (s *Silo) retired(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left(e)
+	s.retireLocked(e.cost, e.arrived())
+}
+
+// retireLocked is retire. s.mu is held.
+func (s *Silo) retireLocked(cost, coming int64) {
+	s.bytes.Add(-cost)
+	s.coming.Add(-coming)
 	if s.count.Add(-1) == 0 && s.draining.Load() {
 		close(s.empty)
 	}
 }
 
-// evict sends off as many actors as it takes, of a few, those first that are least worth. It reports whether there was one.
-func (s *Silo) evict() (some bool) {
-	found := s.sample(time.Now(), func(_ *entry, idle time.Duration) bool { return idle >= minIdle }, s.short())
+// evict sends off as many actors as it takes, of a few, those first that are least worth. It reports whether there was one, though another
+// caller may have been quicker with it, or a message: then the next look finds others, or nobody.
+func (s *Silo) evict(short bool) (some bool) {
+	found := s.sample(time.Now(), func(_ *entry, idle time.Duration) bool { return idle >= minIdle }, short)
 	for _, c := range found {
-		if s.send(c.e, "evicted", c.sleeps) {
-			s.evictions.Add(1)
-			if some = true; !s.crowded() {
-				break
-			}
+		if !s.send(c.e, "evicted", c.sleeps) {
+			continue
+		}
+		s.evictions.Add(1)
+		if yes, _ := s.crowded(); !yes {
+			break
 		}
 	}
-	return some
+	return len(found) > 0
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -233,56 +234,58 @@ func TestAHuntIsBounded(t *testing.T) {
 
 // Where another node lies or fails, nobody is told, and the chaser ends with its silo.
 func TestAChaserAmongLiars(t *testing.T) {
-	n := newNode(t, nil)
-	var asked []string
-	answers := [][]byte{nil, {0xff}, appendAnswer(nil, &answer{anchors: []uint64{1}}),
-		appendAnswer(nil, &answer{anchors: []uint64{7}, steps: []actor.Step{st("b", "z", "", 7), st("z", "a", "n1", 8)}}), {0xff}}
-	c := &chaser{silo: n.silo, self: "n1", delay: time.Millisecond}
-	c.ask = func(_ context.Context, node cluster.NodeID, _ []byte) ([]byte, error) {
-		asked = append(asked, string(node))
-		b := answers[0]
-		if answers = answers[1:]; b == nil {
-			return nil, abi.NewError(abi.ErrUnreachable, "no")
+	synctest.Test(t, func(t *testing.T) { // so that no look runs out of time
+		n := newNode(t, nil)
+		var asked []string
+		answers := [][]byte{nil, {0xff}, appendAnswer(nil, &answer{anchors: []uint64{1}}),
+			appendAnswer(nil, &answer{anchors: []uint64{7}, steps: []actor.Step{st("b", "z", "", 7), st("z", "a", "n1", 8)}}), {0xff}}
+		c := &chaser{silo: n.silo, self: "n1", delay: time.Millisecond}
+		c.ask = func(_ context.Context, node cluster.NodeID, _ []byte) ([]byte, error) {
+			asked = append(asked, string(node))
+			b := answers[0]
+			if answers = answers[1:]; b == nil {
+				return nil, abi.NewError(abi.ErrUnreachable, "no")
+			}
+			return b, nil
 		}
-		return b, nil
-	}
-	gate, entered := make(chan struct{}), make(chan struct{})
-	n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
-		out.Kind = abi.OutReply
-		if ev.Method == "block" {
-			close(entered)
-			<-gate
+		gate, entered := make(chan struct{}), make(chan struct{})
+		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
+			out.Kind = abi.OutReply
+			if ev.Method == "block" {
+				close(entered)
+				<-gate
+			}
+			return nil
 		}
-		return nil
-	}
-	n.silo.waits.Suspects()
-	done := make(chan error, 2)
-	go func() { _, err := n.call("a", "block", ""); done <- err }()
-	<-entered
-	over := n.silo.waits.Leaving(&abi.Envelope{Target: id("b"), Caller: id("a"), Chain: []abi.Identity{id("a")}}, "n2")
-	env := n.env("a", "m", "")
-	env.Caller, env.Chain = id("z"), []abi.Identity{id("z")}
-	if err := n.api.Post(env, func(_ []byte, err error) { done <- err }); err != nil {
-		t.Fatal(err)
-	}
-	ids := n.silo.waits.TakeSuspects()
-	if len(ids) != 1 || ids[0] != id("a") {
-		t.Fatalf("suspects %v", ids)
-	}
-	suspects := []suspect{{id: ids[0], tries: 1}}
-	for i, again := range []bool{true, true, false, true} { // unreachable, garbage, no ring, a ring that does not stand
-		if got := c.look(suspects); (len(got) == 1) != again {
-			t.Errorf("look %d: again %v", i, got)
+		n.silo.waits.Suspects()
+		done := make(chan error, 2)
+		go func() { _, err := n.call("a", "block", ""); done <- err }()
+		<-entered
+		over := n.silo.waits.Leaving(&abi.Envelope{Target: id("b"), Caller: id("a"), Chain: []abi.Identity{id("a")}}, "n2")
+		env := n.env("a", "m", "")
+		env.Caller, env.Chain = id("z"), []abi.Identity{id("z")}
+		if err := n.api.Post(env, func(_ []byte, err error) { done <- err }); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(asked) != 5 {
-		t.Errorf("asked %q", asked)
-	}
-	close(gate)
-	over()
-	for range 2 {
-		if err := <-done; err != nil {
-			t.Errorf("a call that is in no ring: %v", err)
+		ids := n.silo.waits.TakeSuspects()
+		if len(ids) != 1 || ids[0] != id("a") {
+			t.Fatalf("suspects %v", ids)
 		}
-	}
+		suspects := []suspect{{id: ids[0], tries: 1}}
+		for i, again := range []bool{true, true, false, true} { // unreachable, garbage, no ring, a ring that does not stand
+			if got := c.look(suspects); (len(got) == 1) != again {
+				t.Errorf("look %d: again %v", i, got)
+			}
+		}
+		if len(asked) != 5 {
+			t.Errorf("asked %q", asked)
+		}
+		close(gate)
+		over()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Errorf("a call that is in no ring: %v", err)
+			}
+		}
+	})
 }

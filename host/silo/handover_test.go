@@ -209,8 +209,8 @@ func waitFor(t *testing.T, ok func() bool) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for began := time.Now(); !ok(); <-tick.C {
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("not within 10 s")
+		if time.Since(began) > time.Minute {
+			t.Fatal("not within a minute")
 		}
 	}
 }

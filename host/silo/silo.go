@@ -124,6 +124,7 @@ type Silo struct {
 type shard struct {
 	mu      sync.Mutex
 	entries map[abi.Identity]*entry
+	ending  map[*entry]struct{} // not in entries any more, and not gone yet
 	wheel   wheel
 	orphans map[abi.Identity]actor.Backlog // of activations that broke, until their successor comes
 }
@@ -181,6 +182,7 @@ func New(cfg Config) *Silo {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for i := range s.shards {
 		s.shards[i].entries = make(map[abi.Identity]*entry)
+		s.shards[i].ending = make(map[*entry]struct{})
 		s.shards[i].orphans = make(map[abi.Identity]actor.Backlog)
 	}
 	return s
@@ -377,6 +379,7 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 		delete(sh.entries, id)
 	}
 	e.ended = true
+	sh.ending[e] = struct{}{}
 	sh.wheel.remove(e)
 	if successor { // before the lease ends: whoever resolves next brings the successor, and must find this
 		sh.orphans[id] = end.Backlog
@@ -396,8 +399,10 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	case end.Backlog.Len() > 0:
 		s.refuse(id, end.Backlog, abi.NewError(abi.ErrShuttingDown, "the node is shutting down"))
 	}
-	s.left(e)
-	s.retire(e.cost, e.arrived())
+	s.retired(e)
+	sh.mu.Lock()
+	delete(sh.ending, e)
+	sh.mu.Unlock()
 	close(e.gone)
 }
 
@@ -487,6 +492,14 @@ func (s *Silo) PassivateIdle(ctx context.Context) error {
 			going = append(going, departure{e, failed})
 		}
 	})
+	for i := range s.shards { // after that, so that none is missed that has just left the table
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for e := range sh.ending {
+			going = append(going, departure{e: e})
+		}
+		sh.mu.Unlock()
+	}
 	for _, d := range going {
 		select {
 		case <-d.e.gone:

@@ -100,7 +100,7 @@ func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 }
 
 func (n *node) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.sys.Shutdown(ctx); err != nil {
 		n.t.Errorf("shutdown: %v", err)

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -339,19 +340,26 @@ func TestNothingLeaks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	maps2, fds2, heap2 := measure()
-	// The Go runtime maps a few things of its own in between.
-	if maps2 > maps+20 || fds2 != fds || heap2 > heap+1<<20 || thisMachine().budget.used.Load() != used {
-		t.Errorf("mappings %d → %d, descriptors %d → %d, heap %d → %d, counted %d → %d",
-			maps, maps2, fds, fds2, heap, heap2, used, thisMachine().budget.used.Load())
+	if n := thisMachine().budget.used.Load(); n != used {
+		t.Errorf("counted %d → %d", used, n)
 	}
+	// The Go runtime maps things of its own in between, a few for each thread, and has what it collects later. What a life left behind stays.
+	var maps2, fds2 int
+	var heap2 uint64
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
+		if maps2, fds2, heap2 = measure(); maps2 <= maps+100 && fds2 <= fds && heap2 <= heap+1<<20 {
+			return
+		}
+	}
+	t.Errorf("mappings %d → %d, descriptors %d → %d, heap %d → %d", maps, maps2, fds, fds2, heap, heap2)
 }
 
 // TestSystemRefuses runs TestRefused in a process whose limits are low.
 func TestSystemRefuses(t *testing.T) {
 	for _, what := range []string{"memory", "files"} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestRefused$", "-test.v")
-		cmd.Env = append(os.Environ(), "SLOT_REFUSE="+what)
+		// A thread that the runtime starts meanwhile is not to take an arena of as much as a slot.
+		cmd.Env = append(os.Environ(), "SLOT_REFUSE="+what, "MALLOC_ARENA_MAX=1")
 		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestRefused")) {
 			t.Errorf("%s: %v\n%s", what, err, out)
 		}

@@ -62,11 +62,12 @@ func (s *Store) room(n int) error {
 		if !over() { // another one made room
 			return nil
 		}
-		if s.failed.IsZero() || s.now().Sub(s.failed) >= retryEvery {
-			s.spill(s.max - int64(n) - min(s.max/16, spillBatch))
-		}
-		if !over() {
-			return nil
+		// That there was room for a moment is enough, or others who take it meanwhile would be a reason to refuse. While there is
+		// something to spill there may be.
+		for did := (spilled{chunks: 1}); did.chunks > 0 && (s.failed.IsZero() || s.now().Sub(s.failed) >= retryEvery); {
+			if did = s.spill(s.max - int64(n) - min(s.max/16, spillBatch)); did.least+int64(n) <= s.max {
+				return nil
+			}
 		}
 		full.Err = s.failure
 	}
@@ -83,7 +84,14 @@ func (s *Store) Spill(target int64) (freed int64) {
 	if s.file == nil || s.closed {
 		return 0
 	}
-	return s.spill(target)
+	return s.spill(target).freed
+}
+
+// spilled is what came of a spill.
+type spilled struct {
+	freed  int64 // bytes of memory less than before
+	least  int64 // the least that memory was meanwhile
+	chunks int   // that were written
 }
 
 // victim is a chunk as it was when it was looked at.
@@ -119,10 +127,11 @@ func (v *victim) here() bool {
 	return a != nil && int(v.id) < len(a.chunks) && a.chunks[v.id] == v.c && v.c.gen == v.gen
 }
 
-func (s *Store) spill(target int64) (freed int64) {
+func (s *Store) spill(target int64) spilled {
 	before := s.bytes.Load()
+	did := spilled{least: before}
 	if before <= target {
-		return 0
+		return did
 	}
 	s.pull()
 	vs := s.victims(func(_ *arena, c *chunk) bool { return !c.spilled })
@@ -136,7 +145,8 @@ func (s *Store) spill(target int64) (freed int64) {
 		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.p, b.p), cmp.Compare(a.id, b.id))
 	})
 	for i := range vs {
-		if s.bytes.Load() <= target {
+		now := s.bytes.Load()
+		if did.least = min(did.least, now); now <= target {
 			break
 		}
 		err := s.spillOne(&vs[i])
@@ -146,9 +156,12 @@ func (s *Store) spill(target int64) (freed int64) {
 			s.warn("sleeping actors stay in memory", "err", err, "bytes", s.bytes.Load())
 			break
 		}
+		did.chunks++
 		s.failed, s.failure = time.Time{}, nil
 	}
-	return max(before-s.bytes.Load(), 0)
+	now := s.bytes.Load()
+	did.freed, did.least = max(before-now, 0), min(did.least, now)
+	return did
 }
 
 // spillOne writes a chunk to the file and frees its memory. Its records may be taken while it is written.

@@ -380,6 +380,44 @@ func TestWhileWriting(t *testing.T) {
 	}
 }
 
+// TestOthersTakeWhatIsSpilled: that others fill what a Put has spilled for itself is no reason to refuse it.
+func TestOthersTakeWhatIsSpilled(t *testing.T) {
+	s, f := withFaults(t, Config{MaxBytes: 256 << 10})
+	n := 0
+	for ; s.bytes.Load() < 200<<10; n++ {
+		p, z := nth(t, n, 1000)
+		put(t, s, p%4, z)
+	}
+	const others, large = 10, 60 << 10
+	came := 0
+	f.writes = func() {
+		if came < others {
+			_, z := nth(t, n+came, large)
+			came++
+			if err := s.put(&s.parts[9], z, anyway); err != nil { // as if it had found room just now
+				t.Error(err)
+			}
+		}
+	}
+	_, mine := nth(t, n+others, 100<<10)
+	put(t, s, 8, mine)
+	if came != others {
+		t.Errorf("%d others came", came)
+	}
+	if err := s.check(); err != nil {
+		t.Error(err)
+	}
+	take(t, s, 8, mine)
+	for i := range n {
+		p, z := nth(t, i, 1000)
+		take(t, s, p%4, z)
+	}
+	for i := range others {
+		_, z := nth(t, n+i, large)
+		take(t, s, 9, z)
+	}
+}
+
 // TestMovedWhileRead: a record that moves between being looked up and being read is found where it went.
 func TestMovedWhileRead(t *testing.T) {
 	s := spilling(t, Config{}, systemMemory())
