@@ -149,7 +149,7 @@ func TestACrowdThatGrowsStaysWithinTheBudget(t *testing.T) {
 	if before.resident == 0 {
 		t.Skip("skipped: this system does not say what a process has")
 	}
-	n := start(t, Config{ActorsDir: actorsDir(t, "probe.wasm", "examples.wasm"), Limits: Limits{MaxBytes: budget, Idle: time.Hour, Turn: 20 * time.Second},
+	n := start(t, Config{ActorsDir: actorsDir(t, "probe.wasm", "examples.wasm"), Limits: Limits{MaxBytes: budget, Idle: time.Hour, Turn: hang},
 		Log: log.logger()})
 	var peak atomic.Int64
 	quit := make(chan struct{})

@@ -86,7 +86,12 @@ func TestWhatWaitsMovesWithItsActor(t *testing.T) {
 		}
 		return replyWith(out, ev.Payload)
 	})
-	n1 := p.add(p.config("n1", box))
+	patient := func(id string) Config {
+		cfg := p.config(id, box)
+		cfg.Limits.Turn = 10 * hang // a turn that waits for another node to come
+		return cfg
+	}
+	n1 := p.add(patient("n1"))
 	const actors = 40
 	ends := make(chan error, 3*actors)
 	for i := range actors {
@@ -95,7 +100,7 @@ func TestWhatWaitsMovesWithItsActor(t *testing.T) {
 			t.Fatal(err)
 		}
 		env := func(method string) *abi.Envelope {
-			return &abi.Envelope{Target: id, Method: method, Payload: []byte{1}, Deadline: time.Now().Add(time.Minute)}
+			return &abi.Envelope{Target: id, Method: method, Payload: []byte{1}, Deadline: time.Now().Add(5 * hang)}
 		}
 		tell := env("tell")
 		tell.Flags |= abi.OneWay
@@ -119,7 +124,7 @@ func TestWhatWaitsMovesWithItsActor(t *testing.T) {
 		}
 		return waiting == 3*actors
 	})
-	p.add(p.config("n2", box))
+	p.add(patient("n2"))
 	p.agree()
 	close(release)
 	for range 3 * actors {

@@ -16,8 +16,8 @@ import (
 	"github.com/wasilo/wasilo/host/actor"
 )
 
-// knot is a cluster of actors that are told what to do by the test. A turn has a minute, so that whatever ends sooner was not ended
-// by a limit.
+// knot is a cluster of actors that are told what to do by the test. A turn has more time than the test takes a call to have, so that whatever
+// ends well was not ended by a limit.
 type knot struct {
 	*party
 	mu    sync.Mutex
@@ -39,7 +39,7 @@ func newKnot(t *testing.T, nodes int) *knot {
 	})
 	for i := range nodes {
 		cfg := k.config("n"+strconv.Itoa(i+1), kind)
-		cfg.Limits.Turn, cfg.Limits.Request = time.Minute, time.Minute
+		cfg.Limits.Turn, cfg.Limits.Request = 2*hang, 2*hang
 		k.add(cfg)
 	}
 	k.agree()
@@ -71,7 +71,7 @@ func (k *knot) define(name string, do func(h *actor.Host, ev *abi.Event, out *ab
 // send calls an actor through some node, as a client.
 func (k *knot) send(name, method string) error {
 	via := k.nodes["n"+strconv.Itoa(1+rand.IntN(len(k.nodes)))]
-	_, err := callFor(via, "knot/"+name, method, "", 50*time.Second)
+	_, err := callFor(via, "knot/"+name, method, "", hang)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,9 @@ type Config struct {
 	// HeapLimit is told a few times a second what the Go heap of the process may take, garbage included, for all to stay within the
 	// memory; debug.SetMemoryLimit is meant. It must not block. nil: the heap is left alone, and garbage comes on top of Limits.MaxBytes.
 	HeapLimit func(bytes int64)
+
+	// loading is called before each module is loaded, for tests, which hold it up; nil is nothing.
+	loading func(context.Context)
 }
 
 // Limits bound the node and each of its actors. Zero is the default beside each.

@@ -140,18 +140,17 @@ func TestIdleGuestsSleep(t *testing.T) {
 	eventually(t, "a passivated counter", func() bool {
 		return len(n.Actors(gateway.ActorQuery{Kind: "counter", State: gateway.ActorsActive, Limit: 10}).Actors) == 0
 	})
-	if st := n.silo.Stats(); st.Activations != 1 {
-		t.Errorf("%+v", st)
-	}
+	eventually(t, "one activation", func() bool { return n.silo.Stats().Activations == 1 }) // counted after it is listed no more
 	if v := field[int](t, mustCall(t, n, "counter/c", "get", ""), "value"); v != 5 {
 		t.Errorf("the counter came back with %d", v)
 	}
 	if err := n.Passivate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if st := n.silo.Stats(); st.Activations != 0 || st.Bytes != 0 {
-		t.Errorf("%+v", st)
-	}
+	eventually(t, "nothing active", func() bool { // the counter may have been on its way to sleep by itself
+		st := n.silo.Stats()
+		return st.Activations == 0 && st.Bytes == 0
+	})
 }
 
 // A kind may have more memory than the others, and no less than it says.

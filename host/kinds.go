@@ -149,11 +149,15 @@ func (n *Node) wasmKind(m *module.Kind[*engine.Module]) *kind {
 // loader loads modules by the engine, and says what they declare that this version does not do.
 type loader struct {
 	*engine.Engine
-	log *slog.Logger
+	before func(context.Context) // of the configuration
+	log    *slog.Logger
 }
 
 // Load loads one module.
 func (l loader) Load(ctx context.Context, wasm []byte) (*engine.Module, error) {
+	if l.before != nil {
+		l.before(ctx)
+	}
 	m, err := l.Engine.Load(ctx, wasm)
 	if err != nil {
 		return nil, err

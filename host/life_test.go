@@ -137,15 +137,18 @@ func TestLifeOfANode(t *testing.T) {
 		}
 	})
 	t.Run("shut down while it loads", func(t *testing.T) {
-		// Without a cache the module takes a while, even where a machine is fast.
-		n := idleNode(t, Config{HTTP: "127.0.0.1:0", ActorsDir: actorsDir(t, "echo.wasm", "examples.wasm"), Watch: true, DataDir: t.TempDir()})
+		var hold hold
+		defer hold.begin()()
+		cfg := Config{HTTP: "127.0.0.1:0", ActorsDir: actorsDir(t, "echo.wasm", "examples.wasm"), Watch: true, DataDir: t.TempDir()}
+		hold.config(&cfg)
+		n := idleNode(t, cfg)
 		started := make(chan error, 1)
 		go func() { started <- n.Start(context.Background()) }()
 		eventually(t, "a gateway", func() bool { return n.URL() != "" })
-		_, early := callFor(n, "native/a", "m", "1", 20*time.Millisecond) // it waits for the start, as long as it has time
-		if code := abi.CodeOf(early); code != abi.ErrNone && code != abi.ErrNotReady {
-			t.Errorf("%v", early)
-		}
+		notReady(t, nil, func(timeout time.Duration) error { // it waits for the start, as long as it has time
+			_, err := callFor(n, "native/a", "m", "1", timeout)
+			return err
+		})
 		waits := make(chan error, 1)
 		go func() {
 			_, err := call(n, "native/a", "m", "1")
@@ -168,7 +171,11 @@ func TestLifeOfANode(t *testing.T) {
 		}
 	})
 	t.Run("a start that fails after the gateway serves", func(t *testing.T) {
-		n := idleNode(t, Config{HTTP: "127.0.0.1:0", ActorsDir: actorsDir(t, "echo.wasm", "examples.wasm"), DataDir: t.TempDir()})
+		var hold hold
+		defer hold.begin()()
+		cfg := Config{HTTP: "127.0.0.1:0", ActorsDir: actorsDir(t, "echo.wasm", "examples.wasm"), DataDir: t.TempDir()}
+		hold.config(&cfg)
+		n := idleNode(t, cfg)
 		ctx, cancel := context.WithCancel(context.Background())
 		started := make(chan error, 1)
 		go func() { started <- n.Start(ctx) }()

@@ -25,8 +25,9 @@ type network struct {
 	self    cluster.Node
 	profile serfwatch.Profile
 	mode    cluster.Mode
-	seeds   bool // it is to join others
-	voters  bool // voters decide who owns what
+	seeds   bool          // it is to join others
+	voters  bool          // voters decide who owns what
+	patient time.Duration // as of the configuration
 	listen  net.Listener
 	link    *link.Link
 	watch   *serfwatch.Watch
@@ -84,6 +85,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 		return nil, errors.Join(err, n.listen.Close())
 	}
 	n.mode, n.seeds, n.voters = c.Mode, len(c.Join) > 0, cfg.byQuorum()
+	n.patient = c.patience
 	n.profile = or(c.Profile, serfwatch.LAN)
 	n.self = cluster.Node{ID: cluster.NodeID(cfg.ID), Authority: authority, Boot: serfwatch.NewBoot() + uint64(c.skew.Milliseconds())<<20}
 	n.link, err = link.New(link.Config{Self: n.self, Mode: c.Mode, Credentials: credentials, Handler: handler,
@@ -92,7 +94,7 @@ func openNetwork(ctx context.Context, cfg *Config, httpAddr string, handler link
 		return nil, errors.Join(err, n.listen.Close())
 	}
 	gossip := serfwatch.Config{ID: n.self.ID, Boot: n.self.Boot, Cluster: cfg.Cluster, Mode: c.Mode, Authority: authority, Bind: c.Gossip,
-		Advertise: c.Advertise, Join: c.Join, Profile: c.Profile, Keys: keys,
+		Advertise: c.Advertise, Join: c.Join, Profile: c.Profile, Patience: c.patience, Keys: keys,
 		Placement: c.Placement, Weight: c.Weight, Voters: cfg.byQuorum(), Tags: make(map[string]string), Log: cfg.Log}
 	if httpAddr != "" {
 		gossip.Tags[tagHTTP] = httpAddr
@@ -239,7 +241,7 @@ func (n *network) join(ctx context.Context, fail func(error)) error {
 	n.work.Go(n.guard)
 	if !n.voters { // with voters it is a node's session that ends, for others and for itself
 		n.work.Go(n.watchRefusals)
-		n.work.Go(func() { n.watchStalls(lapseAfter(n.profile)) })
+		n.work.Go(func() { n.watchStalls(lapseAfter(n.profile) + n.patient) })
 	}
 	return nil
 }
@@ -312,7 +314,7 @@ func (n *network) learn(node cluster.NodeID) {
 // settle waits until it is known what the members host, so that this node does not take for its own what another has. A member
 // that cannot be reached is not waited for, and nobody for long.
 func (n *network) settle(ctx context.Context) error {
-	limit := time.NewTimer(settleTime)
+	limit := time.NewTimer(settleTime + n.patient)
 	defer limit.Stop()
 	look := time.NewTicker(settleLook)
 	defer look.Stop()

@@ -56,6 +56,11 @@ type Net struct {
 	GossipKey string
 
 	skew time.Duration // for tests: by how much this node's clock is off
+	// patience is for tests, on machines that stand still now and then: so much longer than usual others have to answer before it is decided
+	// without them, or as if they were dead.
+	patience time.Duration
+	// session is how long a session with the voters lasts, for tests, the same on all nodes; 0 is core.SessionTime.
+	session time.Duration
 	// dial makes the link's connections, for tests; nil is the usual way.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// voter changes the voter's configuration, for tests; nil changes nothing.

@@ -325,7 +325,7 @@ func (n *Node) prepareModules() (err error) {
 		MaxMessage: n.cfg.Limits.MaxMessage, Slots: slot.Options{ReplicaBytes: replicaBytes(n.cfg.Limits.MaxBytes)}, Log: n.log}); err != nil {
 		return err
 	}
-	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: loader{n.engine, n.log}, Watch: n.cfg.Watch, Log: n.log,
+	n.catalog = module.New(module.Config[*engine.Module]{Dir: n.cfg.ActorsDir, Loader: loader{n.engine, n.cfg.loading, n.log}, Watch: n.cfg.Watch, Log: n.log,
 		OnChange: n.rebuild})
 	return nil
 }

@@ -173,27 +173,37 @@ type parliament struct {
 	mesh   *mesh
 	voters []cluster.Node
 	dirs   map[string]string
-	all    []string // ids of all nodes that ever were
+	links  map[string]string // the addresses of the nodes' links
+	all    []string          // ids of all nodes that ever were
+
+	// session is how long the nodes' sessions last: longer than a machine stands still, so that nothing expires but what is cut off or killed.
+	session time.Duration
 }
 
-// newParliament starts voters v1, v2 and so on. make is the configuration of a node, which it completes.
+// briefly is for tests in which sessions are to end.
+const briefly = 8 * time.Second
+
+// newParliament is nodes with voters v1, v2 and so on, none of which is started.
 func newParliament(t testing.TB, voters int) *parliament {
-	p := &parliament{mesh: newMesh(t), dirs: make(map[string]string)}
+	p := &parliament{mesh: newMesh(t), dirs: make(map[string]string), links: make(map[string]string), session: hang}
 	p.party = newParty(t)
 	for i := range voters {
-		p.voters = append(p.voters, cluster.Node{ID: cluster.NodeID("v" + strconv.Itoa(i+1)), Authority: freeAddress(t)})
+		id := "v" + strconv.Itoa(i+1)
+		p.voters = append(p.voters, cluster.Node{ID: cluster.NodeID(id), Authority: p.link(id)})
 	}
 	return p
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// link returns where a node has its link, whenever it runs.
+func (p *parliament) link(id string) string {
+	p.t.Helper()
+	if p.links[id] == "" {
+		p.links[id] = ownAddress(p.t)
+		p.mesh.mu.Lock()
+		p.mesh.names[p.links[id]] = id // before anybody connects
+		p.mesh.mu.Unlock()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return p.links[id]
 }
 
 // seat is the configuration of a node: a voter if its name is one's.
@@ -206,13 +216,10 @@ func (p *parliament) seat(id string, change func(*Config), kinds ...NativeKind) 
 		p.dirs[id] = p.t.TempDir()
 	}
 	cfg.DataDir = p.dirs[id]
-	cfg.Net.Link = freeAddress(p.t)
-	if i := slices.IndexFunc(p.voters, func(v cluster.Node) bool { return string(v.ID) == id }); i >= 0 {
-		cfg.Net.Link, cfg.Net.Voters = p.voters[i].Authority, p.voters
+	cfg.Net.Link, cfg.Net.session = p.link(id), p.session
+	if slices.ContainsFunc(p.voters, func(v cluster.Node) bool { return string(v.ID) == id }) {
+		cfg.Net.Voters = p.voters
 	}
-	p.mesh.mu.Lock()
-	p.mesh.names[cfg.Net.Link] = id // before anybody connects
-	p.mesh.mu.Unlock()
 	if !slices.Contains(p.all, id) {
 		p.all = append(p.all, id)
 	}
@@ -235,10 +242,7 @@ func (p *parliament) enterOnly(cfgs ...Config) {
 	var wg sync.WaitGroup
 	nodes := make([]*Node, len(cfgs))
 	for i, cfg := range cfgs {
-		if i == 0 && p.seed == "" {
-			cfg.Net.Gossip = freeAddress(p.t)
-			p.seed = cfg.Net.Gossip
-		} else {
+		if p.seed != "" {
 			cfg.Net.Join = []string{p.seed}
 		}
 		n, err := New(cfg)
@@ -247,9 +251,9 @@ func (p *parliament) enterOnly(cfgs ...Config) {
 		}
 		nodes[i] = n
 		p.t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			defer cancel()
-			if err := n.Shutdown(ctx); err != nil {
+			hurry, cancel := context.WithCancel(context.Background())
+			cancel() // the last ones have no majority any more, and would wait for it
+			if err := n.Shutdown(hurry); err != nil {
 				p.t.Logf("shutting down: %v", err)
 			}
 		})
@@ -258,6 +262,12 @@ func (p *parliament) enterOnly(cfgs ...Config) {
 				p.t.Errorf("%s: %v", cfg.ID, err)
 			}
 		})
+		if p.seed == "" { // its start goes on once the others are there
+			p.until("the first one's gossip", func() bool {
+				p.seed = n.GossipAddr()
+				return p.seed != "" || p.t.Failed()
+			})
+		}
 	}
 	wg.Wait()
 	if p.t.Failed() {
@@ -363,7 +373,7 @@ func (p *parliament) leave(id string) {
 	p.t.Helper()
 	n := p.nodes[id]
 	delete(p.nodes, id)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	if err := n.Shutdown(ctx); err != nil {
 		p.t.Errorf("%s: shutting down: %v", id, err)
@@ -408,7 +418,7 @@ func (l *load) one(n *Node, actor string) {
 		return
 	}
 	began := time.Now()
-	out, err := callFor(n, actor, "add", `{"by":1}`, 10*time.Second)
+	out, err := callFor(n, actor, "add", `{"by":1}`, hang)
 	took := time.Since(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()

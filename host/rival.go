@@ -49,7 +49,7 @@ func (n *network) rivals() (list []serfwatch.Peer) {
 
 // probe asks a run of this node, at its link, for its boot number: proof that it lives.
 func (n *network) probe(ctx context.Context, p serfwatch.Peer) (boot uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	ctx, cancel := context.WithTimeout(ctx, probeTime+n.patient)
 	defer cancel()
 	peer, err := n.link.Probe(ctx, p.Authority, n.self.ID)
 	return peer.Boot, err

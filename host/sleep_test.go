@@ -85,7 +85,7 @@ func TestNeverIsUntilPassivation(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = n.Send(t.Context(), &abi.Envelope{Target: id, Method: "get", Payload: []byte{0xa0}, Flags: f, Deadline: time.Now().Add(time.Minute)})
+		_, err = n.Send(t.Context(), &abi.Envelope{Target: id, Method: "get", Payload: []byte{0xa0}, Flags: f, Deadline: time.Now().Add(hang)})
 		return err
 	}
 	wantCode(t, get("counter/c", abi.OnlyIfActive), abi.ErrNotActive)

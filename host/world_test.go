@@ -18,16 +18,29 @@ import (
 	"github.com/wasilo/wasilo/abi/cbor"
 )
 
+// hang is what no wait of a test exceeds but one that would never end. A machine may be ten times slower than another, and may stand still
+// for seconds.
+const hang = 2 * time.Minute
+
 // TestMain looks for goroutines that nobody ended. One of memberlist's that waits for the answer to a probe ends by itself, within
 // the probe's time, which a slow machine stretches.
 func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "wasilo-host-test-*")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	compiled = dir
 	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	for began := time.Now(); code == 0; {
 		err := goleak.Find()
 		if err == nil {
 			break
 		}
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > hang {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -39,7 +52,7 @@ func TestMain(m *testing.M) {
 const fixtures = "../testdata/wasm"
 
 // compiled is one cache for all tests of this run: a stock Go guest takes seconds to compile without.
-var compiled = filepath.Join(os.TempDir(), "wasilo-host-test-cache")
+var compiled string
 
 // actorsDir makes a directory with copies of the fixtures named.
 func actorsDir(t testing.TB, names ...string) string {
@@ -87,7 +100,7 @@ func start(t testing.TB, cfg Config) *Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), hang)
 		defer cancel()
 		if err := n.Shutdown(ctx); err != nil {
 			t.Errorf("shutting down: %v", err)
@@ -106,7 +119,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 // call sends JSON to an actor and returns its reply as JSON; no bytes of a payload are JSON's null.
 func call(n *Node, actor, method, js string) (string, error) {
-	return callFor(n, actor, method, js, 30*time.Second)
+	return callFor(n, actor, method, js, hang)
 }
 
 func callFor(n *Node, actor, method, js string, timeout time.Duration) (string, error) {

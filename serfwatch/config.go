@@ -41,6 +41,8 @@ type Config struct {
 	Join []string
 	// Profile is the pace of the gossip; "" is [LAN].
 	Profile Profile
+	// Patience is added to the time in which others have to answer before they count as dead, and in which a seed has to; 0 adds nothing.
+	Patience time.Duration
 	// Keys encrypt the gossip, 32 bytes each: the first for what is sent, all for what is received. Empty: it is not encrypted.
 	Keys [][]byte
 	// Voters says that the voters' log decides who owns an actor, not each node by what it sees. It is the same on all nodes, as Placement is.
@@ -132,6 +134,9 @@ func (c Config) checked() (Config, error) {
 	}
 	if _, err := c.Profile.pace(); err != nil {
 		fault("Profile: %w", err)
+	}
+	if c.Patience < 0 {
+		fault("Patience %v is negative", c.Patience)
 	}
 	for i, key := range c.Keys {
 		if len(key) != 32 {

@@ -39,6 +39,19 @@ type pace struct {
 	linger    time.Duration // how long it then stays to answer probes, until the news has spread
 }
 
+// patient returns the pace with so much more time for answers.
+func (p pace) patient(more time.Duration) pace {
+	if more <= 0 {
+		return p
+	}
+	p.dial += more
+	p.firstJoin += more
+	p.list.TCPTimeout += more
+	// A suspicion lasts at least SuspicionMult intervals.
+	p.list.SuspicionMult += int((more + p.list.ProbeInterval - 1) / p.list.ProbeInterval)
+	return p
+}
+
 // pace returns the profile's settings, in a memberlist configuration that the caller may change.
 func (p Profile) pace() (pace, error) {
 	switch p {

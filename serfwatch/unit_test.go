@@ -92,6 +92,14 @@ func TestPaces(t *testing.T) {
 		if err != nil || pace.list == nil || pace.dial <= 0 || pace.firstJoin <= pace.dial || pace.broadcast <= 0 || pace.linger <= 0 {
 			t.Errorf("%s: %+v, %v", p, pace, err)
 		}
+		const more = 10 * time.Second
+		before := *pace.list
+		patient := pace.patient(more)
+		suspicion := func(mult int, every time.Duration) time.Duration { return time.Duration(mult) * every }
+		if longer := suspicion(patient.list.SuspicionMult, patient.list.ProbeInterval) - suspicion(before.SuspicionMult, before.ProbeInterval); longer < more ||
+			patient.list.TCPTimeout != before.TCPTimeout+more || patient.dial != pace.dial+more || patient.firstJoin != pace.firstJoin+more {
+			t.Errorf("%s: with patience %+v", p, patient)
+		}
 	}
 }
 

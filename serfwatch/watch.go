@@ -59,7 +59,7 @@ func New(cfg Config) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{cfg: cfg, pace: p, self: cfg.said(), log: cfg.Log, lines: &logWriter{log: cfg.Log}, resolve: lookup, board: newBoard(),
+	w := &Watch{cfg: cfg, pace: p.patient(cfg.Patience), self: cfg.said(), log: cfg.Log, lines: &logWriter{log: cfg.Log}, resolve: lookup, board: newBoard(),
 		superseded: make(chan struct{}), failed: make(chan struct{})}
 	w.picture.Store(&picture{})
 	w.ctx, w.cancel = context.WithCancel(context.Background())

@@ -31,6 +31,7 @@ type Chair struct {
 	from    time.Duration // when a leader may begin to judge others' silence
 	reborn  time.Duration // when the generation was last raised
 	gen     uint32
+	expire  time.Duration // after so long a silence a session is ended
 }
 
 // heard is when this voter applied the newest renewal of a session.
@@ -45,10 +46,14 @@ func NewChair(table *Table, strategy Strategy, now time.Duration) *Chair {
 	if strategy == nil {
 		strategy = Rendezvous{}
 	}
-	c := &Chair{table: table, planner: Planner{strategy: strategy}, heard: make(map[SessionID]heard), reborn: now, gen: table.generation}
+	c := &Chair{table: table, planner: Planner{strategy: strategy}, heard: make(map[SessionID]heard), reborn: now, gen: table.generation, expire: ExpireAfter}
 	c.Restored(table, now)
 	return c
 }
+
+// Lasting has sessions last for so long in the place of [SessionTime], which the voters and all nodes have to agree on: for tests, on
+// machines that stand still now and then.
+func (c *Chair) Lasting(session time.Duration) { c.expire = session + session/20 }
 
 // Restored says that the table was replaced by a snapshot's. What was renewed before counts as renewed now: that can only be too late.
 func (c *Chair) Restored(table *Table, now time.Duration) {
@@ -116,7 +121,7 @@ func (c *Chair) Tick(now time.Duration, busy bool) []Command {
 		return ended
 	}
 	// After a recovery some node may still believe in a session of the generation before, for as long as one lasts.
-	if c.table.generation > 1 && now-c.reborn < ExpireAfter {
+	if c.table.generation > 1 && now-c.reborn < c.expire {
 		return nil
 	}
 	return c.planner.Plan(c.table, now)
@@ -127,7 +132,7 @@ func (c *Chair) expired(now time.Duration) (all []Command) {
 	if now < c.from && !planted(bugNoWaitAtTakeover) {
 		return nil
 	}
-	limit := ExpireAfter
+	limit := c.expire
 	if planted(bugExpireEarly) {
 		limit = SessionTime - RenewEvery
 	}

@@ -42,6 +42,7 @@ type TenantConfig struct {
 	Weight    uint32
 	Kinds     []string
 	Draining  bool
+	Lasting   time.Duration // of a session, 0 is SessionTime; see [Chair.Lasting]
 }
 
 // outgoing is a move whose source this session is.
@@ -148,6 +149,9 @@ type Part struct {
 // NewTenant returns the tenant of a node that has no session yet. table is its copy of the log's.
 func NewTenant(cfg TenantConfig, table *Table) *Tenant {
 	cfg.Kinds = sortedKinds(cfg.Kinds)
+	if cfg.Lasting == 0 {
+		cfg.Lasting = SessionTime
+	}
 	return &Tenant{cfg: cfg, table: table, asks: make(map[uint64]time.Duration), said: make(map[string]time.Duration),
 		out: make(map[MoveID]*outgoing), in: make(map[MoveID]*incoming)}
 }
@@ -243,7 +247,7 @@ func (t *Tenant) propose(now time.Duration, key string, c Command) {
 // one of six.
 func (t *Tenant) renew(now time.Duration) {
 	for id, at := range t.asks {
-		if now-at >= SessionTime { // what it could still bring has passed
+		if now-at >= t.cfg.Lasting { // what it could still bring has passed
 			delete(t.asks, id)
 		}
 	}
@@ -286,7 +290,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	if planted(bugDeadlineReceipt) {
 		sent = now
 	}
-	until := sent + SessionTime
+	until := sent + t.cfg.Lasting
 	if planted(bugCheckNoDeadline) {
 		until = math.MaxInt64
 	}

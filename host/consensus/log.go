@@ -55,6 +55,9 @@ func NewLog(strategy core.Strategy, log *slog.Logger) *Log {
 	return l
 }
 
+// Lasting is core.Chair's, for tests, to be called before anything is applied.
+func (l *Log) Lasting(session time.Duration) { l.chair.Lasting(session) }
+
 func (l *Log) now() time.Duration { return time.Since(l.base) }
 
 // Poisoned tells of an entry that this node cannot apply, since a newer version wrote it. The node must end: its table is not that of
