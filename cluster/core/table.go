@@ -517,6 +517,9 @@ func (t *Table) release(c *Command) Result {
 		g = t.own(g.ID)
 		slot := &g.Slots[p]
 		n++
+		if other := t.moves[slot.Move]; other != nil && other != m { // it cannot hand over what is given up
+			t.dropMove(other)
+		}
 		if m != nil && slot.Move == m.ID && planted(bugEpochKept) {
 			slot.Owner, slot.Move = m.To, 0
 			given.Add(p)

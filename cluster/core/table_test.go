@@ -41,6 +41,9 @@ func drawNear(t *rapid.T, table *Table) Command {
 		c.Move = m.ID
 		if c.Type == Release {
 			c.Session, c.Group, c.Partitions, c.Index = m.From, m.Group, m.Partitions, table.Index()
+			if rapid.IntRange(0, 3).Draw(t, "without it") == 0 {
+				c.Move = 0
+			}
 		}
 	} else if c.Type == Release && rapid.Bool().Draw(t, "to nobody") {
 		c.Move = 0

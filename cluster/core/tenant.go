@@ -341,8 +341,8 @@ func (t *Tenant) look(now time.Duration) {
 		t.propose(now, "update", Command{Type: UpdateSession, Session: s.ID, Kinds: t.cfg.Kinds, Weight: t.cfg.Weight,
 			Draining: t.cfg.Draining})
 	}
+	t.incoming(now) // first: what has come may be to go on at once, and it must be here before it is handed over
 	t.outgoing(now)
-	t.incoming(now)
 	if t.closing && (t.force || !t.owns()) {
 		t.propose(now, "close", Command{Type: CloseSession, Session: s.ID, Index: t.table.index})
 	}

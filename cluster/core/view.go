@@ -217,7 +217,7 @@ type loss struct {
 // lost returns the partitions that self owns in g and not in to, which may be nil; nil: none.
 func (g *group) lost(to *group, self NodeID) (parts *Moved) {
 	for p := range g.owners {
-		if !g.owns(self, p) || to.owns(self, p) && (g.slots == nil || g.same(to, p)) {
+		if !g.owns(self, p) || to.owns(self, p) && (g.slots == nil || g.assignedAs(to, p)) {
 			continue
 		}
 		if parts == nil {
@@ -245,14 +245,23 @@ func (g *group) owns(node NodeID, p int) bool {
 	return m != nil && m.ID == node
 }
 
+// assignedAs reports whether the log gives a partition to one session in g and to, under the same epoch. What else is known of the session may
+// have changed.
+func (g *group) assignedAs(to *group, p int) bool {
+	if to.slots == nil {
+		return false
+	}
+	a, b := &g.slots.Slots[p], &to.slots.Slots[p]
+	return a.Owner == b.Owner && a.Epoch == b.Epoch
+}
+
 // same reports whether g and to, which may be nil, have one owner of a partition, under the same epoch.
 func (g *group) same(to *group, p int) bool {
 	if to == nil {
 		return false
 	}
 	if g.slots != nil && to.slots != nil {
-		a, b := &g.slots.Slots[p], &to.slots.Slots[p]
-		return a.Owner == b.Owner && a.Epoch == b.Epoch && (g.owner(p) == nil || to.owner(p) != nil && *g.owner(p) == *to.owner(p))
+		return g.assignedAs(to, p) && (g.owner(p) == nil || to.owner(p) != nil && *g.owner(p) == *to.owner(p))
 	}
 	a, b := g.owner(p), to.owner(p)
 	return a == b || a != nil && b != nil && *a == *b
