@@ -69,8 +69,10 @@ func (d *door) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		}
 		// The time had passed before anybody looked at the queue, on a machine that had others to run.
-		_ = l.SetDeadline(time.Time{})
-		return l.Accept()
+		_ = l.SetDeadline(time.Now().Add(time.Second))
+		if c, err := l.Accept(); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return c, err
+		}
 	}
 }
 
