@@ -54,8 +54,10 @@ const (
 	chaseDelay = 10 * time.Millisecond
 	chaseAsk   = 250 * time.Millisecond // for one question
 	chaseTime  = time.Second            // for one hunt
-	maxTries   = 6                      // of a hunt that could not see everything, each after twice the time
-	maxPending = 4 * 1024               // suspects to be looked at
+	// chasePause is the most between two looks at an actor of whose waits not everything could be seen: each is after twice the time. They
+	// go on while the message stands, for nobody else would find the ring once the nodes answer again.
+	chasePause = time.Second
+	maxPending = 4 * 1024 // suspects to be looked at
 )
 
 // suspect is an actor to be looked at.
@@ -137,10 +139,9 @@ func (c *chaser) look(suspects []suspect) (again []suspect) {
 		case r == nil && !h.cut:
 			continue
 		}
-		if s.tries++; s.tries < maxTries {
-			s.due = time.Now().Add(c.delay << (s.tries - 1))
-			again = append(again, s)
-		}
+		s.tries++
+		s.due = time.Now().Add(min(c.delay<<min(s.tries-1, 20), chasePause))
+		again = append(again, s)
 	}
 	return again
 }

@@ -289,3 +289,62 @@ func TestAChaserAmongLiars(t *testing.T) {
 		}
 	})
 }
+
+// However long other nodes do not answer, a ring is found once they do.
+func TestAChaserAmongNodesThatAreLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		n.kind.Limits.Turn = time.Hour
+		late := true
+		c := &chaser{silo: n.silo, self: "n1", delay: chaseDelay}
+		c.ask = func(_ context.Context, _ cluster.NodeID, b []byte) ([]byte, error) {
+			q, err := readQuestion(b)
+			switch {
+			case late || err != nil:
+				return nil, abi.NewError(abi.ErrTimeout, "not yet")
+			case q.reach == nil:
+				return abi.AppendBool(nil, true), nil
+			}
+			return appendAnswer(nil, &answer{anchors: []uint64{7}, steps: []actor.Step{st("b", "a", "n1", 8)}}), nil
+		}
+		gate, entered := make(chan struct{}), make(chan struct{})
+		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
+			close(entered)
+			<-gate
+			out.Kind = abi.OutReply
+			return nil
+		}
+		n.silo.waits.Suspects()
+		done := make(chan error, 1)
+		go func() { _, err := n.call("a", "block", ""); done <- err }()
+		<-entered
+		over := n.silo.waits.Leaving(&abi.Envelope{Target: id("b"), Caller: id("a"), Chain: []abi.Identity{id("a")}}, "n2")
+		env := n.env("a", "m", "")
+		env.Deadline = time.Now().Add(time.Hour)
+		env.Caller, env.Chain = id("b"), []abi.Identity{id("b")}
+		told := make(chan error, 1)
+		if err := n.api.Post(env, func(_ []byte, err error) { told <- err }); err != nil {
+			t.Fatal(err)
+		}
+		suspects := []suspect{{id: id("a"), tries: 1}}
+		for i := range 100 {
+			suspects = c.look(suspects)
+			if len(suspects) != 1 {
+				t.Fatalf("it gave up after %d looks", i+1)
+			}
+			if pause := time.Until(suspects[0].due); pause <= 0 || pause > chasePause {
+				t.Errorf("look %d: the next one is in %v", i, pause)
+			}
+		}
+		late = false
+		c.look(suspects)
+		if err := <-told; abi.CodeOf(err) != abi.ErrDeadlock {
+			t.Errorf("%v", err)
+		}
+		close(gate)
+		over()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
