@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,6 +194,7 @@ func TestACrowdThatGrowsStaysWithinTheBudget(t *testing.T) {
 			done = true
 		default:
 		}
+		runtime.Gosched() // or a machine with one processor would do little else
 		out, err := call(n, "counter/innocent", "add", `{"by":1}`)
 		if abi.CodeOf(err) == abi.ErrOverloaded { // it was hibernated, and is to wake in the thick of it
 			continue

@@ -107,6 +107,26 @@ func TestSilenceCountsFromTheApply(t *testing.T) {
 	}
 }
 
+// TestSessionsThatLastLonger, on both sides: the node's own end comes before the leader's.
+func TestSessionsThatLastLonger(t *testing.T) {
+	const lasting = time.Minute
+	w := newChairWorld(t, NewTable())
+	w.chair.Lasting(lasting)
+	w.lead()
+	w.apply(open(1))
+	w.expect(w.tick(lasting))
+	w.expect(w.tick(lasting/20 - time.Millisecond))
+	w.expect(w.tick(time.Millisecond), "expire 1 @1")
+
+	tenant := NewTenant(TenantConfig{Node: "n1", Boot: 1, Authority: "h1:1", Lasting: lasting}, NewTable())
+	sent := 10 * time.Second
+	tenant.Step(&TenantInput{Type: TenantTick}, sent)
+	tenant.Step(&TenantInput{Type: TenantAnswered, Ask: 1, Session: 1}, sent+time.Second)
+	if until := tenant.Until(); until != sent+lasting {
+		t.Errorf("it may run turns until %v, want %v", until, sent+lasting)
+	}
+}
+
 // TestTakeover: a new leader judges nobody's silence before its barrier and two renewals' time, and counts from its own applies.
 func TestTakeover(t *testing.T) {
 	w := newChairWorld(t, NewTable())
