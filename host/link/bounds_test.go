@@ -17,7 +17,7 @@ func TestManySilentConnections(t *testing.T) {
 	b := w.node("b", func(c *Config) { c.DialTimeout = time.Hour })
 	var conns []net.Conn
 	for range maxGuests + 50 {
-		c := must(net.Dial("tcp", b.self.Authority))
+		c := w.connect(b.self.Authority)
 		defer c.Close()
 		conns = append(conns, c)
 	}
@@ -25,7 +25,7 @@ func TestManySilentConnections(t *testing.T) {
 		t.Error(err)
 	}
 	for _, c := range conns[:50] { // the first to come are the first to go
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(hang))
 		if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 			t.Error(err)
 		}
@@ -90,12 +90,19 @@ func TestRequestsThatNobodyReads(t *testing.T) {
 	w := newWorld(t)
 	done := make(chan struct{})
 	defer close(done)
+	met := make(chan struct{}, 1)
 	b := w.listen("b", func(r *raw) {
 		r.answer(w, "b")
+		r.until(frameRequest)
+		met <- struct{}{}
 		<-done
 	})
-	a := w.node("a", func(c *Config) { c.MaxBytes, c.Keepalive = limit, time.Minute })
+	a := w.node("a", func(c *Config) { c.MaxBytes = limit })
 	target := must(a.Target(b))
+	if err := target.Post(message("counter/a", nil), func([]byte, error) {}); err != nil {
+		t.Fatal(err)
+	}
+	<-met // what waits for a connection is not in the queue, and gone when its time is up
 	refused := 0
 	for range 40 {
 		told := make(chan error, 50)
@@ -157,7 +164,7 @@ func TestCutWithinAFrame(t *testing.T) {
 // TestWithoutProof: who has no certificate of the cluster's authority does not get to say a word.
 func TestWithoutProof(t *testing.T) {
 	w, foreign := newWorld(t), newWorld(t)
-	b := w.node("b", func(c *Config) { c.DialTimeout = time.Second })
+	b := w.node("b")
 	own := must(w.authority.Credentials(ca.ID{Cluster: "test", Node: "evil"})).Client(ca.ID{Cluster: "test", Node: "b"})
 	alien := must(foreign.authority.Credentials(ca.ID{Cluster: "test", Node: "evil"})).Client(ca.ID{Cluster: "test", Node: "b"})
 	alien.VerifyConnection = nil // it does not mind whom it talks to
@@ -174,7 +181,7 @@ func TestWithoutProof(t *testing.T) {
 		{"another protocol", &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}, Malformed},
 	} {
 		conn := tls.Client(must(net.Dial("tcp", b.self.Authority)), c.config)
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(hang))
 		if err := conn.Handshake(); err == nil { // the server's verdict on the certificate comes after it
 			_, _ = conn.Write(appendHello(nil, rawHello(w, "evil")))
 			if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || strings.Contains(err.Error(), "timeout") {

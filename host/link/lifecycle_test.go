@@ -20,10 +20,16 @@ import (
 
 func TestNobodyThere(t *testing.T) {
 	w := newWorld(t)
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
-	a := w.node("a")
-	nobody := cluster.Node{ID: "b", Authority: ln.Addr().String()}
-	ln.Close()
+	var up atomic.Pointer[string] // where b listens, once it does: nobody else may get the port meanwhile
+	a := w.node("a", func(c *Config) {
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if at := up.Load(); at != nil {
+				address = *at
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	nobody := cluster.Node{ID: "b", Authority: "127.0.0.1:1"}
 	target := must(a.Target(nobody))
 	_, err := target.Deliver(t.Context(), message("counter/a", nil))
 	if abi.CodeOf(err) != abi.ErrUnreachable || !abi.CodeOf(err).Retryable() || !strings.Contains(err.Error(), "node b at "+nobody.Authority) ||
@@ -39,7 +45,7 @@ func TestNobodyThere(t *testing.T) {
 		t.Error(err)
 	}
 	// The node comes up, and a message gets through when the back-off is over.
-	w.nodeOn(must(net.Listen("tcp", nobody.Authority)), "b")
+	up.Store(&w.node("b").self.Authority)
 	for abi.CodeOf(err) == abi.ErrUnreachable {
 		_, err = target.Deliver(t.Context(), message("counter/a", nil))
 	}
@@ -187,61 +193,62 @@ func (c *cutConn) Write(p []byte) (int, error) {
 }
 
 func TestShutdownFinishesWhatIsUnderWay(t *testing.T) {
-	w := newWorld(t)
-	got := make(inbox, 4)
-	a, b := w.node("a"), w.node("b", handler(got))
-	there, back := w.target(a, b), w.target(b, a)
-	told := make(chan error, 1)
-	if err := there.Post(message("counter/a", nil), func(_ []byte, err error) { told <- err }); err != nil {
-		t.Fatal(err)
-	}
-	held := <-got
-	b.Drain()
-	// It may still call others while it drains, and takes no new calls: its caller learns that it leaves, and nothing was done.
-	if _, err := back.Deliver(t.Context(), message("counter/a", []byte("x"))); err != nil {
-		t.Error(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- b.Shutdown(context.Background()) }()
-	<-b.ctx.Done() // it has begun
-	var err error
-	for {
-		// A message that was on its way is taken still; a handler that drains would refuse it.
-		_, err = func() ([]byte, error) {
-			go func() {
-				select {
-				case r := <-got:
-					r.done(nil, abi.ErrShuttingDown)
-				case <-ended:
-				case <-b.over:
-				}
-			}()
-			return there.Deliver(t.Context(), message("counter/a", nil))
-		}()
-		var own *Error
-		if abi.CodeOf(err) != abi.ErrShuttingDown {
+	bubble(t, func(t *testing.T, w *world) {
+		got := make(inbox, 4)
+		a, b := w.node("a"), w.node("b", handler(got))
+		there, back := w.target(a, b), w.target(b, a)
+		told := make(chan error, 1)
+		if err := there.Post(message("counter/a", nil), func(_ []byte, err error) { told <- err }); err != nil {
 			t.Fatal(err)
 		}
-		if errors.As(err, &own) {
-			break
+		held := <-got
+		b.Drain()
+		// It may still call others while it drains, and takes no new calls: its caller learns that it leaves, and nothing was done.
+		if _, err := back.Deliver(t.Context(), message("counter/a", []byte("x"))); err != nil {
+			t.Error(err)
 		}
-	}
-	select {
-	case err := <-ended:
-		t.Fatal("it ended before its last reply:", err)
-	default:
-	}
-	for err = nil; err == nil; { // until the shutdown has come that far
-		_, err = back.Deliver(t.Context(), message("counter/a", nil))
-	}
-	if abi.CodeOf(err) != abi.ErrShuttingDown {
-		t.Error(err)
-	}
-	held.done(nil, nil)
-	if err := <-told; err != nil {
-		t.Error("the call under way:", err)
-	}
-	<-b.over
+		ended := make(chan error, 1)
+		go func() { ended <- b.Shutdown(context.Background()) }()
+		<-b.ctx.Done() // it has begun
+		var err error
+		for {
+			// A message that was on its way is taken still; a handler that drains would refuse it.
+			_, err = func() ([]byte, error) {
+				go func() {
+					select {
+					case r := <-got:
+						r.done(nil, abi.ErrShuttingDown)
+					case <-ended:
+					case <-b.over:
+					}
+				}()
+				return there.Deliver(t.Context(), message("counter/a", nil))
+			}()
+			var own *Error
+			if abi.CodeOf(err) != abi.ErrShuttingDown {
+				t.Fatal(err)
+			}
+			if errors.As(err, &own) {
+				break
+			}
+		}
+		select {
+		case err := <-ended:
+			t.Fatal("it ended before its last reply:", err)
+		default:
+		}
+		for err = nil; err == nil; { // until the shutdown has come that far
+			_, err = back.Deliver(t.Context(), message("counter/a", nil))
+		}
+		if abi.CodeOf(err) != abi.ErrShuttingDown {
+			t.Error(err)
+		}
+		held.done(nil, nil)
+		if err := <-told; err != nil {
+			t.Error("the call under way:", err)
+		}
+		<-b.over
+	})
 }
 
 func TestShutdownCutsOff(t *testing.T) {
@@ -312,32 +319,33 @@ func TestShutdownWhileConnecting(t *testing.T) {
 
 // TestCertificatesThatEnd: nodes reconnect when a certificate ends, and no call notices.
 func TestCertificatesThatEnd(t *testing.T) {
-	var ahead atomic.Int64
-	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	w := newWorld(t)
-	w.authority = must(ca.New(ca.Options{Now: now}))
-	brisk := func(c *Config) { c.Keepalive = 100 * time.Millisecond }
-	got := make(inbox, 1)
-	a, b := w.node("a", brisk), w.node("b", brisk, handler(got))
-	target := w.target(a, b)
-	told := make(chan error, 1)
-	post := func() received {
-		t.Helper()
-		if err := target.Post(message("counter/a", nil), func(_ []byte, err error) { told <- err }); err != nil {
-			t.Fatal(err)
+	bubble(t, func(t *testing.T, w *world) {
+		var ahead atomic.Int64
+		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		w.authority = must(ca.New(ca.Options{Now: now}))
+		got := make(inbox, 1)
+		a, b := w.node("a"), w.node("b", handler(got))
+		target := w.target(a, b)
+		told := make(chan error, 1)
+		post := func() received {
+			t.Helper()
+			if err := target.Post(message("counter/a", nil), func(_ []byte, err error) { told <- err }); err != nil {
+				t.Fatal(err)
+			}
+			return <-got
 		}
-		return <-got
-	}
-	held := post()
-	ahead.Store(int64(ca.DevelopmentValidity + time.Hour))
-	for a.Stats().Connected < 2 {
-		post().done(nil, nil)
+		held := post()
+		ahead.Store(int64(ca.DevelopmentValidity + time.Hour))
+		for a.Stats().Connected < 2 {
+			post().done(nil, nil)
+			if err := <-told; err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(defaultKeepalive / 10)
+		}
+		held.done(nil, nil) // on the old connection
 		if err := <-told; err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
-	}
-	held.done(nil, nil) // on the old connection
-	if err := <-told; err != nil {
-		t.Error(err)
-	}
+	})
 }

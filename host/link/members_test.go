@@ -3,7 +3,6 @@ package link
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -24,14 +23,19 @@ func TestKinds(t *testing.T) {
 		t.Error("known before it was said:", kinds)
 	}
 	a.SetMembers([]cluster.Node{a.self, b.self})
-	next := func(n *node, from cluster.NodeID, want []string) {
+	// next waits for the last of the lists that from has said since. Those before it may be left out.
+	next := func(n *node, from cluster.NodeID, said ...[]string) {
 		t.Helper()
+		want := said[len(said)-1]
 		for {
 			got := <-n.kinds
-			if kinds, ok := n.KindsOf(from); got.node != from || !ok || !slices.Equal(got.kinds, kinds) && !slices.Equal(got.kinds, want) {
+			if got.node != from || !slices.ContainsFunc(said, func(list []string) bool { return slices.Equal(list, got.kinds) }) {
 				t.Errorf("%s was told %d kinds of %s", n.self.ID, len(got.kinds), got.node)
 			}
 			if slices.Equal(got.kinds, want) {
+				if kinds, ok := n.KindsOf(from); !ok || !slices.Equal(kinds, want) {
+					t.Errorf("%s knows %d kinds of %s", n.self.ID, len(kinds), from)
+				}
 				return
 			}
 		}
@@ -45,7 +49,7 @@ func TestKinds(t *testing.T) {
 	if err := errors.Join(a.SetKinds(nil), a.SetKinds([]string{"chat"})); err != nil {
 		t.Fatal(err)
 	}
-	next(b, "a", []string{"chat"})
+	next(b, "a", nil, []string{"chat"})
 	if err := b.SetKinds([]string{"No"}); err == nil {
 		t.Error("a kind that is none was taken")
 	}
@@ -58,45 +62,46 @@ func TestKinds(t *testing.T) {
 
 // TestMembersStayConnected: a member that restarts is connected to again without a message, and says its kinds again.
 func TestMembersStayConnected(t *testing.T) {
-	w := newWorld(t)
-	a := w.node("a")
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
-	addr := ln.Addr().String()
-	b := w.silent("b", addr, func(c *Config) { c.Kinds = []string{"one"} })
-	served := make(chan error, 1)
-	go func() { served <- b.Serve(ln) }()
-	a.SetMembers([]cluster.Node{b.self})
-	if got := <-a.kinds; got.kinds[0] != "one" {
-		t.Error(got)
-	}
-	b.shut(t)
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	b = w.nodeOn(must(net.Listen("tcp", addr)), "b", func(c *Config) { c.Kinds, c.Self.Boot = []string{"one"}, 2 })
-	if got := <-a.kinds; got.node != "b" || got.kinds[0] != "one" {
-		t.Error(got)
-	}
-	if s := a.Stats(); s.Connected != 2 || s.Reconnected != 1 || s.Outgoing != 1 {
-		t.Errorf("%+v", s)
-	}
-	if p := a.Peers()[0]; p.Boot != 2 {
-		t.Errorf("%+v", p)
-	}
-	if strings.Contains(a.log.String(), "was lost") {
-		t.Errorf("it left in good order:\n%s", a.log)
-	}
-	// It is no member any more: the connection ends, and what it said is forgotten.
-	gone := make(chan struct{})
-	for _, wire := range a.wires(false) {
-		go func() { <-wire.done; close(gone) }()
-	}
-	a.SetMembers(nil)
-	<-gone
-	// A message goes through all the same.
-	if _, err := w.target(a, b).Deliver(t.Context(), message("counter/a", nil)); err != nil {
-		t.Error(err)
-	}
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.node("a")
+		ln := w.listener()
+		addr := ln.Addr().String()
+		b := w.silent("b", addr, func(c *Config) { c.Kinds = []string{"one"} })
+		served := make(chan error, 1)
+		go func() { served <- b.Serve(ln) }()
+		a.SetMembers([]cluster.Node{b.self})
+		if got := <-a.kinds; got.kinds[0] != "one" {
+			t.Error(got)
+		}
+		b.shut(t)
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		b = w.nodeOn(w.pipes.listen(addr), "b", func(c *Config) { c.Kinds, c.Self.Boot = []string{"one"}, 2 })
+		if got := <-a.kinds; got.node != "b" || got.kinds[0] != "one" {
+			t.Error(got)
+		}
+		if s := a.Stats(); s.Connected != 2 || s.Reconnected != 1 || s.Outgoing != 1 {
+			t.Errorf("%+v", s)
+		}
+		if p := a.Peers()[0]; p.Boot != 2 {
+			t.Errorf("%+v", p)
+		}
+		if strings.Contains(a.log.String(), "was lost") {
+			t.Errorf("it left in good order:\n%s", a.log)
+		}
+		// It is no member any more: the connection ends, and what it said is forgotten.
+		gone := make(chan struct{})
+		for _, wire := range a.wires(false) {
+			go func() { <-wire.done; close(gone) }()
+		}
+		a.SetMembers(nil)
+		<-gone
+		// A message goes through all the same.
+		if _, err := w.target(a, b).Deliver(t.Context(), message("counter/a", nil)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestTwoRuns: two processes under one id. The later run wins, and the other is told.

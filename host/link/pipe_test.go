@@ -2,6 +2,8 @@ package link
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,12 +19,31 @@ import (
 // everything goes through the connections' writers.
 type pipeNet struct {
 	mu        sync.Mutex
-	listeners map[string]chan net.Conn
+	listeners map[string]*pipeListener
+	given     int          // addresses
 	frozen    atomic.Bool  // nothing arrives any more, and nobody is told
 	slow      atomic.Int64 // nanoseconds for each write
 }
 
-func newPipeNet() *pipeNet { return &pipeNet{listeners: make(map[string]chan net.Conn)} }
+func newPipeNet() *pipeNet { return &pipeNet{listeners: make(map[string]*pipeListener)} }
+
+// bubble runs a test with a clock of its own, which goes on when everybody waits: no machine is too slow for it.
+func bubble(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.pipes = newPipeNet()
+		f(t, w)
+	})
+}
+
+// free returns an address that was not returned before.
+func (p *pipeNet) free() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.given++
+	return fmt.Sprintf("10.0.0.%d:1", p.given)
+}
 
 type pipeListener struct {
 	addr  string
@@ -35,7 +56,7 @@ func (p *pipeNet) listen(addr string) net.Listener {
 	l := &pipeListener{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.listeners[addr] = l.conns
+	p.listeners[addr] = l
 	return l
 }
 
@@ -60,14 +81,21 @@ func (p *pipeNet) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	p.mu.Lock()
 	l := p.listeners[addr]
 	p.mu.Unlock()
+	if l == nil {
+		return nil, errNobody
+	}
 	a, b := net.Pipe()
 	select {
-	case l <- &pipeConn{b, p}:
+	case l.conns <- &pipeConn{b, p}:
 		return &pipeConn{a, p}, nil
+	case <-l.done:
+		return nil, errNobody
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
+
+var errNobody = errors.New("nobody listens there")
 
 type pipeConn struct {
 	net.Conn
@@ -85,10 +113,8 @@ func (c *pipeConn) Write(b []byte) (int, error) {
 
 // inBubble runs a test of two nodes with a clock of its own.
 func inBubble(t *testing.T, f func(t *testing.T, w *world, p *pipeNet, a, b *node), change ...func(*Config)) {
-	synctest.Test(t, func(t *testing.T) {
-		w, p := newWorld(t), newPipeNet()
-		change = append(change, func(c *Config) { c.Dial = p.dial })
-		f(t, w, p, w.nodeOn(p.listen("10.0.0.1:1"), "a", change...), w.nodeOn(p.listen("10.0.0.2:1"), "b", change...))
+	bubble(t, func(t *testing.T, w *world) {
+		f(t, w, w.pipes, w.node("a", change...), w.node("b", change...))
 	})
 }
 
@@ -209,10 +235,10 @@ func TestSlowNetwork(t *testing.T) {
 
 // TestMembersBackOff: a member that is not there is tried again and again, less and less often, and found when it is.
 func TestMembersBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, p := newWorld(t), newPipeNet()
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.pipes
 		var dials []time.Time
-		a := w.nodeOn(p.listen("10.0.0.1:1"), "a", func(c *Config) {
+		a := w.node("a", func(c *Config) {
 			c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				dials = append(dials, time.Now())
 				if len(dials) < 20 {
@@ -221,8 +247,7 @@ func TestMembersBackOff(t *testing.T) {
 				return p.dial(ctx, network, addr)
 			}
 		})
-		ln := p.listen("10.0.0.2:1")
-		b := w.nodeOn(ln, "b", func(c *Config) { c.Kinds = []string{"x"} })
+		b := w.node("b", func(c *Config) { c.Kinds = []string{"x"} })
 		a.SetMembers([]cluster.Node{b.self, a.self})
 		<-a.kinds
 		for n := 1; n < len(dials); n++ {
@@ -238,23 +263,30 @@ func TestMembersBackOff(t *testing.T) {
 
 // TestGoawayThatIsIgnored: a node that leaves waits for nobody who does not listen.
 func TestGoawayThatIsIgnored(t *testing.T) {
-	w := newWorld(t)
-	b := w.node("b", func(c *Config) { c.Keepalive = 100 * time.Millisecond })
-	r := w.dial(b, "evil").meet(w, "evil")
-	ended := make(chan error, 1)
-	go func() { ended <- b.Shutdown(context.Background()) }()
-	r.until(frameGoaway)
-	stop := make(chan struct{})
-	go func() { // it is there, and asks on
-		defer close(stop)
-		for {
-			if _, err := r.conn.Write(appendNumber(nil, framePing, 1)); err != nil {
-				return
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.node("b")
+		r := w.dial(b, "evil").meet(w, "evil")
+		ended := make(chan error, 1)
+		began := time.Now()
+		go func() { ended <- b.Shutdown(context.Background()) }()
+		r.until(frameGoaway)
+		go r.ended() // it reads on
+		stop := make(chan struct{})
+		go func() { // it is there, and asks on
+			defer close(stop)
+			for {
+				if _, err := r.conn.Write(appendNumber(nil, framePing, 1)); err != nil {
+					return
+				}
+				time.Sleep(defaultKeepalive / 10)
 			}
+		}()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
-	}()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	<-stop
+		if d := time.Since(began); d > (drainTicks+1)*defaultKeepalive {
+			t.Errorf("it waited %s", d)
+		}
+		<-stop
+	})
 }

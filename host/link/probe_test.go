@@ -78,12 +78,10 @@ func TestProbeOfOwnID(t *testing.T) {
 func TestProbeFails(t *testing.T) {
 	w := newWorld(t)
 	foreign, prod := newWorld(t), &world{t: t, authority: w.authority, cluster: "prod"}
-	a := w.node("a", func(c *Config) { c.DialTimeout = time.Second })
+	a, hasty := w.node("a"), w.node("hasty", func(c *Config) { c.DialTimeout = time.Second })
 	b := w.node("b")
 	mute := must(net.Listen("tcp", "127.0.0.1:0")) // nobody accepts
 	defer mute.Close()
-	nobody := must(net.Listen("tcp", "127.0.0.1:0"))
-	nobody.Close()
 	garbage := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer garbage.Close()
 	go func() {
@@ -93,6 +91,7 @@ func TestProbeFails(t *testing.T) {
 				return
 			}
 			_, _ = c.Write([]byte("220 smtp.example.org ready\r\n"))
+			_, _ = c.Read(make([]byte, 64<<10)) // unread, it would cut off what was said
 			c.Close()
 		}
 	}()
@@ -111,14 +110,18 @@ func TestProbeFails(t *testing.T) {
 		{"another node", b.self.Authority, "c", abi.ErrUnreachable, "of another node"},
 		{"another authority", foreign.node("b").self.Authority, "b", abi.ErrUnreachable, "of another authority"},
 		{"another cluster", prod.node("b").self.Authority, "b", abi.ErrUnreachable, "of another cluster"},
-		{"nobody", nobody.Addr().String(), "b", abi.ErrUnreachable, "connection refused"},
+		{"nobody", "127.0.0.1:1", "b", abi.ErrUnreachable, "connection refused"},
 		{"garbage", garbage.Addr().String(), "b", abi.ErrUnreachable, "it does not speak TLS"},
 		{"says another id", liar.Authority, "c", abi.ErrUnreachable, `it says node "d"`},
 		{"silence", mute.Addr().String(), "b", abi.ErrUnreachable, "no answer in time"},
 		{"no address", "nowhere", "b", abi.ErrInvalidArgument, "no such node"},
 		{"no id", b.self.Authority, "", abi.ErrInvalidArgument, "no such node"},
 	} {
-		_, err := a.Probe(t.Context(), c.authority, c.want)
+		from := a
+		if c.name == "silence" {
+			from = hasty
+		}
+		_, err := from.Probe(t.Context(), c.authority, c.want)
 		var e *Error
 		if abi.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) || !errors.As(err, &e) || e.Authority != c.authority {
 			t.Errorf("%s: %v", c.name, err)

@@ -27,10 +27,7 @@ type raw struct {
 // dial connects to a node with the certificate of id.
 func (w *world) dial(to *node, id cluster.NodeID) *raw {
 	w.t.Helper()
-	tcp, err := net.Dial("tcp", to.self.Authority)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	tcp := w.connect(to.self.Authority)
 	w.t.Cleanup(func() { tcp.Close() })
 	creds := must(w.authority.Credentials(ca.ID{Cluster: w.cluster, Node: string(id)}))
 	r := &raw{t: w.t, tcp: tcp, conn: tls.Client(tcp, creds.Client(ca.ID{Cluster: to.cluster, Node: string(to.self.ID)}))}
@@ -44,7 +41,7 @@ func (w *world) dial(to *node, id cluster.NodeID) *raw {
 // listen serves one connection after another with the certificate of id, each by serve.
 func (w *world) listen(id cluster.NodeID, serve func(*raw)) cluster.Node {
 	w.t.Helper()
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
+	ln := w.listener()
 	creds := must(w.authority.Credentials(ca.ID{Cluster: w.cluster, Node: string(id)}))
 	var ended sync.WaitGroup
 	ended.Go(func() {
@@ -106,7 +103,7 @@ func (r *raw) until(want uint64) *abi.Reader {
 // refusal reads until the connection ends, and returns the refusal that came before the end, or none.
 func (r *raw) refusal() *Refusal {
 	r.t.Helper()
-	_ = r.tcp.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = r.tcp.SetReadDeadline(time.Now().Add(hang))
 	var said *Refusal
 	for {
 		number, items, rd, err := r.next()
@@ -124,7 +121,7 @@ func (r *raw) refusal() *Refusal {
 
 // ended waits until the other end has hung up.
 func (r *raw) ended() {
-	_ = r.tcp.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = r.tcp.SetReadDeadline(time.Now().Add(hang))
 	if _, err := io.Copy(io.Discard, r.conn); err != nil && strings.Contains(err.Error(), "timeout") {
 		r.t.Error("the connection was not ended")
 	}
@@ -160,7 +157,7 @@ func request(id uint64, env *abi.Envelope) []byte {
 // expect waits for an incident of one of the reasons.
 func (n *node) expect(t testing.TB, reasons ...Reason) Incident {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(hang)
 	for {
 		select {
 		case i := <-n.incidents:

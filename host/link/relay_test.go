@@ -83,8 +83,8 @@ func (x *cuts) heal(from, to *node) {
 
 // triangle runs a test of three nodes, members of each other, with a clock of its own.
 func triangle(t *testing.T, f func(t *testing.T, w *world, x *cuts, a, b, c *node), change ...func(*Config)) {
-	synctest.Test(t, func(t *testing.T) {
-		w, p, x := newWorld(t), newPipeNet(), newCuts()
+	bubble(t, func(t *testing.T, w *world) {
+		p, x := w.pipes, newCuts()
 		var nodes []*node
 		for i, id := range []cluster.NodeID{"a", "b", "c"} {
 			at := fmt.Sprintf("10.0.0.%d:1", i+1)
@@ -197,8 +197,8 @@ func TestAPairThatIsCutIsRelayed(t *testing.T) {
 
 // A node that was never connected learns from the relay what the other hosts, and later from itself.
 func TestWhatARelayedNodeHosts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, p, x := newWorld(t), newPipeNet(), newCuts()
+	bubble(t, func(t *testing.T, w *world) {
+		p, x := w.pipes, newCuts()
 		make := func(id cluster.NodeID, at string) *node {
 			return w.nodeOn(p.listen(at), id, func(c *Config) { c.Dial, c.Kinds = x.dialler(at, p.dial), []string{"kind-of-" + string(id)} })
 		}
@@ -259,8 +259,8 @@ func TestWithoutARelayThePairIsNamed(t *testing.T) {
 // another takes its place.
 func TestARelayThatGoesAway(t *testing.T) {
 	got := make(inbox, 16)
-	synctest.Test(t, func(t *testing.T) {
-		w, p, x := newWorld(t), newPipeNet(), newCuts()
+	bubble(t, func(t *testing.T, w *world) {
+		p, x := w.pipes, newCuts()
 		var all []*node
 		for i, id := range []cluster.NodeID{"a", "b", "c", "d"} {
 			at := fmt.Sprintf("10.0.0.%d:1", i+1)
@@ -605,88 +605,88 @@ func TestHostileRelays(t *testing.T) {
 
 // A node of a version that knows of no relays is neither asked to be one nor reached through one.
 func TestRelaysOfOlderVersions(t *testing.T) {
-	w := newWorld(t)
-	asked := make(chan uint64, 100)
-	old := w.listen("old", func(r *raw) {
-		r.answer(w, "old") // no features
-		for {
-			number, _, _, err := r.next()
-			if err != nil {
-				return
+	bubble(t, func(t *testing.T, w *world) {
+		asked := make(chan uint64, 100)
+		old := w.listen("old", func(r *raw) {
+			r.answer(w, "old") // no features
+			for {
+				number, _, _, err := r.next()
+				if err != nil {
+					return
+				}
+				if number >= frameAsk {
+					asked <- number
+				}
 			}
-			if number >= frameAsk {
-				asked <- number
-			}
+		})
+		dead := cluster.Node{ID: "dead", Authority: "127.0.0.1:1"}
+		a := w.node("a")
+		a.SetMembers([]cluster.Node{old, dead})
+		for a.Stats().Outgoing == 0 || a.Stats().Unreached < 3 {
+			time.Sleep(time.Millisecond)
+		}
+		if via := a.relayTo("dead"); via != "" {
+			t.Errorf("%s relays", via)
+		}
+		c := w.dial(a, "c").meet(w, "c")
+		c.send(relayFrame(frameRelay, 1, "old", "", abi.AppendEnvelope(nil, message("counter/x", nil), time.Now())))
+		rd := c.until(frameUnrelayed)
+		rd.Uint()
+		if err := rd.Error(); err.Code != abi.ErrUnreachable || !strings.Contains(err.Message, "node a does not reach node old either") {
+			t.Error(err)
+		}
+		time.Sleep(2 * defaultKeepalive) // looks for a relay
+		select {
+		case n := <-asked:
+			t.Errorf("it was sent frame %d", n)
+		default:
 		}
 	})
-	dead := cluster.Node{ID: "dead", Authority: "127.0.0.1:1"}
-	a := w.node("a", func(c *Config) { c.Keepalive = 20 * time.Millisecond })
-	a.SetMembers([]cluster.Node{old, dead})
-	for a.Stats().Outgoing == 0 || a.Stats().Unreached < 3 {
-		time.Sleep(time.Millisecond)
-	}
-	if via := a.relayTo("dead"); via != "" {
-		t.Errorf("%s relays", via)
-	}
-	c := w.dial(a, "c").meet(w, "c")
-	c.send(relayFrame(frameRelay, 1, "old", "", abi.AppendEnvelope(nil, message("counter/x", nil), time.Now())))
-	rd := c.until(frameUnrelayed)
-	rd.Uint()
-	if err := rd.Error(); err.Code != abi.ErrUnreachable || !strings.Contains(err.Message, "node a does not reach node old either") {
-		t.Error(err)
-	}
-	select {
-	case n := <-asked:
-		t.Errorf("it was sent frame %d", n)
-	default:
-	}
 }
 
 // A relay that says that it reaches a node and holds back what it is given does not keep a pair apart that has found together.
 func TestARelayThatDoesNotAnswer(t *testing.T) {
-	w := newWorld(t)
-	x := newCuts()
-	lying := w.listen("lying", func(r *raw) {
-		h := rawHello(w, "lying")
-		h.version, h.features = 1, features
-		r.until(frameHello)
-		r.send(appendHello(nil, h))
-		for {
-			number, _, rd, err := r.next()
-			if err != nil {
-				return
+	bubble(t, func(t *testing.T, w *world) {
+		x := newCuts()
+		lying := w.listen("lying", func(r *raw) {
+			h := rawHello(w, "lying")
+			h.version, h.features = 1, features
+			r.until(frameHello)
+			r.send(appendHello(nil, h))
+			for {
+				number, _, rd, err := r.next()
+				if err != nil {
+					return
+				}
+				switch number {
+				case framePing:
+					r.send(appendNumber(nil, framePong, rd.Uint()))
+				case frameAsk:
+					r.send(appendAnswer(nil, rd.Uint(), appendReachAnswer(nil, []reachAnswer{{reaches: true, boot: 1}}), nil))
+				}
 			}
-			switch number {
-			case framePing:
-				r.send(appendNumber(nil, framePong, rd.Uint()))
-			case frameAsk:
-				r.send(appendAnswer(nil, rd.Uint(), appendReachAnswer(nil, []reachAnswer{{reaches: true, boot: 1}}), nil))
-			}
+		})
+		ln := w.listener()
+		b := w.node("b")
+		a := w.nodeOn(ln, "a", func(c *Config) { c.Dial = x.dialler(ln.Addr().String(), w.pipes.dial) })
+		x.cut(a, b)
+		a.SetMembers([]cluster.Node{b.self, lying})
+		for a.relayTo("b") != "lying" {
+			time.Sleep(time.Millisecond)
+		}
+		env := message("counter/x", nil)
+		env.Deadline = time.Now().Add(100 * time.Millisecond)
+		if _, err := w.target(a, b).Deliver(t.Context(), env); abi.CodeOf(err) != abi.ErrTimeout {
+			t.Error(err)
+		}
+		x.heal(a, b)
+		for a.relayTo("b") != "" || !a.member("b").up() {
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := w.target(a, b).Deliver(t.Context(), message("counter/x", nil)); err != nil {
+			t.Error(err)
 		}
 	})
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
-	b := w.node("b")
-	a := w.nodeOn(ln, "a", func(c *Config) {
-		c.Keepalive = 50 * time.Millisecond
-		c.Dial = x.dialler(ln.Addr().String(), new(net.Dialer).DialContext)
-	})
-	x.cut(a, b)
-	a.SetMembers([]cluster.Node{b.self, lying})
-	for a.relayTo("b") != "lying" {
-		time.Sleep(time.Millisecond)
-	}
-	env := message("counter/x", nil)
-	env.Deadline = time.Now().Add(100 * time.Millisecond)
-	if _, err := w.target(a, b).Deliver(t.Context(), env); abi.CodeOf(err) != abi.ErrTimeout {
-		t.Error(err)
-	}
-	x.heal(a, b)
-	for a.relayTo("b") != "" || !a.member("b").up() {
-		time.Sleep(time.Millisecond)
-	}
-	if _, err := w.target(a, b).Deliver(t.Context(), message("counter/x", nil)); err != nil {
-		t.Error(err)
-	}
 }
 
 func (p *peer) up() bool {

@@ -27,7 +27,7 @@ func echoStream(conn net.Conn, _ cluster.NodeID) { _, _ = io.Copy(conn, conn) }
 // exchange writes to an echo and reads what comes back.
 func exchange(t *testing.T, c net.Conn, b []byte) {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(hang))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := c.Write(b); err != nil {
@@ -95,7 +95,7 @@ func TestStreamRefused(t *testing.T) {
 	w, foreign := newWorld(t), newWorld(t)
 	prod := &world{t: t, authority: w.authority, cluster: "prod"}
 	have := streams(map[string]StreamHandler{"echo": echoStream})
-	a := w.node("a", func(c *Config) { c.DialTimeout = time.Second })
+	a, hasty := w.node("a"), w.node("hasty", func(c *Config) { c.DialTimeout = time.Second })
 	b := w.node("b", have)
 	at := func(id cluster.NodeID, n *node) cluster.Node {
 		return cluster.Node{ID: id, Authority: n.self.Authority}
@@ -133,7 +133,11 @@ func TestStreamRefused(t *testing.T) {
 		{"no name", b.self, "no name", abi.ErrInvalidArgument, "no name of a stream"},
 		{"no address", cluster.Node{ID: "b", Authority: "nowhere"}, "echo", abi.ErrUnreachable, "no such node"},
 	} {
-		conn, err := a.Stream(t.Context(), c.node, c.stream)
+		from := a
+		if c.name == "silence" {
+			from = hasty
+		}
+		conn, err := from.Stream(t.Context(), c.node, c.stream)
 		var e *Error
 		if conn != nil || abi.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) || !errors.As(err, &e) {
 			t.Errorf("%s: %v", c.name, err)

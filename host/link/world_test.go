@@ -37,11 +37,15 @@ func echo(env *abi.Envelope, _ cluster.NodeID, done func([]byte, error)) {
 	}
 }
 
+// hang is how long a test waits for what must come: it ends a test that would wait for ever, on a machine of any speed.
+const hang = 2 * time.Minute
+
 // world is a cluster's worth of links with one authority.
 type world struct {
 	t         testing.TB
 	authority *ca.Authority
 	cluster   string
+	pipes     *pipeNet // the network of a world in a bubble; nil: loopback
 }
 
 func newWorld(t testing.TB) *world {
@@ -67,11 +71,34 @@ type told struct {
 // node starts a link, which ends with the test.
 func (w *world) node(id cluster.NodeID, change ...func(*Config)) *node {
 	w.t.Helper()
+	return w.nodeOn(w.listener(), id, change...)
+}
+
+// listener listens at an address of its own.
+func (w *world) listener() net.Listener {
+	w.t.Helper()
+	if w.pipes != nil {
+		return w.pipes.listen(w.pipes.free())
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.nodeOn(ln, id, change...)
+	return ln
+}
+
+// connect makes a connection that a test speaks for itself.
+func (w *world) connect(addr string) net.Conn {
+	w.t.Helper()
+	dial := new(net.Dialer).DialContext
+	if w.pipes != nil {
+		dial = w.pipes.dial
+	}
+	c, err := dial(w.t.Context(), "tcp", addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
 }
 
 func (w *world) nodeOn(ln net.Listener, id cluster.NodeID, change ...func(*Config)) *node {
@@ -87,7 +114,8 @@ func (w *world) nodeOn(ln net.Listener, id cluster.NodeID, change ...func(*Confi
 	return n
 }
 
-// silent makes a link that does not listen; its end is the caller's matter.
+// silent makes a link that does not listen; its end is the caller's matter. Outside a bubble it has patience, since the time of a busy machine
+// says nothing: a test of what a link does when its patience ends runs in a bubble, or sets it.
 func (w *world) silent(id cluster.NodeID, authority string, change ...func(*Config)) *node {
 	w.t.Helper()
 	n := &node{log: &logBuffer{}, kinds: make(chan told, 64), incidents: make(chan Incident, 64), served: make(chan error, 1)}
@@ -99,6 +127,11 @@ func (w *world) silent(id cluster.NodeID, authority string, change ...func(*Conf
 		OnKinds:     func(id cluster.NodeID, kinds []string) { n.kinds <- told{id, kinds} },
 		OnIncident:  func(i Incident) { n.incidents <- i },
 	}
+	if w.pipes != nil {
+		cfg.Dial = w.pipes.dial
+	} else {
+		cfg.Keepalive, cfg.DialTimeout = patience, patience
+	}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -106,12 +139,20 @@ func (w *world) silent(id cluster.NodeID, authority string, change ...func(*Conf
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if w.pipes == nil { // a line about a thing is the only one, however long the test takes
+		l.log.mu.Lock()
+		l.log.now = func() time.Duration { return 0 }
+		l.log.mu.Unlock()
+	}
 	n.Link, n.self = l, cfg.Self
 	return n
 }
 
+// patience is the keepalive and the time for a connection attempt of a link on a real network.
+const patience = 30 * time.Second
+
 func (n *node) shut(t testing.TB) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	if err := n.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("shutdown of %s: %v", n.self.ID, err)
@@ -129,7 +170,14 @@ func (w *world) target(from, to *node) cluster.Target {
 
 // message is an envelope with time enough for any test.
 func message(key string, payload []byte) *abi.Envelope {
-	return &abi.Envelope{Target: identity(key), Method: "add", Payload: payload, Deadline: time.Now().Add(30 * time.Second)}
+	return &abi.Envelope{Target: identity(key), Method: "add", Payload: payload, Deadline: time.Now().Add(10 * time.Minute)}
+}
+
+// patient is a context with time enough for any question.
+func patient(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // logBuffer is a log that a test can read.
