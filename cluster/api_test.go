@@ -92,45 +92,47 @@ func (f targetFunc) Post(env *abi.Envelope, done func([]byte, error)) error {
 var peer = Node{ID: "n2", Authority: "127.0.0.1:7702"}
 
 func TestA3_2_ClientKindsReachTheLookup(t *testing.T) {
-	sent := 0
-	n := start(t, func(c *Config) {
-		c.Mode, c.Placement, c.Kinds = Client, nil, []Kind{{"counter"}}
-		c.Topology = StaticTopology(self, peer)
-		c.Transport = &fakeTransport{func(to Node) (Target, error) {
-			if to != peer {
-				t.Errorf("transport to %v", to)
-			}
-			return targetFunc(func(env *abi.Envelope) ([]byte, error) { sent++; return env.Payload, nil }), nil
-		}}
-		c.Retry = RetryPolicy{Attempts: 1}
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		n := start(t, func(c *Config) {
+			c.Mode, c.Placement, c.Kinds = Client, nil, []Kind{{"counter"}}
+			c.Topology = StaticTopology(self, peer)
+			c.Transport = &fakeTransport{func(to Node) (Target, error) {
+				if to != peer {
+					t.Errorf("transport to %v", to)
+				}
+				return targetFunc(func(env *abi.Envelope) ([]byte, error) { sent++; return env.Payload, nil }), nil
+			}}
+			c.Retry = RetryPolicy{Attempts: 1}
+		})
+		if !n.Runtime().IsKindRegistered("counter") {
+			t.Error("not registered")
+		}
+		// It may be named, though nobody hosts it yet; a kind that was never named may not.
+		begin := time.Now()
+		_, err := n.API().Request(t.Context(), id("counter/a"), Message{Method: "get", Timeout: 50 * time.Millisecond})
+		if !errors.Is(err, ErrLookupFailed) || abi.CodeOf(err) != abi.ErrNotReady || !errors.Is(err, ErrTimeout) ||
+			time.Since(begin) != 50*time.Millisecond {
+			t.Errorf("nobody hosts it: %v", err)
+		}
+		if _, err := n.request("chat/a"); !errors.Is(err, ErrKindNotRegistered) {
+			t.Errorf("not registered: %v", err)
+		}
+		if err := n.Runtime().SetPeerKinds("n2", []Kind{{"counter"}}); err != nil {
+			t.Fatal(err)
+		}
+		n.ok("counter/a")
+		ref, err := n.API().Get(t.Context(), id("counter/a"))
+		if err != nil || ref.PID().Authority() != peer.Authority || sent != 1 {
+			t.Errorf("%v, %v, sent %d", ref, err, sent)
+		}
+		if err := n.Runtime().SetPeerKinds("n1", nil); err == nil {
+			t.Error("a peer may claim this node's id")
+		}
+		if err := n.Runtime().SetPeerKinds("n2", []Kind{{""}}); err == nil {
+			t.Error("a peer may host a kind without a name")
+		}
 	})
-	if !n.Runtime().IsKindRegistered("counter") {
-		t.Error("not registered")
-	}
-	// It may be named, though nobody hosts it yet; a kind that was never named may not.
-	begin := time.Now()
-	_, err := n.API().Request(t.Context(), id("counter/a"), Message{Method: "get", Timeout: 50 * time.Millisecond})
-	if !errors.Is(err, ErrLookupFailed) || abi.CodeOf(err) != abi.ErrNotReady || !errors.Is(err, ErrTimeout) ||
-		time.Since(begin) < 50*time.Millisecond {
-		t.Errorf("nobody hosts it: %v", err)
-	}
-	if _, err := n.request("chat/a"); !errors.Is(err, ErrKindNotRegistered) {
-		t.Errorf("not registered: %v", err)
-	}
-	if err := n.Runtime().SetPeerKinds("n2", []Kind{{"counter"}}); err != nil {
-		t.Fatal(err)
-	}
-	n.ok("counter/a")
-	ref, err := n.API().Get(t.Context(), id("counter/a"))
-	if err != nil || ref.PID().Authority() != peer.Authority || sent != 1 {
-		t.Errorf("%v, %v, sent %d", ref, err, sent)
-	}
-	if err := n.Runtime().SetPeerKinds("n1", nil); err == nil {
-		t.Error("a peer may claim this node's id")
-	}
-	if err := n.Runtime().SetPeerKinds("n2", []Kind{{""}}); err == nil {
-		t.Error("a peer may host a kind without a name")
-	}
 }
 
 func TestA3_3_UnregisteredKindsAreNotResolved(t *testing.T) {
@@ -209,31 +211,33 @@ func TestA4_2_UnresolvableFailsWithoutPID(t *testing.T) {
 }
 
 func TestA4_3_BeforeTheStartResolutionFailsClearly(t *testing.T) {
-	silo := &fakeSilo{}
-	sys := NewSystem(SystemConfig{})
-	x := must(Install(sys, config(silo)))
-	defer sys.Shutdown(context.Background())
-	begin := time.Now()
-	_, err := x.API().Get(t.Context(), id("counter/a"))
-	if !errors.Is(err, ErrClusterNotStarted) || abi.CodeOf(err) != abi.ErrNotReady {
-		t.Errorf("Get: %v", err)
-	}
-	if _, err := x.API().Request(t.Context(), id("counter/a"), Message{Method: "get"}); !errors.Is(err, ErrClusterNotStarted) ||
-		!errors.Is(err, ErrResolutionFailed) {
-		t.Errorf("Request: %v", err)
-	}
-	if _, err := x.API().RequestFuture(t.Context(), id("counter/a"), Message{Method: "get"}); !errors.Is(err, ErrClusterNotStarted) {
-		t.Errorf("RequestFuture: %v", err)
-	}
-	if err := x.API().Post(env("counter/a"), nil); !errors.Is(err, ErrClusterNotStarted) {
-		t.Errorf("Post: %v", err)
-	}
-	if _, err := x.API().Ref("127.0.0.1:7701::counter/z"); !errors.Is(err, ErrClusterNotStarted) {
-		t.Errorf("Ref: %v", err)
-	}
-	if time.Since(begin) > 5*time.Second || silo.activations() != 0 {
-		t.Error("it was tried again and again")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		silo := &fakeSilo{}
+		sys := NewSystem(SystemConfig{})
+		x := must(Install(sys, config(silo)))
+		defer sys.Shutdown(context.Background())
+		begin := time.Now()
+		_, err := x.API().Get(t.Context(), id("counter/a"))
+		if !errors.Is(err, ErrClusterNotStarted) || abi.CodeOf(err) != abi.ErrNotReady {
+			t.Errorf("Get: %v", err)
+		}
+		if _, err := x.API().Request(t.Context(), id("counter/a"), Message{Method: "get"}); !errors.Is(err, ErrClusterNotStarted) ||
+			!errors.Is(err, ErrResolutionFailed) {
+			t.Errorf("Request: %v", err)
+		}
+		if _, err := x.API().RequestFuture(t.Context(), id("counter/a"), Message{Method: "get"}); !errors.Is(err, ErrClusterNotStarted) {
+			t.Errorf("RequestFuture: %v", err)
+		}
+		if err := x.API().Post(env("counter/a"), nil); !errors.Is(err, ErrClusterNotStarted) {
+			t.Errorf("Post: %v", err)
+		}
+		if _, err := x.API().Ref("127.0.0.1:7701::counter/z"); !errors.Is(err, ErrClusterNotStarted) {
+			t.Errorf("Ref: %v", err)
+		}
+		if time.Since(begin) > 0 || silo.activations() != 0 {
+			t.Error("it was tried again and again")
+		}
+	})
 }
 
 func TestA5_1_RequestResolvesAndSends(t *testing.T) {

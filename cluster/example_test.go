@@ -57,7 +57,7 @@ func started() (x *cluster.Extension, stop func()) {
 		log.Fatal(err)
 	}
 	return x, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = sys.Shutdown(ctx)
 	}

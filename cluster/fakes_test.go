@@ -16,6 +16,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// hang is how long a test waits for what must come, on a machine of any speed.
+const hang = 2 * time.Minute
+
 var self = Node{ID: "n1", Authority: "127.0.0.1:7701"}
 
 func id(key string) Identity { return must(ParseIdentity(key)) }
@@ -400,7 +403,7 @@ func start(t testing.TB, change ...func(*Config)) *node {
 }
 
 func (n *node) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	return n.sys.Shutdown(ctx)
 }
@@ -424,7 +427,7 @@ func env(key string) *abi.Envelope {
 // events reads n events of a subscription.
 func events(t testing.TB, sub *Subscription, n int) []Event {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	var got []Event
 	for range n {

@@ -41,7 +41,7 @@ func TestShutdownUnderLoadLosesNoCall(t *testing.T) {
 				calls[i] = n + 1
 				e := env(fmt.Sprintf("counter/%d", n%97))
 				e.Payload = fmt.Appendf(nil, "%d-%d", i, n)
-				e.Deadline = time.Now().Add(30 * time.Second)
+				e.Deadline = time.Now().Add(10 * time.Minute)
 				if n%3 == 0 {
 					posts.Add(1)
 					e.Flags = abi.OneWay
@@ -92,13 +92,13 @@ func TestShutdownUnderLoadLosesNoCall(t *testing.T) {
 // until waits for something that other goroutines bring about.
 func until(t *testing.T, ready func() bool) {
 	t.Helper()
-	hang := time.After(time.Minute)
+	over := time.After(hang)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ready() {
 		select {
 		case <-tick.C:
-		case <-hang:
+		case <-over:
 			t.Fatal("it hangs")
 		}
 	}

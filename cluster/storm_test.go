@@ -19,7 +19,7 @@ import (
 func TestStorm(t *testing.T) {
 	n := start(t, func(c *Config) {
 		c.Retry = RetryPolicy{Attempts: 1000, Initial: 50 * time.Microsecond, Max: time.Millisecond}
-		c.DefaultTimeout = 30 * time.Second
+		c.DefaultTimeout = 10 * time.Minute
 	})
 	sub := n.Events().Subscribe(0)
 	const identities = 8
@@ -90,11 +90,7 @@ func TestStorm(t *testing.T) {
 		t.Errorf("%d activations of an identity that was active", n.silo.twice)
 	}
 	r := n.Runtime()
-	r.mu.Lock()
-	if len(r.waits) != 0 || len(r.mail) != 0 || r.couriers.Load() != 0 {
-		t.Errorf("%d waits, %d mail, %d couriers are left", len(r.waits), len(r.mail), r.couriers.Load())
-	}
-	r.mu.Unlock()
+	r.untilIdle(t)
 	if err := n.stop(); err != nil {
 		t.Error(err)
 	}
@@ -128,6 +124,16 @@ func TestStorm(t *testing.T) {
 		t.Errorf("%d started, %d ended, %d never", started, ended, len(alive))
 	}
 	t.Logf("%d activations, %d started, %d ended", n.silo.activations(), started, ended)
+}
+
+// untilIdle waits until nothing of messages is left: a courier goes after its last message has been answered.
+func (r *Runtime) untilIdle(t *testing.T) {
+	t.Helper()
+	until(t, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.waits) == 0 && len(r.mail) == 0 && r.couriers.Load() == 0
+	})
 }
 
 // tolerable is what callers may meet while kinds come and go, and activations fail.

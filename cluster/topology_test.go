@@ -115,53 +115,55 @@ func TestB2_2_UnchangedHashReusesOwnershipAndPIDs(t *testing.T) {
 }
 
 func TestB2_3_BlockedNodeLosesLeasesAndPIDs(t *testing.T) {
-	n, _ := twoNodes(t)
-	r := n.Runtime()
-	theirs, mine := owned(r.View(), "counter", "n2"), owned(r.View(), "bank", "n1")
-	if _, err := n.request(theirs.Key()); err != nil {
-		t.Fatal(err)
-	}
-	sub := n.Events().Subscribe(0)
-	r.HandleBlockedNode("n2")
-	if r.cache.get(theirs) != nil {
-		t.Error("a PID on a blocked node is still cached")
-	}
-	if ev := events(t, sub, 1)[0]; ev.Type != core.BlockListApplied || ev.Node != "n2" {
-		t.Errorf("event %+v", ev)
-	}
-	n.ok(theirs.Key()) // it is this node's while the other is blocked
-	if got := r.Blocked(); len(got) != 1 || got[0] != "n2" {
-		t.Errorf("block list %v", got)
-	}
-	r.HandleBlockedNode("n2")
-	if _, ok := sub.TryNext(); len(n.metrics.blocked) != 1 && ok {
-		t.Error("applied twice")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := twoNodes(t)
+		r := n.Runtime()
+		theirs, mine := owned(r.View(), "counter", "n2"), owned(r.View(), "bank", "n1")
+		if _, err := n.request(theirs.Key()); err != nil {
+			t.Fatal(err)
+		}
+		sub := n.Events().Subscribe(0)
+		r.HandleBlockedNode("n2")
+		if r.cache.get(theirs) != nil {
+			t.Error("a PID on a blocked node is still cached")
+		}
+		if ev := events(t, sub, 1)[0]; ev.Type != core.BlockListApplied || ev.Node != "n2" {
+			t.Errorf("event %+v", ev)
+		}
+		n.ok(theirs.Key()) // it is this node's while the other is blocked
+		if got := r.Blocked(); len(got) != 1 || got[0] != "n2" {
+			t.Errorf("block list %v", got)
+		}
+		r.HandleBlockedNode("n2")
+		if _, ok := sub.TryNext(); len(n.metrics.blocked) != 1 && ok {
+			t.Error("applied twice")
+		}
 
-	// This node itself.
-	n.ok(mine.Key())
-	held := r.Leases()
-	r.HandleBlockedNode("n1")
-	if r.Leases() != 0 || held != 2 || len(n.silo.revoked) != 2 || n.silo.find(mine) != nil {
-		t.Errorf("%d of %d leases left, %d revoked", r.Leases(), held, len(n.silo.revoked))
-	}
-	if l := n.silo.revoked[0]; l.State != core.LeaseRevoked {
-		t.Errorf("revoked as %s", l.State)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := n.API().Send(ctx, env(mine.Key())); !errors.Is(err, ErrBlocked) || !errors.Is(err, ErrTimeout) {
-		t.Errorf("while everybody is blocked: %v", err)
-	}
-	r.HandleUnblockedNode("n1")
-	r.HandleUnblockedNode("n2")
-	if len(r.Blocked()) != 0 {
-		t.Error("still blocked")
-	}
-	n.ok(mine.Key())
-	if want := []NodeID{"n2", "n1"}; len(n.metrics.blocked) != 2 || n.metrics.blocked[0] != want[0] || n.metrics.blocked[1] != want[1] {
-		t.Errorf("blocks recorded: %v", n.metrics.blocked)
-	}
+		// This node itself.
+		n.ok(mine.Key())
+		held := r.Leases()
+		r.HandleBlockedNode("n1")
+		if r.Leases() != 0 || held != 2 || len(n.silo.revoked) != 2 || n.silo.find(mine) != nil {
+			t.Errorf("%d of %d leases left, %d revoked", r.Leases(), held, len(n.silo.revoked))
+		}
+		if l := n.silo.revoked[0]; l.State != core.LeaseRevoked {
+			t.Errorf("revoked as %s", l.State)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := n.API().Send(ctx, env(mine.Key())); !errors.Is(err, ErrBlocked) || !errors.Is(err, ErrTimeout) {
+			t.Errorf("while everybody is blocked: %v", err)
+		}
+		r.HandleUnblockedNode("n1")
+		r.HandleUnblockedNode("n2")
+		if len(r.Blocked()) != 0 {
+			t.Error("still blocked")
+		}
+		n.ok(mine.Key())
+		if want := []NodeID{"n2", "n1"}; len(n.metrics.blocked) != 2 || n.metrics.blocked[0] != want[0] || n.metrics.blocked[1] != want[1] {
+			t.Errorf("blocks recorded: %v", n.metrics.blocked)
+		}
+	})
 }
 
 func TestB2_4_StreamEndKeepsTheSnapshotAndResubscribes(t *testing.T) {

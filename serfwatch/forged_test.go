@@ -177,8 +177,8 @@ func TestAFloodOfEvents(t *testing.T) {
 				t.Errorf("%s saw n3 after %s", node.cfg.ID, took)
 			}
 		}
-		if n[0].serf.Stats()["event_time"] < "2" {
-			t.Error("no events came")
+		if at, err := strconv.Atoi(n[0].serf.Stats()["event_time"]); err != nil || at < 2 {
+			t.Errorf("no events came: %d, %v", at, err)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 // settle waits until goroutines that serf leaves behind, within the time of a probe, are gone.
 func settle(t *testing.T, before int) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(hang)
 	for runtime.NumGoroutine() > before {
 		select {
 		case <-deadline:
@@ -40,6 +40,7 @@ func onLoopback(t *testing.T, id string, change func(*Config)) *node {
 	if n.Watch, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	n.pace.broadcast = hang // to say goodbye: it ends when that was sent
 	t.Cleanup(func() { _ = n.Close() })
 	n.begin()
 	return n
@@ -51,16 +52,16 @@ func TestOnSockets(t *testing.T) {
 	join := func(c *Config) { c.Join = []string{n1.Addr()} }
 	n2, n3 := onLoopback(t, "n2", join), onLoopback(t, "n3", join)
 	for _, n := range []*node{n1, n2, n3} {
-		n.sees(time.Minute, "n1", "n2", "n3")
+		n.sees(hang, "n1", "n2", "n3")
 	}
 	began := time.Now()
 	if err := n3.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	n1.sees(time.Minute, "n1", "n2")
+	n1.sees(hang, "n1", "n2")
 	t.Logf("left within %s", time.Since(began))
 	_ = n2.Close()
-	t.Logf("found dead after %s", n1.sees(time.Minute, "n1"))
+	t.Logf("found dead after %s", n1.sees(hang, "n1"))
 	_ = n1.Close()
 	settle(t, before)
 }
@@ -69,7 +70,7 @@ func TestStartsAndStopsOnSockets(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 50 {
 		n := onLoopback(t, "n1", func(c *Config) { c.Join = []string{"127.0.0.1:1"} })
-		n.sees(time.Minute, "n1")
+		n.sees(hang, "n1")
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}

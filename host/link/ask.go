@@ -98,10 +98,18 @@ func (c *inbound) answer(t *taken, name string, payload []byte, left time.Durati
 		return
 	}
 	payload = append(make([]byte, 0, len(payload)), payload...)
+	answered := false
+	done := func(reply []byte, err error) {
+		if answered {
+			return
+		}
+		answered = true
+		c.asked(t.id, cancel) // first: whoever has the answer may ask again
+		t.done(reply, err)
+	}
 	l.spawn(func() {
-		defer c.asked(t.id, cancel)
-		defer c.guard("the service "+name, t.done)
-		t.done(service(ctx, c.from, payload))
+		defer c.guard("the service "+name, done)
+		done(service(ctx, c.from, payload))
 	})
 }
 

@@ -134,10 +134,10 @@ func FuzzStream(f *testing.F) {
 			c := newInbound(a.Link, "fuzz")
 			c.from = "b"
 			wire = &c.wire
-			answering = func() bool {
+			answering = func() bool { // which ends with the lock held that the answer is written under
 				c.out.mu.Lock()
 				defer c.out.mu.Unlock()
-				return c.questions > 0
+				return c.live.Load() > 0
 			}
 		} else {
 			out = newOutbound(p)
