@@ -85,7 +85,7 @@ func newQuorum(n *Node) *quorum {
 		q.port = new(consensus.Port)
 		q.machine = consensus.NewLog(n.cfg.Net.strategy(), n.log)
 		if n.cfg.Net.session > 0 {
-			q.machine.Lasting(n.cfg.Net.session)
+			q.machine.LetSessionsLast(n.cfg.Net.session)
 		}
 		q.office = consensus.NewOffice(q.machine, n.log)
 	}
@@ -129,7 +129,7 @@ func (q *quorum) open(n *Node) (err error) {
 	kinds := q.kinds
 	q.mu.Unlock()
 	q.resident = consensus.NewResident(consensus.ResidentConfig{Self: n.net.self, Weight: uint32(q.cfg.Net.Weight), Kinds: kinds,
-		Network: n.net.link, Office: q.office, Voters: n.voters, Runtime: n.runtime, Mover: q.carrier, Lasting: q.cfg.Net.session, Fail: q.fail, Log: q.log})
+		Network: n.net.link, Office: q.office, Voters: n.voters, Runtime: n.runtime, Mover: q.carrier, SessionTime: q.cfg.Net.session, Fail: q.fail, Log: q.log})
 	q.opened.Store(true)
 	q.work.Go(func() { q.resident.Run(q.ctx) })
 	q.work.Go(q.watchSuspend)

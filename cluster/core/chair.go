@@ -51,9 +51,9 @@ func NewChair(table *Table, strategy Strategy, now time.Duration) *Chair {
 	return c
 }
 
-// Lasting has sessions last for so long in the place of [SessionTime], which the voters and all nodes have to agree on: for tests, on
+// LetSessionsLast has sessions last for so long in the place of [SessionTime], which the voters and all nodes have to agree on: for tests, on
 // machines that stand still now and then.
-func (c *Chair) Lasting(session time.Duration) { c.expire = session + session/20 }
+func (c *Chair) LetSessionsLast(session time.Duration) { c.expire = session + session/20 }
 
 // Restored says that the table was replaced by a snapshot's. What was renewed before counts as renewed now: that can only be too late.
 func (c *Chair) Restored(table *Table, now time.Duration) {

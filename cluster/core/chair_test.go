@@ -111,14 +111,14 @@ func TestSilenceCountsFromTheApply(t *testing.T) {
 func TestSessionsThatLastLonger(t *testing.T) {
 	const lasting = time.Minute
 	w := newChairWorld(t, NewTable())
-	w.chair.Lasting(lasting)
+	w.chair.LetSessionsLast(lasting)
 	w.lead()
 	w.apply(open(1))
 	w.expect(w.tick(lasting))
 	w.expect(w.tick(lasting/20 - time.Millisecond))
 	w.expect(w.tick(time.Millisecond), "expire 1 @1")
 
-	tenant := NewTenant(TenantConfig{Node: "n1", Boot: 1, Authority: "h1:1", Lasting: lasting}, NewTable())
+	tenant := NewTenant(TenantConfig{Node: "n1", Boot: 1, Authority: "h1:1", SessionTime: lasting}, NewTable())
 	sent := 10 * time.Second
 	tenant.Step(&TenantInput{Type: TenantTick}, sent)
 	tenant.Step(&TenantInput{Type: TenantAnswered, Ask: 1, Session: 1}, sent+time.Second)

@@ -36,13 +36,13 @@ type Tenant struct {
 
 // TenantConfig is what a node says of itself.
 type TenantConfig struct {
-	Node      NodeID
-	Boot      uint64
-	Authority string
-	Weight    uint32
-	Kinds     []string
-	Draining  bool
-	Lasting   time.Duration // of a session, 0 is SessionTime; see [Chair.Lasting]
+	Node        NodeID
+	Boot        uint64
+	Authority   string
+	Weight      uint32
+	Kinds       []string
+	Draining    bool
+	SessionTime time.Duration // of a session, 0 is SessionTime; see [Chair.LetSessionsLast]
 }
 
 // outgoing is a move whose source this session is.
@@ -149,8 +149,8 @@ type Part struct {
 // NewTenant returns the tenant of a node that has no session yet. table is its copy of the log's.
 func NewTenant(cfg TenantConfig, table *Table) *Tenant {
 	cfg.Kinds = sortedKinds(cfg.Kinds)
-	if cfg.Lasting == 0 {
-		cfg.Lasting = SessionTime
+	if cfg.SessionTime == 0 {
+		cfg.SessionTime = SessionTime
 	}
 	return &Tenant{cfg: cfg, table: table, asks: make(map[uint64]time.Duration), said: make(map[string]time.Duration),
 		out: make(map[MoveID]*outgoing), in: make(map[MoveID]*incoming)}
@@ -247,7 +247,7 @@ func (t *Tenant) propose(now time.Duration, key string, c Command) {
 // one of six.
 func (t *Tenant) renew(now time.Duration) {
 	for id, at := range t.asks {
-		if now-at >= t.cfg.Lasting { // what it could still bring has passed
+		if now-at >= t.cfg.SessionTime { // what it could still bring has passed
 			delete(t.asks, id)
 		}
 	}
@@ -290,7 +290,7 @@ func (t *Tenant) answered(in *TenantInput, now time.Duration) {
 	if planted(bugDeadlineReceipt) {
 		sent = now
 	}
-	until := sent + t.cfg.Lasting
+	until := sent + t.cfg.SessionTime
 	if planted(bugCheckNoDeadline) {
 		until = math.MaxInt64
 	}

@@ -55,8 +55,8 @@ func NewLog(strategy core.Strategy, log *slog.Logger) *Log {
 	return l
 }
 
-// Lasting is core.Chair's, for tests, to be called before anything is applied.
-func (l *Log) Lasting(session time.Duration) { l.chair.Lasting(session) }
+// LetSessionsLast is core.Chair's, for tests, to be called before anything is applied.
+func (l *Log) LetSessionsLast(session time.Duration) { l.chair.Lasting(session) }
 
 func (l *Log) now() time.Duration { return time.Since(l.base) }
 

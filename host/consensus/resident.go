@@ -47,8 +47,8 @@ type ResidentConfig struct {
 	Voters  func() []core.Member
 	Runtime Runtime
 	Mover   Mover
-	// Lasting is how long a session lasts, 0 is core.SessionTime; see [Log.Lasting].
-	Lasting time.Duration
+	// SessionTime is how long a session lasts, 0 is core.SessionTime; see [Log.LetSessionsLast].
+	SessionTime time.Duration
 	// Fail is told why the node cannot be a part of the cluster any more.
 	Fail func(error)
 	Log  *slog.Logger
@@ -114,7 +114,7 @@ func NewResident(cfg ResidentConfig) *Resident {
 		asker: asker{self: cfg.Self.ID, network: cfg.Network, office: cfg.Office, voters: cfg.Voters}}
 	m.asker.work = &m.work
 	m.tenant = core.NewTenant(core.TenantConfig{Node: cfg.Self.ID, Boot: cfg.Self.Boot, Authority: cfg.Self.Authority, Weight: cfg.Weight,
-		Kinds: cfg.Kinds, Lasting: cfg.Lasting}, m.table)
+		Kinds: cfg.Kinds, SessionTime: cfg.SessionTime}, m.table)
 	return m
 }
 
