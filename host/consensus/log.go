@@ -56,7 +56,7 @@ func NewLog(strategy core.Strategy, log *slog.Logger) *Log {
 }
 
 // LetSessionsLast is core.Chair's, for tests, to be called before anything is applied.
-func (l *Log) LetSessionsLast(session time.Duration) { l.chair.Lasting(session) }
+func (l *Log) LetSessionsLast(session time.Duration) { l.chair.LetSessionsLast(session) }
 
 func (l *Log) now() time.Duration { return time.Since(l.base) }
 
