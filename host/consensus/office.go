@@ -143,6 +143,9 @@ func (o *Office) chair(f func(*core.Chair, time.Duration)) {
 }
 
 func (o *Office) plan(busy bool) (commands []core.Command) {
+	if o.log.broken() != nil {
+		return nil
+	}
 	o.chair(func(c *core.Chair, now time.Duration) { commands = c.Tick(now, busy) })
 	return commands
 }
@@ -296,6 +299,9 @@ func (o *Office) feed(ctx context.Context, q question) (answer, error) {
 	timeout := time.NewTimer(max(0, patience))
 	defer timeout.Stop()
 	for {
+		if err := o.log.broken(); err != nil {
+			return answer{}, abi.NewError(abi.ErrNotReady, "this voter ends, and knows nothing more: "+err.Error())
+		}
 		a, changed := o.log.read(q)
 		a.leader = o.leader()
 		if changed == nil {
