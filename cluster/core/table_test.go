@@ -12,7 +12,22 @@ import (
 // drawNear draws a command that may well have an effect on a table as it is.
 func drawNear(t *rapid.T, table *Table) Command {
 	c := drawCommand(t)
+	var near PartitionSet // few, so that commands meet
+	for p := range c.Partitions.All {
+		near.Add(p % 8)
+	}
+	c.Partitions = near
 	sessions, groups, moves := table.Sessions(), table.Groups(), table.Moves()
+	if rapid.IntRange(0, 3).Draw(t, "towards moves") > 0 { // they need so much before them that they would hardly come about
+		switch {
+		case len(sessions) < 2:
+			c.Type = OpenSession
+		case len(groups) == 0:
+			c.Type = Regroup
+		default:
+			c.Type = rapid.SampledFrom([]CommandType{Assign, BeginMove, Release, SettleMove, AbortMove}).Draw(t, "of moves")
+		}
+	}
 	if c.Authority == "?" || c.Authority == "" {
 		c.Authority = "h:1"
 	}

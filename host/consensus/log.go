@@ -25,6 +25,7 @@ type Log struct {
 	changed  chan struct{} // closed at the next entry; nil while nobody waits
 	applied  chan struct{} // wakes whoever leads; has room for one
 	poisoned chan error    // has room for one
+	fatal    error         // what it was told; the table stays as it is then, for what it lacks may change all that follows
 }
 
 // record is an entry that followers are sent.
@@ -64,18 +65,27 @@ func (l *Log) now() time.Duration { return time.Since(l.base) }
 // the others any more.
 func (l *Log) Poisoned() <-chan error { return l.poisoned }
 
-// Apply implements [Machine]. What cannot be read is answered so to whoever proposed it.
+// broken returns what [Log.Poisoned] tells, or nil.
+func (l *Log) broken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fatal
+}
+
+// Apply implements [Machine]. What cannot be read is answered so to whoever proposed it. What comes after an entry of a newer version is not
+// applied, nor answered.
 func (l *Log) Apply(index uint64, entry []byte) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.fatal != nil {
+		return nil
+	}
 	results, err := l.table.Apply(index, entry)
 	if err != nil {
 		l.log.Error("an entry of the log cannot be applied", "index", index, "err", err)
 		if errors.Is(err, core.ErrEntryVersion) {
-			select {
-			case l.poisoned <- err:
-			default:
-			}
+			l.fatal = err
+			l.poisoned <- err // the only one
 		}
 		results = []core.Result{{Void: err.Error()}}
 	}
@@ -121,6 +131,9 @@ func (l *Log) tell() {
 func (l *Log) Snapshot() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.fatal != nil {
+		return nil
+	}
 	return l.table.AppendSnapshot(nil)
 }
 
@@ -143,6 +156,9 @@ func (l *Log) read(q question) (answer, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := answer{generation: l.table.Generation(), index: l.table.Index()}
+	if l.fatal != nil { // whoever went on from here would never hear of the entry that is missing
+		return a, make(chan struct{})
+	}
 	// A follower never goes back: one that is ahead of this voter waits until it has caught up.
 	if q.generation < a.generation || q.generation == a.generation && q.after < l.since {
 		l.page(q, &a)

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -14,7 +15,8 @@ type Machine interface {
 	// Apply takes an entry and answers it. It is deterministic: state and answer follow from the entries and their indices alone. An
 	// entry that cannot be read is answered so, for it is in the log of every voter; a panic would take all of them down.
 	Apply(index uint64, entry []byte) []byte
-	// Snapshot returns the present state. It is called between Applies, and must not change what it has returned.
+	// Snapshot returns the present state, or nil if that is not to be kept. It is called between Applies, and must not change what it has
+	// returned.
 	Snapshot() []byte
 	// Restore replaces the state by that of a snapshot. index is that of the last entry in it.
 	Restore(index uint64, snapshot []byte) error
@@ -46,6 +48,9 @@ func (m *replica) Apply(l *raft.Log) any {
 
 func (m *replica) Snapshot() (raft.FSMSnapshot, error) {
 	state := m.machine.Snapshot()
+	if state == nil {
+		return nil, errors.New("the state machine gives none")
+	}
 	if m.change != nil {
 		var err error
 		if state, err = m.change(state); err != nil {

@@ -54,12 +54,14 @@ func (o *Office) put(ctx context.Context, voter proposer, entry []byte) ([]byte,
 // ask is commands of a node that wait to be put into the log.
 type ask struct {
 	commands []core.Command
+	size     int          // in bytes
 	answer   chan outcome // has room for one; closed without one: the outcome is not known
 }
 
 const (
 	officeTick   = 50 * time.Millisecond
-	batchMost    = 4096 // commands of one entry
+	batchMost    = 4096            // commands of one entry
+	batchBytes   = defaultMaxEntry // of one entry
 	proposeTime  = 3 * time.Second
 	feedPatience = 500 * time.Millisecond
 )
@@ -143,6 +145,9 @@ func (o *Office) chair(f func(*core.Chair, time.Duration)) {
 }
 
 func (o *Office) plan(busy bool) (commands []core.Command) {
+	if o.log.broken() != nil {
+		return nil
+	}
 	o.chair(func(c *core.Chair, now time.Duration) { commands = c.Tick(now, busy) })
 	return commands
 }
@@ -168,13 +173,19 @@ func (o *Office) bar(ctx context.Context, voter proposer, term uint64, done chan
 	}
 }
 
-// carry puts the chair's commands into the log. What fails is planned anew.
+// carry puts the chair's commands into the log. What fails is planned anew, and so is what does not fit into one entry.
 func (o *Office) carry(ctx context.Context, voter proposer, commands []core.Command) {
+	entry := o.entry(commands)
+	for len(entry) > batchBytes && len(commands) > 1 {
+		commands = commands[:len(commands)/2]
+		entry = o.entry(commands)
+	}
 	o.announce(commands)
 	bounded, cancel := context.WithTimeout(ctx, proposeTime)
 	defer cancel()
-	if _, err := o.put(bounded, voter, o.entry(commands)); err != nil && ctx.Err() == nil {
+	if _, err := o.put(bounded, voter, entry); err != nil && ctx.Err() == nil {
 		o.out.Warn("what the leader decided is not known to be in the log; it decides again", "err", err)
+		pause(ctx, officeTick) // what is refused at once must not be decided again in a circle without a pause
 	}
 }
 
@@ -219,9 +230,10 @@ func (o *Office) announce(commands []core.Command) {
 
 // cut takes as many as one entry holds.
 func cut(waiting []*ask) (now, later []*ask) {
-	n := 0
+	n, size := 0, 0
 	for i, a := range waiting {
-		if n += len(a.commands); n > batchMost && i > 0 {
+		n, size = n+len(a.commands), size+a.size
+		if (n > batchMost || size > batchBytes) && i > 0 {
 			return waiting[:i:i], waiting[i:]
 		}
 	}
@@ -270,7 +282,7 @@ func (o *Office) submit(ctx context.Context, from core.NodeID, entry []byte) (ou
 			return outcome{}, abi.NewError(abi.ErrDenied, why)
 		}
 	}
-	a := &ask{commands: commands, answer: make(chan outcome, 1)}
+	a := &ask{commands: commands, size: len(entry), answer: make(chan outcome, 1)}
 	select {
 	case o.asks <- a:
 	case <-ctx.Done():
@@ -296,6 +308,9 @@ func (o *Office) feed(ctx context.Context, q question) (answer, error) {
 	timeout := time.NewTimer(max(0, patience))
 	defer timeout.Stop()
 	for {
+		if err := o.log.broken(); err != nil {
+			return answer{}, abi.NewError(abi.ErrNotReady, "this voter ends, and knows nothing more: "+err.Error())
+		}
 		a, changed := o.log.read(q)
 		a.leader = o.leader()
 		if changed == nil {

@@ -80,6 +80,7 @@ type Resident struct {
 	table  *core.Table
 	tenant *core.Tenant
 	moves  map[core.MoveID]context.CancelFunc
+	ended  bool // it has told why it cannot go on: the table lacks something, and what comes after it must not be applied
 }
 
 // Standing is how a member stands.
@@ -152,7 +153,11 @@ func (m *Resident) Run(ctx context.Context) {
 
 // advance applies what a follower brought.
 func (m *Resident) advance(ctx context.Context, n news) {
+	if m.ended {
+		return
+	}
 	if n.err != nil {
+		m.ended = true
 		m.cfg.Fail(n.err)
 		return
 	}
@@ -166,6 +171,7 @@ func (m *Resident) advance(ctx context.Context, n news) {
 		if _, err := m.table.Apply(r.index, r.entry); err != nil {
 			m.log.Error("an entry of the log cannot be applied", "index", r.index, "err", err)
 			if err := versionError(err); err != nil {
+				m.ended = true
 				m.cfg.Fail(err)
 				return
 			}

@@ -705,6 +705,12 @@ func TestResidentGetsAnEntryOfTheFuture(t *testing.T) {
 		} else {
 			t.Log(err)
 		}
+		c.seats["v1"].put(t, "n2", opening("n2", "kind"))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if s, _ := h.Standing(); s.Index > index {
+			t.Errorf("it went on to entry %d without entry %d", s.Index, index)
+		}
 	})
 }
 
@@ -712,7 +718,6 @@ func TestResidentGetsAnEntryOfTheFuture(t *testing.T) {
 func TestLogIsPoisoned(t *testing.T) {
 	l := NewLog(nil, slog.New(slog.DiscardHandler))
 	l.Apply(1, core.AppendEntry(nil, opening("n1", "kind")))
-	before := l.Snapshot()
 	results := must(core.ReadResults(l.Apply(2, abi.AppendUint(abi.AppendArray(nil, 1), core.EntryVersion+1))))
 	if len(results) != 1 || results[0].Void == "" {
 		t.Errorf("%+v", results)
@@ -725,7 +730,19 @@ func TestLogIsPoisoned(t *testing.T) {
 	default:
 		t.Error("nobody is told")
 	}
-	_ = before
+	l.Apply(3, core.AppendEntry(nil, opening("n2", "kind")))
+	if a, _ := l.read(question{generation: 1, after: 1}); len(a.records) > 0 || a.page != nil {
+		t.Errorf("a follower is told of %+v, and would never hear of the entry before", a.records)
+	}
+	if a, _ := l.read(question{}); a.page != nil {
+		t.Error("a follower is told a table that lacks the entry")
+	}
+	if l.Snapshot() != nil {
+		t.Error("a table that lacks the entry goes to the disk, and then the log may be cut behind it")
+	}
+	if r := l.Apply(4, core.AppendEntry(nil, core.Command{Type: core.RenewSession, Session: 1})); r != nil {
+		t.Errorf("a renewal is answered with %x by a table that may be wrong", r)
+	}
 }
 
 // TestFollowersGetWhatTookEffect: an expiry that a renewal has made void must not reach followers, who do not get the renewal: in their

@@ -63,7 +63,7 @@ func (j *journal) Apply(index uint64, entry []byte) []byte {
 func (j *journal) Snapshot() []byte {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var b []byte
+	b := []byte{}
 	for _, e := range j.entries {
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(e))), e...)
 	}
