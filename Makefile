@@ -48,7 +48,7 @@ portable: # what systems without mappings of memory files do, by the build tag
 wasip1: # the core of the cluster behaves the same in WebAssembly: its tests, run there
 	@mkdir -p build
 	$(GO) build -o build/wasip1 ./tools/wasip1
-	GOOS=wasip1 GOARCH=wasm $(GO) test -vet=off -count=1 -exec "$(CURDIR)/build/wasip1" ./cluster/core
+	GOOS=wasip1 GOARCH=wasm $(GO) test -vet=off -count=1 -timeout 40m -exec "$(CURDIR)/build/wasip1" ./cluster/core
 
 mutants: ## take each requirement's line out of the source and show that its test fails (ROW=B2.3 for one)
 	@mkdir -p build
@@ -62,8 +62,8 @@ fuzz: # every fuzz target, a moment each
 	$(GO) run ./tools/soak -part fuzz -time 3s -fresh -report "" -dir build/fuzz
 
 sim: ## 1,000 seeds of the simulated cluster, and the planted bugs found (one seed: go test ./cluster/core/sim -run Simulation -v -seed N)
-	$(GO) test -vet=off -count=1 -v ./cluster/core/sim
-	$(GO) test -vet=off -count=1 -v -tags planted -run Planted ./cluster/core/sim
+	$(GO) test -vet=off -count=1 -timeout 40m -v ./cluster/core/sim
+	$(GO) test -vet=off -count=1 -timeout 40m -v -tags planted -run Planted ./cluster/core/sim
 
 cycles: ## nodes started and stopped a hundred times leave no goroutine, socket or file behind
 	WASILO_CYCLES=100 $(GO) test -vet=off -count=1 -timeout 40m -v -run StartsAndStops ./host

@@ -68,8 +68,7 @@ func (f *faulty) GetLog(i uint64, l *raft.Log) error {
 var errFull error = &fs.PathError{Op: "write", Path: "segment", Err: syscall.ENOSPC}
 
 // withDisks are three voters, each on a disk that can be made to fail.
-func withDisks(t *testing.T) (*world, map[core.NodeID]*faulty) {
-	w := newWorld(t, newLoopback(), abc...)
+func (w *world) withDisks() map[core.NodeID]*faulty {
 	disks := map[core.NodeID]*faulty{}
 	for _, id := range abc {
 		f := &faulty{}
@@ -77,7 +76,7 @@ func withDisks(t *testing.T) (*world, map[core.NodeID]*faulty) {
 		w.nodes[id].open(w.list(abc...), func(c *VoterConfig) { c.seam.wrap, c.seam.cache = f.wrap, 1 })
 	}
 	w.propose("one")
-	return w, disks
+	return disks
 }
 
 // stopsFull waits for the end of a voter whose disk is full, and for what it says.
@@ -100,56 +99,62 @@ func (n *node) stopsFull() {
 
 // TestFullDiskOfTheLeader: nothing is acknowledged, the process lives, the others go on, and with room it is one of them again.
 func TestFullDiskOfTheLeader(t *testing.T) {
-	w, disks := withDisks(t)
-	l := w.leader()
-	disks[l.id].entries.Store(&errFull)
-	if _, _, err := l.Propose(t.Context(), []byte("lost")); !errors.Is(err, ErrOutcomeUnknown) {
-		t.Errorf("it was acknowledged, or said to be nowhere: %v", err)
-	}
-	l.stopsFull()
-	w.propose("two")
-	l.open(nil)
-	for _, n := range w.sorted() {
-		if got := n.machine.await(t, 2); !slices.Equal(got, []string{"one", "two"}) {
-			t.Errorf("%s has %v", n.id, got)
+	bubble(t, func(t *testing.T, w *world) {
+		disks := w.withDisks()
+		l := w.leader()
+		disks[l.id].entries.Store(&errFull)
+		if _, _, err := l.Propose(t.Context(), []byte("lost")); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("it was acknowledged, or said to be nowhere: %v", err)
 		}
-	}
+		l.stopsFull()
+		w.propose("two")
+		l.open(nil)
+		for _, n := range w.sorted() {
+			if got := n.machine.await(t, 2); !slices.Equal(got, []string{"one", "two"}) {
+				t.Errorf("%s has %v", n.id, got)
+			}
+		}
+	}, abc...)
 }
 
 func TestFullDiskOfAFollower(t *testing.T) {
-	w, disks := withDisks(t)
-	f, _ := w.followers(w.leader())
-	disks[f.id].entries.Store(&errFull)
-	w.propose("two")
-	f.stopsFull()
-	w.propose("three")
-	f.open(nil)
-	f.machine.await(t, 3)
+	bubble(t, func(t *testing.T, w *world) {
+		disks := w.withDisks()
+		f, _ := w.followers(w.leader())
+		disks[f.id].entries.Store(&errFull)
+		w.propose("two")
+		f.stopsFull()
+		w.propose("three")
+		f.open(nil)
+		f.machine.await(t, 3)
+	}, abc...)
 }
 
 // TestFullDiskAtAnElection: raft panics when it cannot keep its term, or its vote is refused; here the voter stops.
 func TestFullDiskAtAnElection(t *testing.T) {
-	w, disks := withDisks(t)
-	l := w.leader()
-	f, other := w.followers(l)
-	disks[f.id].values.Store(&errFull)
-	if err := l.Transfer(t.Context()); err != nil && errors.Is(err, ErrRefused) {
-		t.Error(err)
-	}
-	f.stopsFull()
-	w.propose("two")
-	disks[f.id].values.Store(nil)
-	f.open(nil)
-	w.propose("three")
-	for _, n := range []*node{l, f, other} {
-		n.machine.await(t, 3)
-	}
+	bubble(t, func(t *testing.T, w *world) {
+		disks := w.withDisks()
+		l := w.leader()
+		f, other := w.followers(l)
+		disks[f.id].values.Store(&errFull)
+		if err := l.Transfer(t.Context()); err != nil && errors.Is(err, ErrRefused) {
+			t.Error(err)
+		}
+		f.stopsFull()
+		w.propose("two")
+		disks[f.id].values.Store(nil)
+		f.open(nil)
+		w.propose("three")
+		for _, n := range []*node{l, f, other} {
+			n.machine.await(t, 3)
+		}
+	}, abc...)
 }
 
 // TestFullDiskAtTheBeginning: what begins the log cannot be written.
 func TestFullDiskAtTheBeginning(t *testing.T) {
 	for _, what := range []string{"term", "entry"} {
-		w := newWorld(t, newLoopback(), "a")
+		w := newWorld(t, newMemory(t), "a")
 		a, f := w.nodes["a"], &faulty{}
 		if what == "term" {
 			f.values.Store(&errFull)
@@ -171,19 +176,21 @@ func TestFullDiskAtTheBeginning(t *testing.T) {
 
 // TestDiskThatCannotBeRead: raft panics when an entry that was committed cannot be read.
 func TestDiskThatCannotBeRead(t *testing.T) {
-	w, disks := withDisks(t)
-	l := w.leader()
-	broken := fmt.Errorf("input/output error: %w", syscall.EIO)
-	disks[l.id].reads.Store(&broken)
-	err := l.disk.shield(func() error { return l.disk.GetLog(1, &raft.Log{}) })
-	if !errors.Is(err, ErrDisk) || !errors.Is(err, syscall.EIO) || strings.Contains(err.Error(), "full") {
-		t.Error(err)
-	}
-	if err := l.awaitFailure(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "entry 1") {
-		t.Error(err)
-	}
-	l.close()
-	w.propose("two")
+	bubble(t, func(t *testing.T, w *world) {
+		disks := w.withDisks()
+		l := w.leader()
+		broken := fmt.Errorf("input/output error: %w", syscall.EIO)
+		disks[l.id].reads.Store(&broken)
+		err := l.disk.shield(func() error { return l.disk.GetLog(1, &raft.Log{}) })
+		if !errors.Is(err, ErrDisk) || !errors.Is(err, syscall.EIO) || strings.Contains(err.Error(), "full") {
+			t.Error(err)
+		}
+		if err := l.awaitFailure(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "entry 1") {
+			t.Error(err)
+		}
+		l.close()
+		w.propose("two")
+	}, abc...)
 }
 
 // TestSnapshotThatCannotBeWritten: the log would grow until the disk is full.
@@ -377,60 +384,62 @@ func TestCrash(t *testing.T) {
 }
 
 func TestRecover(t *testing.T) {
-	w := newWorld(t, newLoopback(), abc...)
-	w.start(nil, abc...)
-	for i := range 5 {
-		w.propose(fmt.Sprint(i))
-	}
-	var lost []string
-	l := w.leader()
-	id := l.ID()
-	for _, n := range w.sorted() { // all of them, while there is a leader who can tell them
-		n.machine.await(t, 5)
-	}
-	for _, n := range w.sorted() {
-		if n != l {
-			lost = append(lost, n.ID().String())
+	bubble(t, func(t *testing.T, w *world) {
+		w.start(nil, abc...)
+		for i := range 5 {
+			w.propose(fmt.Sprint(i))
 		}
-		n.close()
-	}
-	recover := func(raise func([]byte) ([]byte, error)) (Recovered, error) {
-		return Recover(t.Context(), RecoverConfig{Dir: l.dir, Cluster: "test", Self: l.id, Authority: l.authority, Machine: &journal{}, Raise: raise,
-			Log: slog.New(slog.DiscardHandler)})
-	}
-	broken := errors.New("no")
-	if _, err := recover(func([]byte) ([]byte, error) { return nil, broken }); err == nil || !strings.Contains(err.Error(), "no") {
-		t.Error(err)
-	}
-	for generation := 1; generation <= 2; generation++ { // it may be repeated
-		r, err := recover(func(b []byte) ([]byte, error) {
-			return append(append([]byte(nil), b...), "\x00\x00\x00\x01G"...), nil
-		})
-		if err != nil || r.ID != id || r.Index < 5 {
-			t.Fatalf("%+v, %v", r, err)
+		var lost []string
+		l := w.leader()
+		id := l.ID()
+		for _, n := range w.sorted() { // all of them, while there is a leader who can tell them
+			n.machine.await(t, 5)
 		}
-		if generation == 1 && !slices.Equal(r.Lost, lost) {
-			t.Errorf("lost %v, and not %v", r.Lost, lost)
+		for _, n := range w.sorted() {
+			if n != l {
+				lost = append(lost, n.ID().String())
+			}
+			n.close()
 		}
-	}
-	l.open(w.list(abc...))
-	w.propose("5")
-	if got := l.machine.all(); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "G", "G", "5"}) {
-		t.Errorf("%v", got)
-	}
-	if members, _ := l.Voters(); len(members) != 1 || members[0].ID != id {
-		t.Errorf("%v", members)
-	}
-	// Others join with new disks.
-	f := w.add("d").open(nil)
-	if _, err := l.Add(t.Context(), w.list("d")[0], true); err != nil {
-		t.Fatal(err)
-	}
-	if got := f.machine.await(t, 8); !slices.Equal(got, l.machine.all()) {
-		t.Errorf("%v", got)
-	}
-	if _, err := Recover(t.Context(), RecoverConfig{Dir: t.TempDir(), Cluster: "test", Self: "a", Authority: "a:1", Machine: &journal{},
-		Raise: func(b []byte) ([]byte, error) { return b, nil }}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "there is no log") {
-		t.Error(err)
-	}
+		recover := func(raise func([]byte) ([]byte, error)) (Recovered, error) {
+			return Recover(t.Context(), RecoverConfig{Dir: l.dir, Cluster: "test", Self: l.id, Authority: l.authority, Machine: &journal{}, Raise: raise,
+				Log: slog.New(slog.DiscardHandler)})
+		}
+		broken := errors.New("no")
+		if _, err := recover(func([]byte) ([]byte, error) { return nil, broken }); err == nil || !strings.Contains(err.Error(), "no") {
+			t.Error(err)
+		}
+		for generation := 1; generation <= 2; generation++ { // it may be repeated
+			time.Sleep(time.Millisecond) // raft names snapshots by the time
+			r, err := recover(func(b []byte) ([]byte, error) {
+				return append(append([]byte(nil), b...), "\x00\x00\x00\x01G"...), nil
+			})
+			if err != nil || r.ID != id || r.Index < 5 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if generation == 1 && !slices.Equal(r.Lost, lost) {
+				t.Errorf("lost %v, and not %v", r.Lost, lost)
+			}
+		}
+		l.open(w.list(abc...))
+		w.propose("5")
+		if got := l.machine.all(); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "G", "G", "5"}) {
+			t.Errorf("%v", got)
+		}
+		if members, _ := l.Voters(); len(members) != 1 || members[0].ID != id {
+			t.Errorf("%v", members)
+		}
+		// Others join with new disks.
+		f := w.add("d").open(nil)
+		if _, err := l.Add(t.Context(), w.list("d")[0], true); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.machine.await(t, 8); !slices.Equal(got, l.machine.all()) {
+			t.Errorf("%v", got)
+		}
+		if _, err := Recover(t.Context(), RecoverConfig{Dir: t.TempDir(), Cluster: "test", Self: "a", Authority: "a:1", Machine: &journal{},
+			Raise: func(b []byte) ([]byte, error) { return b, nil }}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "there is no log") {
+			t.Error(err)
+		}
+	}, abc...)
 }

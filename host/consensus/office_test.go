@@ -88,6 +88,13 @@ func (c *chamber) apply(entry []byte) (results []byte) {
 	return results
 }
 
+// count returns how many entries there are.
+func (c *chamber) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.entries)
+}
+
 func (s *seat) catchUp(to uint64) {
 	for i, e := range s.behind {
 		s.log.Apply(to-uint64(len(s.behind)-1-i), e)
@@ -177,7 +184,7 @@ func TestOfficeBatchesRenewals(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		before := len(c.entries)
+		before := c.count()
 		for i := range nodes {
 			wg.Go(func() {
 				res := c.seats["v1"].put(t, core.NodeID(fmt.Sprint("n", i)), core.Command{Type: core.RenewSession, Session: sessions[i]})
@@ -188,7 +195,7 @@ func TestOfficeBatchesRenewals(t *testing.T) {
 		}
 		wg.Wait()
 		// The first goes alone, and while it is on its way the others gather.
-		if n := len(c.entries) - before; n > 3 {
+		if n := c.count() - before; n > 3 {
 			t.Errorf("%d renewals made %d entries", nodes, n)
 		}
 		seen := make(map[core.SessionID]bool)
@@ -249,8 +256,8 @@ func TestOfficeLosesTheLeadership(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		c.lead("v2")
 		wg.Wait()
-		if len(c.entries) != 0 {
-			t.Errorf("%d entries", len(c.entries))
+		if n := c.count(); n != 0 {
+			t.Errorf("%d entries", n)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
@@ -58,48 +59,50 @@ func openOffice(t *testing.T, p *passing) *Office {
 // What a voter passes on counts for the node that it is from; what another node passes on counts for nothing, and what a node says for another
 // is refused on both legs.
 func TestCommandsAreBelievedOfVotersAlone(t *testing.T) {
-	leader := openOffice(t, &passing{leader: "n1", leads: true})
-	voter := &passing{leader: "n1"}
-	voter.answer = func(node core.NodeID, service string, payload []byte) ([]byte, error) {
-		return leader.Services()[service](t.Context(), "n2", payload)
-	}
-	second := openOffice(t, voter)
-	open := core.AppendEntry(nil, core.Command{Type: core.OpenSession, Node: "n4", Authority: "10.0.0.4:1", Boot: 1})
-
-	b, err := second.Services()[passService](t.Context(), "n4", appendProposal(nil, open))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := readOutcome(b); err != nil || !out.led {
-		t.Errorf("%+v, %v", out, err)
-	}
-	if len(voter.asked) != 1 || voter.asked[0] != "n1 "+forService {
-		t.Errorf("it asked %v", voter.asked)
-	}
-	for name, do := range map[string]func() ([]byte, error){
-		"a node that is no voter": func() ([]byte, error) {
-			return leader.Services()[forService](t.Context(), "n5", appendPassed(nil, "n4", open))
-		},
-		"a node for another": func() ([]byte, error) {
-			return second.Services()[passService](t.Context(), "n5", appendProposal(nil, open))
-		},
-		"a voter with what the node may not ask for": func() ([]byte, error) {
-			return leader.Services()[forService](t.Context(), "n2", appendPassed(nil, "n5", open))
-		},
-	} {
-		if _, err := do(); abi.CodeOf(err) != abi.ErrDenied {
-			t.Errorf("%s: %v", name, err)
+	synctest.Test(t, func(t *testing.T) {
+		leader := openOffice(t, &passing{leader: "n1", leads: true})
+		voter := &passing{leader: "n1"}
+		voter.answer = func(node core.NodeID, service string, payload []byte) ([]byte, error) {
+			return leader.Services()[service](t.Context(), "n2", payload)
 		}
-	}
-	// A second voter that does not lead says so, and asks nobody.
-	third := &passing{leader: "n1"}
-	b, err = openOffice(t, third).Services()[forService](t.Context(), "n2", appendPassed(nil, "n4", open))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := readOutcome(b); err != nil || out.led || out.leader.ID != "n1" || len(third.asked) != 0 {
-		t.Errorf("%+v, %v; it asked %v", out, err, third.asked)
-	}
+		second := openOffice(t, voter)
+		open := core.AppendEntry(nil, core.Command{Type: core.OpenSession, Node: "n4", Authority: "10.0.0.4:1", Boot: 1})
+
+		b, err := second.Services()[passService](t.Context(), "n4", appendProposal(nil, open))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := readOutcome(b); err != nil || !out.led {
+			t.Errorf("%+v, %v", out, err)
+		}
+		if len(voter.asked) != 1 || voter.asked[0] != "n1 "+forService {
+			t.Errorf("it asked %v", voter.asked)
+		}
+		for name, do := range map[string]func() ([]byte, error){
+			"a node that is no voter": func() ([]byte, error) {
+				return leader.Services()[forService](t.Context(), "n5", appendPassed(nil, "n4", open))
+			},
+			"a node for another": func() ([]byte, error) {
+				return second.Services()[passService](t.Context(), "n5", appendProposal(nil, open))
+			},
+			"a voter with what the node may not ask for": func() ([]byte, error) {
+				return leader.Services()[forService](t.Context(), "n2", appendPassed(nil, "n5", open))
+			},
+		} {
+			if _, err := do(); abi.CodeOf(err) != abi.ErrDenied {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		// A second voter that does not lead says so, and asks nobody.
+		third := &passing{leader: "n1"}
+		b, err = openOffice(t, third).Services()[forService](t.Context(), "n2", appendPassed(nil, "n4", open))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := readOutcome(b); err != nil || out.led || out.leader.ID != "n1" || len(third.asked) != 0 {
+			t.Errorf("%+v, %v; it asked %v", out, err, third.asked)
+		}
+	})
 }
 
 // FuzzPassed: what can be read is written the same.
