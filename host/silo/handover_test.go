@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -202,6 +203,81 @@ func TestABacklogFollowsItsActorElsewhere(t *testing.T) {
 	if got := strings.Join(away.posted, " "); got != "x bad y" {
 		t.Errorf("posted %q", got)
 	}
+}
+
+// shortLived is an API whose first successor ends before its caller hears of it.
+type shortLived struct {
+	elsewhere
+	s       *Silo
+	gets    atomic.Int32
+	release chan struct{}
+}
+
+func (b *shortLived) Get(context.Context, abi.Identity) (cluster.ActorRef, error) {
+	first := b.gets.Add(1) == 1
+	if !first {
+		<-b.release
+	}
+	req := activation("a")
+	req.Observer = &recorder{}
+	if _, err := b.s.Activate(req); err != nil {
+		return cluster.ActorRef{}, err
+	}
+	if e := b.s.entry(id("a")); first && e != nil {
+		<-e.gone
+	}
+	return cluster.ActorRef{}, nil
+}
+
+// A successor that ends at once leaves the backlog to its own successor: sent anew it would come after what is sent meanwhile.
+func TestABacklogWaitsForTheSuccessorOfASuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		s := New(n.silo.cfg)
+		api := &shortLived{s: s, release: make(chan struct{})}
+		s.Open(api)
+		defer s.Close()
+		var starts atomic.Int32
+		n.start = func() error {
+			if starts.Add(1) == 2 {
+				return abi.NewError(abi.ErrOwnershipChanged, "replaced")
+			}
+			return nil
+		}
+		gate, entered := make(chan struct{}), make(chan struct{})
+		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
+			if string(ev.Payload) == "trap" {
+				close(entered)
+				<-gate
+				return abi.NewError(abi.ErrTrap, "boom")
+			}
+			out.Kind = abi.OutReply
+			return nil
+		}
+		req := activation("a")
+		req.Observer = &recorder{}
+		target, err := s.Activate(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits := make(chan error, 1)
+		if err := target.Post(n.env("a", "m", "trap"), nil); err != nil {
+			t.Fatal(err)
+		}
+		<-entered
+		if err := target.Post(n.env("a", "m", "waits"), func(_ []byte, err error) { waits <- err }); err != nil {
+			t.Fatal(err)
+		}
+		close(gate)
+		synctest.Wait()
+		if len(api.posted) > 0 || len(waits) > 0 {
+			t.Errorf("%q was sent anew, %d were answered", api.posted, len(waits))
+		}
+		close(api.release)
+		if err := <-waits; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func waitFor(t *testing.T, ok func() bool) {

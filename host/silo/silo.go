@@ -126,7 +126,13 @@ type shard struct {
 	entries map[abi.Identity]*entry
 	ending  map[*entry]struct{} // not in entries any more, and not gone yet
 	wheel   wheel
-	orphans map[abi.Identity]actor.Backlog // of activations that broke, until their successor comes
+	orphans map[abi.Identity]orphan // of activations that broke, until their successor comes
+}
+
+// orphan is the backlog that an activation has left.
+type orphan struct {
+	of      *entry
+	backlog actor.Backlog
 }
 
 // entry is one activation and what the silo must know to end it. It owns the activation's callbacks.
@@ -183,7 +189,7 @@ func New(cfg Config) *Silo {
 	for i := range s.shards {
 		s.shards[i].entries = make(map[abi.Identity]*entry)
 		s.shards[i].ending = make(map[*entry]struct{})
-		s.shards[i].orphans = make(map[abi.Identity]actor.Backlog)
+		s.shards[i].orphans = make(map[abi.Identity]orphan)
 	}
 	return s
 }
@@ -241,9 +247,9 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 	}
 	sh.entries[id] = e
 	sh.wheel.put(e, looks(kind.first(), s.cfg.Sweep))
-	backlog := sh.orphans[id]
+	left := sh.orphans[id]
 	delete(sh.orphans, id)
-	e.act.Adopt(backlog)
+	e.act.Adopt(left.backlog)
 	sh.mu.Unlock()
 	if s.draining.Load() { // since it was admitted: the drain may have looked at the table before
 		e.act.Stop("shutdown")
@@ -382,7 +388,7 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	sh.ending[e] = struct{}{}
 	sh.wheel.remove(e)
 	if successor { // before the lease ends: whoever resolves next brings the successor, and must find this
-		sh.orphans[id] = end.Backlog
+		sh.orphans[id] = orphan{e, end.Backlog}
 	}
 	sh.mu.Unlock()
 
@@ -393,7 +399,7 @@ func (e *entry) Ended(a *actor.Activation, end actor.End) {
 	}
 	switch {
 	case successor:
-		s.work.Go(func() { s.succeed(id) })
+		s.work.Go(func() { s.succeed(e) })
 	case forward:
 		end.Backlog.Forward(s.api)
 	case end.Backlog.Len() > 0:
@@ -414,22 +420,26 @@ func (e *entry) arrived() int64 {
 	return 0
 }
 
-// succeed brings the successor of an activation that left a backlog.
-func (s *Silo) succeed(id abi.Identity) {
+// succeed brings the successor of an activation that left a backlog. That may have ended as well by now: what it has left is the matter of
+// its own successor, and would come too late if it were sent anew.
+func (s *Silo) succeed(e *entry) {
+	id := e.lease.Identity
 	ctx, cancel := context.WithTimeout(s.ctx, abi.DefaultRequest)
 	defer cancel()
 	_, err := s.api.Get(ctx, id)
 	sh := s.shard(id)
 	sh.mu.Lock()
-	backlog := sh.orphans[id]
-	delete(sh.orphans, id)
+	left := sh.orphans[id]
+	if left.of == e {
+		delete(sh.orphans, id)
+	}
 	sh.mu.Unlock()
 	switch {
-	case backlog.Len() == 0: // the successor has it
+	case left.of != e: // the successor has it
 	case err != nil:
-		s.refuse(id, backlog, abi.AsError(err))
+		s.refuse(id, left.backlog, abi.AsError(err))
 	default: // it lives on another node
-		backlog.Forward(s.api)
+		left.backlog.Forward(s.api)
 	}
 }
 
