@@ -59,13 +59,15 @@ type disk struct {
 	cache *raft.LogCache
 	snaps *raft.FileSnapshotStore
 
-	configured atomic.Uint64 // index of the configuration in the newest snapshot
+	configured atomic.Uint64             // index of the configuration in the newest snapshot
+	raft       atomic.Pointer[raft.Raft] // once it runs on this disk
 
-	mu    sync.Mutex
-	term  uint64        // as it is on disk
-	first bool          // the first entry is being written: raft takes an error for an answer
-	fault error         // the first
-	down  chan struct{} // closed with the fault
+	mu     sync.Mutex
+	extent extent
+	term   uint64        // as it is on disk
+	first  bool          // the first entry is being written: raft takes an error for an answer
+	fault  error         // the first
+	down   chan struct{} // closed with the fault
 }
 
 var (
@@ -193,6 +195,7 @@ func (d *disk) verify() error {
 		return d.damaged(path, err)
 	}
 	log := checked{d.wal}
+	d.extent.last = last
 	var l raft.Log
 	for i := first; i > 0 && i <= last; i++ {
 		err := log.GetLog(i, &l)
@@ -299,6 +302,7 @@ func (d *disk) verifySnapshots() (newest uint64, err error) {
 		}
 		if meta.Index > newest {
 			newest = meta.Index
+			d.snapshotted(meta.Index, meta.Term)
 			d.configured.Store(meta.ConfigurationIndex)
 		}
 	}
@@ -397,6 +401,9 @@ func (d *disk) LastIndex() (uint64, error)  { return d.cache.LastIndex() }
 // GetLog is where raft panics when it cannot read what was committed.
 func (d *disk) GetLog(index uint64, l *raft.Log) error {
 	err := d.cache.GetLog(index, l)
+	if errors.Is(err, raft.ErrLogNotFound) && d.standIn(index, l) {
+		return nil
+	}
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, wal.ErrClosed) {
 		return err
 	}
@@ -419,6 +426,11 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	if err := d.cache.StoreLogs(logs); err != nil {
 		return errors.Join(d.failure(), err)
 	}
+	if n := len(logs); n > 0 {
+		d.mu.Lock()
+		d.extent.last = logs[n-1].Index
+		d.mu.Unlock()
+	}
 	return nil
 }
 
@@ -427,6 +439,12 @@ func (d *disk) DeleteRange(lo, hi uint64) error {
 		return err
 	}
 	d.awaitRotation()
+	switch last, err := d.cache.LastIndex(); {
+	case err != nil:
+		return err
+	case lo > last: // see standIn
+		return nil
+	}
 	return d.cache.DeleteRange(lo, hi)
 }
 
@@ -505,7 +523,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c r
 		return nil, s.failed(err)
 	}
 	s.d.configured.Store(configurationIndex)
-	return &watchedSink{sink, s}, nil
+	return &watchedSink{sink, s, index, term}, nil
 }
 
 func (s *snapshots) failed(err error) error {
@@ -516,7 +534,8 @@ func (s *snapshots) failed(err error) error {
 // watchedSink is a snapshot being written.
 type watchedSink struct {
 	raft.SnapshotSink
-	s *snapshots
+	s           *snapshots
+	index, term uint64
 }
 
 func (w *watchedSink) Write(b []byte) (int, error) {
@@ -528,8 +547,13 @@ func (w *watchedSink) Write(b []byte) (int, error) {
 }
 
 func (w *watchedSink) Close() error {
-	if err := w.SnapshotSink.Close(); err != nil {
+	err := w.SnapshotSink.Close()
+	if errors.Is(err, fs.ErrExist) { // the same one, in the same millisecond: its name is taken, and the disk is well
+		return err
+	}
+	if err != nil {
 		return w.s.failed(err)
 	}
+	w.s.d.snapshotted(w.index, w.term)
 	return nil
 }

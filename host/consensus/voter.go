@@ -150,6 +150,9 @@ func (v *Voter) start() error {
 	if err != nil && v.raft != nil {
 		_ = v.raft.Shutdown().Error()
 	}
+	if err == nil {
+		v.disk.raft.Store(v.raft)
+	}
 	return err
 }
 
