@@ -170,18 +170,31 @@ func (q *quorum) watchSuspend() {
 	t := time.NewTicker(suspendLook)
 	defer t.Stop()
 	began := time.Now()
-	for last := uptime() - time.Since(began); ; {
+	running := func() time.Duration { return time.Since(began) }
+	for last := aheadBy(uptime, running); ; {
 		select {
 		case <-t.C:
 		case <-q.ctx.Done():
 			return
 		}
-		ahead := uptime() - time.Since(began)
+		ahead := aheadBy(uptime, running)
 		if ahead-last > suspendMost {
 			q.log.Warn("the machine was suspended: this node's session with the voters counts as ended", "for", ahead-last)
 			q.resident.Suspended(q.ctx)
 		}
 		last = ahead
+	}
+}
+
+// aheadBy returns by how much one clock is ahead of another. It reads them again when that took long: a process that had to wait for a processor
+// between the two would find a difference that is none, and end its session for it.
+func aheadBy(one, other func() time.Duration) time.Duration {
+	for {
+		before := other()
+		at := one()
+		if after := other(); after-before <= suspendMost/10 {
+			return at - after
+		}
 	}
 }
 

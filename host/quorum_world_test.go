@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -236,15 +237,24 @@ func (p *parliament) enter(cfgs ...Config) {
 	p.live()
 }
 
+// seeds are where a node finds the others: those that run, or the one that begins.
+func (p *parliament) seeds() (all []string) {
+	for _, id := range slices.Sorted(maps.Keys(p.nodes)) {
+		all = append(all, p.nodes[id].GossipAddr())
+	}
+	if len(all) == 0 && p.seed != "" {
+		all = append(all, p.seed)
+	}
+	return all
+}
+
 // enterOnly is enter that waits for the starts only.
 func (p *parliament) enterOnly(cfgs ...Config) {
 	p.t.Helper()
 	var wg sync.WaitGroup
 	nodes := make([]*Node, len(cfgs))
 	for i, cfg := range cfgs {
-		if p.seed != "" {
-			cfg.Net.Join = []string{p.seed}
-		}
+		cfg.Net.Join = p.seeds()
 		n, err := New(cfg)
 		if err != nil {
 			p.t.Fatal(err)

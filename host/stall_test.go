@@ -53,3 +53,27 @@ func TestUptimeGoesOn(t *testing.T) {
 		t.Errorf("a millisecond took %s", d)
 	}
 }
+
+// A process that waits for a processor between the readings of two clocks is not one whose machine was suspended.
+func TestClocksThatAreReadApart(t *testing.T) {
+	var now time.Duration // of both clocks
+	pauses := []time.Duration{0, 3 * suspendMost, 0, 0, 3 * suspendMost, 0, 0, 0, 0}
+	read := func(ahead time.Duration) func() time.Duration {
+		return func() time.Duration {
+			at := now + ahead
+			now += time.Microsecond
+			if len(pauses) > 0 {
+				now += pauses[0]
+				pauses = pauses[1:]
+			}
+			return at
+		}
+	}
+	const ahead = time.Hour
+	if got := aheadBy(read(ahead), read(0)); got > ahead || got < ahead-time.Millisecond {
+		t.Errorf("one clock is ahead by %v, want %v", got, ahead)
+	}
+	if len(pauses) > 0 {
+		t.Errorf("%d readings were not made", len(pauses))
+	}
+}

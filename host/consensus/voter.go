@@ -105,8 +105,11 @@ func (v *Voter) open() error {
 	}
 	v.layer = newLayer(v.id, &v.cfg)
 	v.layer.fallback = v.recorded
+	// One request at a time, that is, no pipelines: in v1.8.0 a leader whose pipeline was refused, by a follower that has another leader, may
+	// wait for ever to send the next request, and its replication to that follower and raft's shutdown with it. Entries are proposed one at a
+	// time anyhow.
 	v.trans = newScreen(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: v.layer, ServerAddressProvider: v.layer,
-		MaxPool: 3, Timeout: max(4*v.cfg.Heartbeat, time.Second), Logger: newLogger(v.log, "transport")}), v.log)
+		MaxPool: 3, MaxRPCsInFlight: 1, Timeout: max(4*v.cfg.Heartbeat, time.Second), Logger: newLogger(v.log, "transport")}), v.log)
 	if err := v.start(); err != nil {
 		return err
 	}
