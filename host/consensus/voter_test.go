@@ -356,41 +356,39 @@ func TestTransfer(t *testing.T) {
 
 // TestSnapshotForWhoLagsBehind: a voter that was away for longer than the log reaches back gets the state instead.
 func TestSnapshotForWhoLagsBehind(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		often := []func(*VoterConfig){func(c *VoterConfig) {
-			c.SnapshotEvery, c.Trailing, c.SnapshotCheck = 20, 5, 50*time.Millisecond
-			c.seam.segment = 4096 // the log really forgets what it may forget
-		}}
-		w.start(often, abc...)
-		w.propose("0")
-		l := w.leader()
-		away, _ := w.followers(l)
-		away.machine.await(t, 1)
-		away.close()
-		n := 1
-		compacted := func() bool { return must(l.disk.FirstIndex()) > 300 } // several files of the log later
-		for ; !compacted(); n++ {
-			if _, _, err := l.Propose(t.Context(), fmt.Appendf(nil, "%d", n)); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Millisecond) // of the bubble's clock, by which snapshots are taken
+	w := newWorld(t, newLoopback(), abc...)
+	often := append(slices.Clone(calm), func(c *VoterConfig) { // on a real clock: raft names snapshots by its milliseconds
+		c.SnapshotEvery, c.Trailing, c.SnapshotCheck = 20, 5, 50*time.Millisecond
+		c.seam.segment = 4096 // the log really forgets what it may forget
+	})
+	w.start(often, abc...)
+	w.propose("0")
+	l := w.leader()
+	away, _ := w.followers(l)
+	away.machine.await(t, 1)
+	away.close()
+	n := 1
+	compacted := func() bool { return must(l.disk.FirstIndex()) > 300 } // several files of the log later
+	for ; !compacted(); n++ {
+		if _, _, err := l.Propose(t.Context(), fmt.Appendf(nil, "%d", n)); err != nil {
+			t.Fatal(err)
 		}
-		away.open(nil, often...)
-		got := away.machine.await(t, n)
-		for i, e := range got {
-			if e != fmt.Sprint(i) {
-				t.Fatalf("entry %d is %q", i, e)
-			}
+	}
+	away.open(nil, often...)
+	got := away.machine.await(t, n)
+	for i, e := range got {
+		if e != fmt.Sprint(i) {
+			t.Fatalf("entry %d is %q", i, e)
 		}
-		w.propose(fmt.Sprint(n))
-		away.machine.await(t, n+1)
-		if !strings.Contains(away.log.String(), "Installed remote snapshot") || l.Stats().SnapshotIndex < 300 {
-			t.Error("there was no snapshot")
-		}
-		away.close() // and what it was sent is on its disk
-		away.open(nil, often...)
-		away.machine.await(t, n+1)
-	}, abc...)
+	}
+	w.propose(fmt.Sprint(n))
+	away.machine.await(t, n+1)
+	if !strings.Contains(away.log.String(), "Installed remote snapshot") || l.Stats().SnapshotIndex < 300 {
+		t.Error("there was no snapshot")
+	}
+	away.close() // and what it was sent is on its disk
+	away.open(nil, often...)
+	away.machine.await(t, n+1)
 }
 
 // TestBeginWaitsForAll: the log begins when the last voter has come, and not before; who is missing is in the log.
