@@ -476,6 +476,7 @@ func TestPostsThatWait(t *testing.T) {
 			}
 		}
 		n.ok("counter/a")
+		synctest.Wait() // a courier goes after its last message has been answered
 		if n.Runtime().couriers.Load() != 0 || len(n.Runtime().mail) != 0 || len(n.Runtime().waits) != 0 {
 			t.Errorf("left over: %d couriers, %d mail, %d waits", n.Runtime().couriers.Load(), len(n.Runtime().mail), len(n.Runtime().waits))
 		}
@@ -559,9 +560,14 @@ func TestRemoteTargets(t *testing.T) {
 			t.Error("later refusals cost nothing")
 		}
 		refusals = 1
-		if err := n.API().Post(env("chat/x"), nil); err != nil {
+		done := make(chan error, 1)
+		if err := n.API().Post(env("chat/x"), func(_ []byte, err error) { done <- err }); err != nil {
+			t.Fatalf("post: %v", err)
+		}
+		if err := <-done; err != nil {
 			t.Errorf("post: %v", err)
 		}
+		synctest.Wait() // its courier has gone
 		n.Runtime().cfg.Transport = &fakeTransport{func(Node) (Target, error) {
 			return nil, abi.NewError(abi.ErrDenied, "wrong certificate")
 		}}
