@@ -281,6 +281,9 @@ func TestAStartBehindACut(t *testing.T) {
 	n3 := p.add(cfg)
 	cables.set(n1, n3, true)
 	p.agree()
+	p.until("each goes through n2 to the other", func() bool { // or the end of n1's connection would end a call, too
+		return p.member("n1", "n3").Relay == "n2" && p.member("n3", "n1").Relay == "n2"
+	})
 	for i := range 200 {
 		for k, n := range []*Node{n1, p.nodes["n2"], n3} {
 			if got := mustCall(t, n, "count/"+strconv.Itoa(i), "add", ""); got != strconv.Itoa(k+1) {
