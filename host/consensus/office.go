@@ -54,7 +54,8 @@ func (o *Office) put(ctx context.Context, voter proposer, entry []byte) ([]byte,
 // ask is commands of a node that wait to be put into the log.
 type ask struct {
 	commands []core.Command
-	size     int          // in bytes
+	size     int // in bytes
+	ctx      context.Context
 	answer   chan outcome // has room for one; closed without one: the outcome is not known
 }
 
@@ -103,6 +104,8 @@ func (o *Office) Run(ctx context.Context, voter proposer) {
 			o.chair(func(c *core.Chair, now time.Duration) { c.Led(now) })
 			work.Go(func() { o.bar(ctx, voter, lead.Term, barred) })
 		}
+		// Who has given up may have asked for something else since, which this must not come after.
+		waiting = slices.DeleteFunc(waiting, func(a *ask) bool { return a.ctx.Err() != nil })
 		if lead.Leading && len(waiting) > 0 && sent == nil {
 			sent, waiting = cut(waiting)
 			work.Go(func() { o.propose(ctx, voter, sent, answered) })
@@ -282,7 +285,7 @@ func (o *Office) submit(ctx context.Context, from core.NodeID, entry []byte) (ou
 			return outcome{}, abi.NewError(abi.ErrDenied, why)
 		}
 	}
-	a := &ask{commands: commands, size: len(entry), answer: make(chan outcome, 1)}
+	a := &ask{commands: commands, size: len(entry), ctx: ctx, answer: make(chan outcome, 1)}
 	select {
 	case o.asks <- a:
 	case <-ctx.Done():

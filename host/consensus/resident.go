@@ -80,7 +80,10 @@ type Resident struct {
 	table  *core.Table
 	tenant *core.Tenant
 	moves  map[core.MoveID]context.CancelFunc
-	ended  bool // it has told why it cannot go on: the table lacks something, and what comes after it must not be applied
+	// opening ends before the session is given up: a late attempt to open it would make another, which nobody renews or gives up.
+	opening     context.Context
+	stopOpening context.CancelFunc
+	ended       bool // it has told why it cannot go on: the table lacks something, and what comes after it must not be applied
 }
 
 // Standing is how a member stands.
@@ -114,6 +117,7 @@ func NewResident(cfg ResidentConfig) *Resident {
 		over: make(chan struct{}), table: core.NewTable(), moves: make(map[core.MoveID]context.CancelFunc),
 		asker: asker{self: cfg.Self.ID, network: cfg.Network, office: cfg.Office, voters: cfg.Voters}}
 	m.asker.work = &m.work
+	m.opening, m.stopOpening = context.WithCancel(context.Background())
 	m.tenant = core.NewTenant(core.TenantConfig{Node: cfg.Self.ID, Boot: cfg.Self.Boot, Authority: cfg.Self.Authority, Weight: cfg.Weight,
 		Kinds: cfg.Kinds, SessionTime: cfg.SessionTime}, m.table)
 	return m
@@ -127,6 +131,7 @@ func (m *Resident) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer m.work.Wait()
 	defer cancel()
+	defer m.stopOpening()
 	m.work.Go(func() { m.follow(ctx) })
 	tick := time.NewTicker(memberTick)
 	defer tick.Stop()
@@ -252,9 +257,12 @@ func (m *Resident) ask(ctx context.Context, e core.TenantEffect) {
 	m.work.Go(func() {
 		bounded, cancel := context.WithTimeout(ctx, core.SessionTime)
 		defer cancel()
+		if e.Commands[0].Type == core.OpenSession {
+			defer context.AfterFunc(m.opening, cancel)()
+		}
 		out, err := m.asker.reach(bounded, entry)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && m.opening.Err() == nil {
 				m.unrenewed.Add(1)
 				m.log.Debug("the session is not known to be renewed", "err", err)
 			}
@@ -401,6 +409,7 @@ func (m *Resident) Suspended(ctx context.Context) {
 // Close gives the session up: once it owns nothing, or at once with force, when nothing of it runs any more. It returns when the log
 // shows it, or ctx ends.
 func (m *Resident) Close(ctx context.Context, force bool) error {
+	m.stopOpening()
 	m.hand(ctx, core.TenantInput{Type: core.TenantClose, Force: force})
 	return m.Await(ctx, func(s Standing) bool { return s.Closed })
 }
