@@ -230,6 +230,32 @@ func TestOfficeThatDoesNotLeadSaysWhoDoes(t *testing.T) {
 	})
 }
 
+// Who has given up before its commands were in an entry has asked for nothing: what it asks for next, which may be the contrary, is not undone.
+func TestOfficeForgetsWhoHasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChamber(10*time.Millisecond, "v1")
+		c.run(t)
+		c.lead("v1")
+		seat := c.seats["v1"]
+		go seat.office.submit(t.Context(), "n1", core.AppendEntry(nil, opening("n1"))) // on its way while the next ones wait
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		given := make(chan error, 1)
+		go func() {
+			_, err := seat.office.submit(ctx, "n2", core.AppendEntry(nil, opening("n2")))
+			given <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-given; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if got := seat.put(t, "n3", opening("n3")); len(got) != 1 || got[0].ID != 2 {
+			t.Errorf("the second session is %+v", got)
+		}
+	})
+}
+
 // The leadership is lost while a proposal is under way: it is not known what became of it, and nobody waits longer than for that.
 func TestOfficeLosesTheLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
