@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/gateway"
+	"github.com/wasilo/wasilo/host/gateway/client"
 )
 
 // testClusterAgain: a node that is started again under its id, at once and wherever it listens, takes its own place; and none takes
@@ -171,7 +173,7 @@ func testClusterMerged(t *testing.T, home string) {
 }
 
 // settle waits until no actor is left where it does not belong any more: those of a node that was given up end when it is back, and those
-// that others host end after what waits for them.
+// that others host end after what waits for them. Each then is the same through every node, for one that is to end still answers its own.
 func (r *realm) settle(kind string, names []string) {
 	r.t.Helper()
 	r.until("each actor lives once", func() (bool, any) {
@@ -186,6 +188,30 @@ func (r *realm) settle(kind string, names []string) {
 				lives[actor] = id
 			}
 		}
-		return n <= len(names), strconv.Itoa(n) + " activations of " + strconv.Itoa(len(names)) + " actors"
+		if n > len(names) {
+			return false, strconv.Itoa(n) + " activations of " + strconv.Itoa(len(names)) + " actors"
+		}
+		for actor, home := range lives {
+			want := r.up[home].peek(actor)
+			for id, m := range r.up {
+				if got := m.peek(actor); got != want || got == "" {
+					return false, fmt.Sprintf("%s lives on %s, which gets %q of it, and %s gets %q", actor, home, want, id, got)
+				}
+			}
+		}
+		return true, nil
 	})
+}
+
+// peek returns what a counter counts to, "" if it is not active where m looks for it.
+func (m *member) peek(actor string) string {
+	id, err := abi.ParseIdentity(actor)
+	if err != nil {
+		m.r.t.Fatal(err)
+	}
+	out, err := m.http.CallJSON(m.r.all.Context(), id, "get", nil, client.CallOptions{Flags: abi.OnlyIfActive})
+	if err != nil {
+		return ""
+	}
+	return string(out)
 }
