@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// screen is raft's transport, less the requests at which raft would panic. Whoever sends one holds a voter's certificate, so it is broken
+// screen is raft's transport, less the requests at which raft would panic. Whoever sends one holds a certificate of the cluster, so it is broken
 // rather than strange; the process of the voter that is asked must outlive it. Entries are judged where they are stored.
 type screen struct {
 	*raft.NetworkTransport
