@@ -261,6 +261,9 @@ func (p *parliament) enterOnly(cfgs ...Config) {
 		}
 		nodes[i] = n
 		p.t.Cleanup(func() {
+			if p.t.Failed() && p.nodes[cfg.ID] == n {
+				p.t.Logf("at the end %s: %s", cfg.ID, standing(n))
+			}
 			hurry, cancel := context.WithCancel(context.Background())
 			cancel() // the last ones have no majority any more, and would wait for it
 			if err := n.Shutdown(hurry); err != nil {
@@ -286,6 +289,18 @@ func (p *parliament) enterOnly(cfgs ...Config) {
 	for i, n := range nodes {
 		p.nodes[cfgs[i].ID] = n
 	}
+}
+
+// standing is how a node stands, for whoever has to find out why a test failed.
+func standing(n *Node) string {
+	if !n.quorum.opened.Load() {
+		return "not open"
+	}
+	text := n.quorum.sessionText()
+	if v := n.quorum.voter; v != nil {
+		text += fmt.Sprintf("; its voter %+v", v.Stats())
+	}
+	return text
 }
 
 // live waits until every node has a session and nothing moves, and nobody lacks an owner.

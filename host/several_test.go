@@ -25,6 +25,7 @@ import (
 // party is nodes of one cluster in this process, on sockets of loopback.
 type party struct {
 	t     testing.TB
+	diary *diary
 	ca    string // directory
 	nodes map[string]*Node
 	seed  string
@@ -35,7 +36,7 @@ const patience = 10 * time.Second
 
 func newParty(t testing.TB) *party {
 	t.Helper()
-	p := &party{t: t, ca: filepath.Join(t.TempDir(), "ca"), nodes: make(map[string]*Node)}
+	p := &party{t: t, diary: newDiary(t), ca: filepath.Join(t.TempDir(), "ca"), nodes: make(map[string]*Node)}
 	if _, err := ca.Init(p.ca, ca.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func newParty(t testing.TB) *party {
 // config is that of a node with a native kind "count" unless kinds says otherwise.
 func (p *party) config(id string, kinds ...NativeKind) Config {
 	p.t.Helper()
-	cfg := Config{ID: id, Native: kinds, Log: slog.New(slog.NewTextHandler(testWriter{p.t}, nil)).With("on", id)}
+	cfg := Config{ID: id, Native: kinds, Log: slog.New(slog.NewTextHandler(p.diary, nil)).With("on", id)}
 	cfg.Net = Net{Link: "127.0.0.1:0", Gossip: "127.0.0.1:0", Profile: serfwatch.Fast, patience: patience}
 	cfg.Limits.Turn, cfg.Limits.Request = hang, hang // what takes as long does not end
 	if p.seed != "" {

@@ -90,7 +90,7 @@ func start(t testing.TB, cfg Config) *Node {
 		}
 	}
 	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+		cfg.Log = slog.New(slog.NewTextHandler(newDiary(t), nil))
 	}
 	n, err := New(cfg)
 	if err != nil {
@@ -109,12 +109,29 @@ func start(t testing.TB, cfg Config) *Node {
 	return n
 }
 
-// testWriter sends a node's log to the test's.
-type testWriter struct{ t testing.TB }
+// diary keeps the log of a test's nodes, and shows it at the end of a test that failed: what failed comes first then, whoever cuts the rest off.
+type diary struct {
+	mu    sync.Mutex
+	lines strings.Builder
+}
 
-func (w testWriter) Write(p []byte) (int, error) {
-	w.t.Log(strings.TrimSuffix(string(p), "\n"))
-	return len(p), nil
+// newDiary is to be called before the nodes are made, so that it hears of their end.
+func newDiary(t testing.TB) *diary {
+	j := &diary{}
+	t.Cleanup(func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if t.Failed() {
+			t.Logf("what the nodes said:\n%s", j.lines.String())
+		}
+	})
+	return j
+}
+
+func (j *diary) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lines.Write(p)
 }
 
 // call sends JSON to an actor and returns its reply as JSON; no bytes of a payload are JSON's null.
