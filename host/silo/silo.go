@@ -450,11 +450,13 @@ func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
 	}
 }
 
-// send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all.
+// send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all. A state that is to
+// stay is kept, whatever the caller saw a moment before: the activation may have been busy then, or just not to be kept.
 func (s *Silo) send(e *entry, reason string, asleep bool) bool {
 	if e.leaving.Load() != 0 {
 		return false
 	}
+	asleep = asleep || e.kind.stays() && e.canEverSleep()
 	bytes := e.cost
 	if w, ok := e.act.Weight(); ok && e.kind.Counted {
 		bytes = w

@@ -256,6 +256,20 @@ func TestWithoutATimeOfItsOwnItSleepsAtPassivation(t *testing.T) {
 	})
 }
 
+// Whoever sends an activation off may have looked at it when it was busy, or when its state could not be kept just then.
+func TestAStateThatIsToStayIsKeptWhateverWasSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		n.want("a", "1 call")
+		e := n.silo.shard(id("a")).entries[id("a")]
+		if !n.silo.send(e, "evicted", false) {
+			t.Fatal("it stays")
+		}
+		<-e.gone
+		n.want("a", "2 wake")
+	})
+}
+
 // However actors come and go under their callers, no turn is forgotten.
 func TestNothingIsForgotten(t *testing.T) {
 	for _, real := range []bool{false, true} {

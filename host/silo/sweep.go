@@ -206,7 +206,8 @@ func (s *Silo) sample(now time.Time, may func(e *entry, idle time.Duration) bool
 	})
 	for i := range found {
 		c := &found[i]
-		c.sleeps = c.e.canSleep(now) && c.e.act.Status().Sleeps
+		st := c.e.act.Status() // by now it may be busy, and idle again before it is sent
+		c.sleeps = c.e.canSleep(now) && (st.Sleeps || st.Busy)
 		bytes := int64(0)
 		if byBytes {
 			bytes = c.e.cost
