@@ -139,6 +139,7 @@ type Activation struct {
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
 	timers   map[string]*timer
+	resting  bool // the runner does nothing but [Activation.Rest]
 
 	// Owned by whoever set running.
 	inst      Instance
@@ -184,6 +185,7 @@ type Status struct {
 	Closing  bool
 	Warm     bool // idle and at rest
 	Sleeps   bool // idle, and its state can be kept
+	Resting  bool // busy with [Activation.Rest], and idle again at once unless a message comes
 }
 
 // Status returns a glimpse of the activation.
@@ -191,7 +193,7 @@ func (a *Activation) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	st := Status{Busy: a.running, Queued: a.queue.len(), Deferred: len(a.deferred), Calls: len(a.calls),
-		Timers: len(a.timers), Closing: a.state != open || a.stopFor != ""}
+		Timers: len(a.timers), Closing: a.state != open || a.stopFor != "", Resting: a.resting}
 	if !a.running {
 		st.Warm, st.Sleeps = a.rested, a.sleeper() != nil
 	}

@@ -251,6 +251,7 @@ const (
 )
 
 func (a *Activation) nextLocked() (message, step) {
+	a.resting = false
 	switch {
 	case a.state == ended:
 		return message{}, stepRest

@@ -152,7 +152,7 @@ func (a *Activation) Rest() bool {
 		a.mu.Unlock()
 		return false
 	}
-	a.running, a.rested = true, true
+	a.running, a.rested, a.resting = true, true, true
 	a.mu.Unlock()
 	a.cfg.Spawn(func() {
 		if a.rest(z) {

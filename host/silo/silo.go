@@ -486,6 +486,9 @@ func (s *Silo) left(e *entry) {
 	}
 }
 
+// restTime is about how long an activation takes to go to rest.
+const restTime = 100 * time.Microsecond
+
 // PassivateIdle passivates every actor that is idle now, whenever it was last used, and returns when those and the ones that
 // were going already are gone, or ctx ends. Those whose state stays are hibernated; one that cannot be just now is left as it is.
 func (s *Silo) PassivateIdle(ctx context.Context) error {
@@ -500,7 +503,12 @@ func (s *Silo) PassivateIdle(ctx context.Context) error {
 			return
 		}
 		failed := e.failing()
-		if s.send(e, "evicted", e.kind.stays() && e.canSleep(now)) || e.act.Status().Closing {
+		sent := s.send(e, "evicted", e.kind.stays() && e.canSleep(now))
+		for !sent && e.act.Status().Resting && ctx.Err() == nil { // it is as good as idle
+			time.Sleep(restTime)
+			sent = s.send(e, "evicted", e.kind.stays() && e.canSleep(now))
+		}
+		if sent || e.act.Status().Closing {
 			going = append(going, departure{e, failed})
 		}
 	})

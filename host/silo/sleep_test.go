@@ -157,7 +157,10 @@ func (n *node) dormouse(i *instance, state []byte) (actor.Instance, error) {
 	return &dormouse{instance: i, weight: 1000}, nil
 }
 
-func (d *dormouse) Rest()         { d.rested++ }
+func (d *dormouse) Rest() {
+	d.rested++
+	time.Sleep(d.n.resting)
+}
 func (d *dormouse) Weight() int64 { return d.weight }
 func (d *dormouse) Capture(dst []byte) ([]byte, error) {
 	d.n.mu.Lock()
@@ -267,6 +270,24 @@ func TestAStateThatIsToStayIsKeptWhateverWasSeen(t *testing.T) {
 		}
 		<-e.gone
 		n.want("a", "2 wake")
+	})
+}
+
+// An actor that is just going to rest is idle to whoever asks for all that are.
+func TestWhoGoesToRestIsPassivated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		n.resting = time.Second
+		n.want("a", "1 call")
+		if e := n.silo.shard(id("a")).entries[id("a")]; !e.act.Rest() || !e.act.Status().Resting {
+			t.Fatal("it does not rest")
+		}
+		if err := n.silo.PassivateIdle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st := n.silo.Stats(); st.Activations != 0 || st.Sleepers != 1 {
+			t.Errorf("%+v", st)
+		}
 	})
 }
 

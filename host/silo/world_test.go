@@ -31,6 +31,7 @@ type node struct {
 	store   *store // the one of tests; nil: none, or another
 	capture func(d *dormouse) error
 	wake    func(state []byte) error
+	resting time.Duration // of a dormouse
 
 	mu     sync.Mutex
 	events []string
