@@ -489,6 +489,11 @@ func (s *Silo) left(e *entry) {
 // restTime is about how long an activation takes to go to rest.
 const restTime = 100 * time.Microsecond
 
+// soonIdle reports whether an activation that was not idle a moment ago only went to rest, or has done so by now.
+func soonIdle(st actor.Status) bool {
+	return st.Resting || !st.Busy && !st.Closing && st.Queued+st.Deferred+st.Calls+st.Timers == 0
+}
+
 // PassivateIdle passivates every actor that is idle now, whenever it was last used, and returns when those and the ones that
 // were going already are gone, or ctx ends. Those whose state stays are hibernated; one that cannot be just now is left as it is.
 func (s *Silo) PassivateIdle(ctx context.Context) error {
@@ -504,7 +509,7 @@ func (s *Silo) PassivateIdle(ctx context.Context) error {
 		}
 		failed := e.failing()
 		sent := s.send(e, "evicted", e.kind.stays() && e.canSleep(now))
-		for !sent && e.act.Status().Resting && ctx.Err() == nil { // it is as good as idle
+		for !sent && soonIdle(e.act.Status()) && ctx.Err() == nil {
 			time.Sleep(restTime)
 			sent = s.send(e, "evicted", e.kind.stays() && e.canSleep(now))
 		}
