@@ -258,7 +258,7 @@ func (k KindLimits) ofActivation(request time.Duration) actor.Limits {
 
 // ofInstance are those that the engine keeps.
 func (k KindLimits) ofInstance() engine.Options {
-	return engine.Options{Memory: k.Memory, Table: uint32(k.Table), Stack: k.Stack, Fuel: k.Fuel, HostCalls: k.HostCalls,
+	return engine.Options{Memory: k.Memory, Table: uint32(k.Table), Stack: k.Stack, Fuel: k.Fuel, HostCalls: k.HostCalls, Turn: k.Turn,
 		MaxMessage: k.MaxMessage, LogBytes: k.LogBytes}
 }
 

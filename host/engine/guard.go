@@ -224,7 +224,11 @@ const sleepStep = 10 * time.Millisecond
 func (i *Instance) limitError(what string, err error) *abi.Error {
 	switch {
 	case errors.Is(err, errDeadline):
-		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(i.guard.limit)+i.setBy("turn"))
+		limit := i.guard.limit
+		if i.phase >= phaseInbox && i.turnLimit > 0 { // some of it had passed when the guard was armed
+			limit = i.turnLimit
+		}
+		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(limit)+i.setBy("turn"))
 	case errors.Is(err, errFuel):
 		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s used more than its %d units of fuel%s", what, i.fuel, i.setBy("fuel")))
 	case errors.Is(err, errStack):

@@ -54,6 +54,7 @@ type Instance struct {
 	stackBytes  int64
 	fuel        int64 // units a turn; 0 is no limit but its time
 	hostCalls   int   // a turn
+	turnLimit   time.Duration
 	maxMessage  int
 	lastFuel    int64 // units that the last turn used
 	epoch       abi.Epoch
@@ -83,7 +84,7 @@ func (i *Instance) limits(opt Options) {
 	i.memoryLimit, i.stackBytes = or(opt.Memory, cfg.Memory), or(opt.Stack, DefaultStack)
 	i.tableLimit = min(or(opt.Table, maxTable), maxTable)
 	i.fuel, i.hostCalls = opt.Fuel, or(opt.HostCalls, DefaultHostCalls)
-	i.maxMessage = or(opt.MaxMessage, cfg.MaxMessage)
+	i.maxMessage, i.turnLimit = or(opt.MaxMessage, cfg.MaxMessage), opt.Turn
 	i.console.bytes = or(opt.LogBytes, DefaultLogBytes)
 	i.epoch, i.gauge = opt.Epoch, opt.Gauge
 	if i.log = opt.Log; i.log == nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 
@@ -48,13 +49,14 @@ type Module struct {
 
 // Options are what one instance may differ in. Zero is the default.
 type Options struct {
-	Memory     uint64 // bytes of linear memory, up to Config.MaxMemory; 0 is Config.Memory
-	Stack      int64  // bytes of stack, as the forge estimates them; 0 is [DefaultStack]
-	Table      uint32 // entries of its tables together, up to [MaxTable], which 0 is
-	Fuel       int64  // units that a turn may use, give or take some thousand; 0 is what its time allows
-	HostCalls  int    // of a turn, those of WASI included; 0 is [DefaultHostCalls]
-	MaxMessage int    // bytes of a payload; 0 is that of Config
-	LogBytes   int    // a second that the guest may write to the log, in the long run; 0 is [DefaultLogBytes]
+	Memory     uint64        // bytes of linear memory, up to Config.MaxMemory; 0 is Config.Memory
+	Stack      int64         // bytes of stack, as the forge estimates them; 0 is [DefaultStack]
+	Table      uint32        // entries of its tables together, up to [MaxTable], which 0 is
+	Fuel       int64         // units that a turn may use, give or take some thousand; 0 is what its time allows
+	HostCalls  int           // of a turn, those of WASI included; 0 is [DefaultHostCalls]
+	MaxMessage int           // bytes of a payload; 0 is that of Config
+	Turn       time.Duration // the limit that a turn's deadline comes from, for messages; 0 is what was left when it began
+	LogBytes   int           // a second that the guest may write to the log, in the long run; 0 is [DefaultLogBytes]
 
 	// State is what [Instance.Capture] made of an earlier instance; nil starts anew.
 	State []byte

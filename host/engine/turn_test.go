@@ -226,6 +226,10 @@ func TestLimitsAreNamed(t *testing.T) {
 			t.Errorf("%v: %v, want %s", limit, fail, want)
 		}
 	}
+	i.turnLimit, i.guard.limit = 5*time.Second, 4997*time.Millisecond
+	if fail := i.limitError("the turn", errDeadline); fail == nil || !strings.Contains(fail.Message, "limit of 5s ") {
+		t.Errorf("%v", fail)
+	}
 }
 
 // panickingHost has a defect.

@@ -203,13 +203,13 @@ func (r *realm) settle(kind string, names []string) {
 	})
 }
 
-// peek returns what a counter counts to, "" if it is not active where m looks for it.
+// peek returns what a counter counts to, "" if it has begun nowhere, as far as m sees. It may sleep by now.
 func (m *member) peek(actor string) string {
 	id, err := abi.ParseIdentity(actor)
 	if err != nil {
 		m.r.t.Fatal(err)
 	}
-	out, err := m.http.CallJSON(m.r.all.Context(), id, "get", nil, client.CallOptions{Flags: abi.OnlyIfActive})
+	out, err := m.http.CallJSON(m.r.all.Context(), id, "get", nil, client.CallOptions{Flags: abi.MustExist})
 	if err != nil {
 		return ""
 	}
