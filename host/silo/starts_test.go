@@ -212,6 +212,7 @@ func TestNewVersionStartsAfresh(t *testing.T) {
 		if err := n.api.Post(n.env("late", "m", ""), nil); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // its start has begun
 		for i := range 3 {
 			n.call(numbered("a", i), "m", "")
 		}
