@@ -16,7 +16,7 @@ import (
 // The tests here drive testdata/wasm/examples.wasm, the actors that people read first, as clients do.
 
 func examples(t *testing.T, change func(*Config)) *Node {
-	cfg := Config{ActorsDir: actorsDir(t, "examples.wasm")}
+	cfg := Config{ActorsDir: actorsDir(t, "examples.wasm"), Limits: Limits{Turn: hang, Request: hang}} // for who waits for others
 	if change != nil {
 		change(&cfg)
 	}

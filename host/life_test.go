@@ -313,7 +313,8 @@ func TestShutdownUnderLoadLosesNothing(t *testing.T) {
 		return replyWith(out, []byte{0xf6})
 	})
 	n := start(t, Config{HTTP: "127.0.0.1:0", ActorsDir: actorsDir(t, "probe.wasm"), Native: []NativeKind{kind},
-		Kinds: map[string]KindLimits{"tally": {Idle: 5 * time.Millisecond}}})
+		Limits: Limits{Turn: hang, Request: hang}, Kinds: map[string]KindLimits{"tally": {Idle: 5 * time.Millisecond}},
+		Net: Net{patience: hang}}) // no limit of time keeps anybody who was served from its answer
 	mustCall(t, n, "probe/p", "self", "")
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 	defer client.CloseIdleConnections()

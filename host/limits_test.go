@@ -94,6 +94,9 @@ func TestEachLimitSaysWhatItIs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kind := strings.TrimSuffix(strings.ReplaceAll(c.file, "/", "_"), ".wasm")
+			if c.kind.Turn == 0 { // that limit is not the one
+				c.node.Turn = hang
+			}
 			cfg := Config{ActorsDir: actorsDir(t, c.file), Limits: c.node, Kinds: map[string]KindLimits{kind: c.kind}}
 			n := start(t, cfg)
 			if c.call == nil {

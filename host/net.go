@@ -422,7 +422,7 @@ func (n *network) leave(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("leaving the gossip: %w", err)
 	}
-	parting, cancel := context.WithTimeout(ctx, partingTime)
+	parting, cancel := context.WithTimeout(ctx, partingTime+n.patient)
 	defer cancel()
 	if cut := n.link.Shutdown(parting); cut != nil {
 		n.log.Debug("connections to other nodes were cut off", "err", cut)

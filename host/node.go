@@ -411,7 +411,7 @@ func (n *Node) shut(ctx context.Context) error {
 	}
 	if n.gateway != nil {
 		// Whoever was served has its answer; a connection that stays open is not waited for long.
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second+n.cfg.Net.patience)
 		if err := n.gateway.Shutdown(grace); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			errs = append(errs, err)
 		}

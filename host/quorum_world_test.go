@@ -366,10 +366,36 @@ func (p *parliament) leader() string {
 	return leader
 }
 
-// isolate cuts a node from all others; rejoin undoes it.
-func (p *parliament) isolate(id string) { p.mesh.cut(id, p.others(id)...) }
+// isolate cuts a node from all others, silence lets nothing through; rejoin undoes either.
+func (p *parliament) isolate(id string) {
+	p.t.Helper()
+	p.mesh.cut(id, p.others(id)...)
+	p.apart(id)
+}
+
 func (p *parliament) silence(id string) { p.mesh.mute(id, p.others(id)...) }
-func (p *parliament) rejoin(id string)  { p.mesh.mend(id, p.others(id)...) }
+
+func (p *parliament) rejoin(id string) {
+	p.t.Helper()
+	p.isolate(id) // what was muted is missing: those connections are of no use any more
+	p.mesh.mend(id, p.others(id)...)
+}
+
+// apart waits until the nodes that run know that the connections of one are gone: of what is sent over such a connection before that, nobody
+// knows what became.
+func (p *parliament) apart(id string) {
+	p.t.Helper()
+	p.until("the others have no connection to "+id, func() bool {
+		for one, n := range p.nodes {
+			for _, peer := range n.net.link.Peers() {
+				if other := string(peer.ID); one != other && (one == id || other == id) && peer.Outgoing+peer.Incoming > 0 {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
 
 func (p *parliament) others(ids ...string) []string {
 	return slices.DeleteFunc(slices.Clone(p.all), func(o string) bool { return slices.Contains(ids, o) })

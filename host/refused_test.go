@@ -102,6 +102,11 @@ func TestTheActorsOfADeadProcessMoveBeforeGossipKnows(t *testing.T) {
 	if err := dead.net.link.Shutdown(hurry); !errors.Is(err, context.Canceled) { // its gossip goes on
 		t.Fatal(err)
 	}
+	for _, id := range []string{"n1", "n2"} { // of what is sent over a connection before that is known to be gone, nobody knows what became
+		p.until(id+" has no connection to n3", func() bool {
+			return !slices.ContainsFunc(p.nodes[id].net.link.Peers(), func(peer link.Peer) bool { return peer.ID == "n3" && peer.Outgoing+peer.Incoming > 0 })
+		})
+	}
 	for i := range identities {
 		name := "count/" + strconv.Itoa(i)
 		if got := mustCall(t, p.nodes["n2"], name, "add", ""); got != "1" && got != "2" {

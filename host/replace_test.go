@@ -32,11 +32,12 @@ func variant(t *testing.T, fixture, to string, n byte) {
 
 // version returns that of a kind as the node serves it, "" if it does not.
 func version(n *Node, kind string) string {
-	i := slices.IndexFunc(n.Kinds(), func(k gateway.KindInfo) bool { return k.Name == kind })
+	kinds := n.Kinds()
+	i := slices.IndexFunc(kinds, func(k gateway.KindInfo) bool { return k.Name == kind })
 	if i < 0 {
 		return ""
 	}
-	return n.Kinds()[i].Version
+	return kinds[i].Version
 }
 
 // running returns the version that an actor runs, "" if it is not active.
@@ -152,8 +153,13 @@ func TestAModuleIsDeletedAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the end of the kind", func() bool { return version(n, "echo") == "" })
-	_, err := call(n, "echo/a", "echo", "1")
-	wantCode(t, err, abi.ErrUnknownKind, "echo")
+	eventually(t, "a call's refusal", func() bool { // the actor answers until the cluster has been told
+		_, err := call(n, "echo/a", "echo", "1")
+		if err != nil {
+			wantCode(t, err, abi.ErrUnknownKind, "echo")
+		}
+		return err != nil
+	})
 	eventually(t, "the end of its actors", func() bool { return running(n, "echo/a") == "" })
 	if !n.Ready().Ready {
 		t.Error("not ready")
@@ -174,7 +180,7 @@ func TestTwoModulesOfOneKind(t *testing.T) {
 	var refused gateway.FileInfo
 	eventually(t, "a refusal", func() bool {
 		for _, f := range n.Files() {
-			if f.State != gateway.FileLoaded {
+			if f.State == gateway.FileFailed {
 				refused = f
 				return true
 			}

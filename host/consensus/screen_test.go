@@ -70,15 +70,16 @@ func TestScreen(t *testing.T) {
 
 // TestNoPipelines: with them a leader's replication to a follower, and raft's end with it, may wait for ever.
 func TestNoPipelines(t *testing.T) {
-	w := newWorld(t, newMemory(t), abc...)
-	w.start(nil, abc...)
-	w.propose("one")
-	leader := w.leader()
-	for _, n := range w.nodes {
-		if n != leader {
-			if _, err := leader.trans.AppendEntriesPipeline(n.ID().server(), n.ID().address(n.authority)); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
-				t.Errorf("a pipeline to %s: %v", n.id, err)
+	bubble(t, func(t *testing.T, w *world) {
+		w.start(nil, abc...)
+		w.propose("one")
+		leader := w.leader()
+		for _, n := range w.nodes {
+			if n != leader {
+				if _, err := leader.trans.AppendEntriesPipeline(n.ID().server(), n.ID().address(n.authority)); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
+					t.Errorf("a pipeline to %s: %v", n.id, err)
+				}
 			}
 		}
-	}
+	}, abc...)
 }

@@ -118,7 +118,7 @@ func (r *realm) modules(names ...string) string {
 // launch starts a node that joins the others and serves examples.wasm; later flags override. It does not wait.
 func (r *realm) launch(id string, flags ...string) *member {
 	r.t.Helper()
-	args := []string{"serve", "-o", "json", "--id", id, "--cluster", r.name, "--profile", pace,
+	args := []string{"serve", "-o", "json", "--id", id, "--cluster", r.name, "--profile", pace, "--turn", hangs.String(), "--request", hangs.String(),
 		"--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--actors", r.modules("examples.wasm"),
 		"--data", filepath.Join(r.dir, "data-"+id), "--cache", filepath.Join(r.home, "compiled")}
 	if r.seed != "" {
@@ -192,12 +192,22 @@ func (r *realm) three(flags ...string) (n1, n2, n3 *member) {
 	return n1, n2, n3
 }
 
-// kill ends a node as a power failure does.
+// kill ends a node as a power failure does, and returns when the others know that their connections to it are gone: what is sent over one before
+// that has an outcome that nobody knows. Gossip takes longer.
 func (r *realm) kill(m *member) {
 	r.t.Helper()
 	m.signal(syscall.SIGKILL)
 	<-m.exited
 	delete(r.up, m.ID)
+	for id, other := range r.up {
+		r.until(id+" has no connection to "+m.ID, func() (bool, any) {
+			list, err := other.http.Members(r.all.Context())
+			if err != nil {
+				return false, err
+			}
+			return !slices.ContainsFunc(list.Members, func(o gateway.MemberInfo) bool { return o.ID == m.ID && o.Linked }), list
+		})
+	}
 }
 
 // stop ends a node as an operator does. It has to succeed, and the others have to see it as what it is.

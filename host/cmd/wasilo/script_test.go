@@ -72,7 +72,7 @@ func TestNodes(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "until": until, "start": start, "halt": halt, "crash": crash, "force": force, "eventually": eventually,
-			"says": says, "ended": ended, "spinning": spinning, "unreachable": unreachable, "ports": ports, "damage": damage,
+			"says": says, "ended": ended, "votes": votes, "spinning": spinning, "unreachable": unreachable, "ports": ports, "damage": damage,
 		},
 	})
 }
@@ -110,6 +110,29 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("exit code %d after %v, not %d", got, patience, want)
 		}
+	}
+}
+
+// votes PATTERN ARGS… runs `wasilo voters ARGS…` again and again until it succeeds, and says what matches the pattern. An attempt whose
+// outcome is not known, for the leader changed meanwhile, may have been the one: then it is refused, for there is nothing left to change.
+func votes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: votes PATTERN add|rm NODE…")
+	}
+	pattern, done := regexp.MustCompile("(?m)"+args[0]), map[string]string{"add": "is a voter already", "rm": "is no voter"}[args[1]]
+	unknown := false
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		code := exitOf(ts, append([]string{"wasilo", "voters"}, args[1:]...))
+		stdout, stderr := ts.ReadFile("stdout"), ts.ReadFile("stderr")
+		switch {
+		case code == 0 && !pattern.MatchString(stdout):
+			ts.Fatalf("it says %q", stdout)
+		case code == 0, unknown && done != "" && strings.Contains(stderr, done):
+			return
+		case time.Now().After(deadline):
+			ts.Fatalf("exit code %d after %v", code, patience)
+		}
+		unknown = unknown || strings.Contains(stderr, abi.ErrOutcomeUnknown.String())
 	}
 }
 
