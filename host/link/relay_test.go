@@ -429,10 +429,17 @@ func TestAFenceThatFailsIsOwed(t *testing.T) {
 		<-first // and b reads nothing more of what c passes on
 		post("second")
 		x.heal(a, b)
-		for failed := false; !failed; time.Sleep(time.Millisecond) { // the first fence
-			failed = strings.Contains(a.log.String(), "does not say whether it has passed on")
+		p := a.member("b")
+		p.reconnect()
+		time.Sleep(2*defaultKeepalive + 10*time.Millisecond)
+		p.mu.Lock()
+		failed := p.unfenced
+		p.mu.Unlock()
+		if failed != 1 {
+			t.Errorf("%d fences have failed", failed)
 		}
-		time.Sleep(500 * time.Millisecond) // there is another connection
+		p.reconnect()
+		time.Sleep(100 * time.Millisecond) // there is another connection
 		post("third")
 		time.Sleep(100 * time.Millisecond)
 		close(goOn)
@@ -442,10 +449,10 @@ func TestAFenceThatFailsIsOwed(t *testing.T) {
 			}
 		}
 		mu.Lock()
-		defer mu.Unlock()
 		if fmt.Sprint(seen) != "[first second third]" {
 			t.Errorf("they came as %v", seen)
 		}
+		mu.Unlock()
 		time.Sleep(4 * backoffMost)
 		if a.relayTo("b") != "" || a.Peers()[0].Outgoing != 1 {
 			t.Errorf("it is not reached: %+v", a.Peers())
