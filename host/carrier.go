@@ -22,6 +22,7 @@ type carrier struct {
 
 	mu      sync.Mutex
 	arrives map[core.MoveID][]byte // chunks of which a part is here
+	off     map[core.MoveID]bool   // moves to this node that have ended, as long as the resident may still show them
 }
 
 var _ consensus.Mover = (*carrier)(nil)
@@ -167,8 +168,48 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 
 // TurnAway implements [consensus.Mover].
 func (c *carrier) TurnAway(m core.MoveID) {
+	c.mu.Lock()
+	for other := range c.off {
+		if !c.shown(other) {
+			delete(c.off, other)
+		}
+	}
+	if c.off == nil {
+		c.off = make(map[core.MoveID]bool)
+	}
+	c.off[m] = true // before what there is of it is dropped: what comes later is dropped by who brings it
+	c.mu.Unlock()
+	c.drop(m)
+}
+
+// drop gives up what is here of a move.
+func (c *carrier) drop(m core.MoveID) {
 	c.forget(m)
 	c.node.silo.Reject(cluster.MoveID(m))
+}
+
+// shown reports whether the resident knows of a move to this node.
+func (c *carrier) shown(m core.MoveID) bool {
+	s, _ := c.node.quorum.resident.Standing()
+	_, ok := s.Expected[m]
+	return ok
+}
+
+// bring stages a chunk of a move to this node.
+func (c *carrier) bring(m core.MoveID, part cluster.Part, chunk []byte) error {
+	return c.kept(m, c.node.silo.Import(cluster.MoveID(m), part, chunk))
+}
+
+// kept is what became of bringing something of a move: if the move has ended meanwhile, nobody would give it up any more.
+func (c *carrier) kept(m core.MoveID, err error) error {
+	c.mu.Lock()
+	over := c.off[m] || !c.shown(m)
+	c.mu.Unlock()
+	if over {
+		c.drop(m)
+		return abi.NewError(abi.ErrNotReady, fmt.Sprintf("move %d to this node has ended", m))
+	}
+	return err
 }
 
 // forget drops what is here of a chunk.
@@ -221,16 +262,15 @@ func (c *carrier) services() map[string]link.Service {
 	}
 	return map[string]link.Service{
 		readyService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
-			c.TurnAway(x.Part.Move) // of an earlier attempt
+			c.drop(x.Part.Move) // what came of an earlier attempt
 			return nil, c.ready(x.Part)
 		}),
 		chunkService: serve(func(x consensus.Expected, p piece) ([]byte, error) {
 			chunk, err := c.arrived(p)
 			if chunk == nil {
-				return nil, err
+				return nil, c.kept(x.Part.Move, err)
 			}
-			part := cluster.Part{Kinds: x.Part.Kinds, Partitions: x.Part.Partitions.Moved()}
-			return nil, c.node.silo.Import(cluster.MoveID(x.Part.Move), part, chunk)
+			return nil, c.bring(x.Part.Move, cluster.Part{Kinds: x.Part.Kinds, Partitions: x.Part.Partitions.Moved()}, chunk)
 		}),
 		doneService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
 			m, _ := c.node.silo.Staged(cluster.MoveID(x.Part.Move))
@@ -242,7 +282,7 @@ func (c *carrier) services() map[string]link.Service {
 // expected returns a move that the log has come to this node from the one that asks. The log may reach this node a little later.
 func (c *carrier) expected(ctx context.Context, move core.MoveID, from cluster.NodeID) (x consensus.Expected, err error) {
 	q := c.node.quorum
-	if q == nil || !c.node.up.Load() || q.resident == nil {
+	if q == nil || !q.opened.Load() {
 		return x, abi.NewError(abi.ErrNotReady, "this node does not follow the voters' log yet")
 	}
 	bounded, cancel := context.WithTimeout(ctx, expectTime)

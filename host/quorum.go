@@ -128,12 +128,17 @@ func (q *quorum) open(n *Node) (err error) {
 	q.mu.Lock()
 	kinds := q.kinds
 	q.mu.Unlock()
-	q.resident = consensus.NewResident(consensus.ResidentConfig{Self: n.net.self, Weight: uint32(q.cfg.Net.Weight), Kinds: kinds,
+	resident := consensus.NewResident(consensus.ResidentConfig{Self: n.net.self, Weight: uint32(q.cfg.Net.Weight), Kinds: kinds,
 		Network: n.net.link, Office: q.office, Voters: n.voters, Runtime: n.runtime, Mover: q.carrier, SessionTime: q.cfg.Net.session, Fail: q.fail, Log: q.log})
+	q.mu.Lock()
+	q.resident = resident
+	q.mu.Unlock()
 	q.opened.Store(true)
 	q.work.Go(func() { q.resident.Run(q.ctx) })
 	q.work.Go(q.watchSuspend)
-	q.host(kinds) // what has changed meanwhile
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sayLocked() // what has changed meanwhile
 	return nil
 }
 
@@ -203,8 +208,13 @@ func (q *quorum) host(kinds []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.kinds = kinds
+	q.sayLocked()
+}
+
+// sayLocked has the voters know what the node hosts as of now. q.mu is held until the resident has it, so that of two changes the later counts.
+func (q *quorum) sayLocked() {
 	if q.resident != nil {
-		q.resident.SetHosts(kinds, uint32(q.cfg.Net.Weight), q.draining)
+		q.resident.SetHosts(q.kinds, uint32(q.cfg.Net.Weight), q.draining)
 	}
 }
 
@@ -304,10 +314,9 @@ func (q *quorum) undrain() { q.setDraining(false) }
 
 func (q *quorum) setDraining(is bool) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.draining = is
-	kinds := q.kinds
-	q.mu.Unlock()
-	q.host(kinds)
+	q.sayLocked()
 }
 
 // leave gives the session up: nothing of it runs here any more.

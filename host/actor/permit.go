@@ -61,10 +61,16 @@ func isUnconfirmed(err error) bool {
 	return errors.As(err, &u)
 }
 
-// mayEnd asks after a turn. It waits, until the turn's deadline, for what was done cannot be undone and may count yet. Then a turn with
-// effects is given up, since they would have to be sent with the state and not without it; of any other the caller is told that it is not known.
+// confirmTime bounds how long the caller of a turn that has ended waits for it to be known whether the turn counts. It is how long a session
+// lasts: one that is not renewed for so long after its end has mostly been ended by the voters, and nodes promise to refuse within that time, which
+// whoever called just before should not wait much longer for, however long the turns of the kind may be.
+const confirmTime = 3 * time.Second
+
+// mayEnd asks after a turn. It waits, until the turn's deadline, for what was done cannot be undone and may count yet; but a caller no longer
+// than [confirmTime]. Then a turn with effects is given up, since they would have to be sent with the state and not without it; of any other
+// the caller is told that it is not known.
 // It returns a time at which the turn might end: what comes after it is harmless, however long it takes.
-func (a *Activation) mayEnd(deadline time.Time) (at time.Time, err error) {
+func (a *Activation) mayEnd(env *abi.Envelope, deadline time.Time) (at time.Time, err error) {
 	p := a.cfg.Permit
 	if a.cfg.Witness != nil {
 		at = time.Now()
@@ -73,7 +79,13 @@ func (a *Activation) mayEnd(deadline time.Time) (at time.Time, err error) {
 		return at, nil
 	}
 	if err = p.Check(); abi.CodeOf(err) == abi.ErrNoQuorum {
-		if err = p.Wait(deadline); err == nil {
+		until := deadline
+		if env != nil && env.Flags&abi.OneWay == 0 {
+			if soon := time.Now().Add(confirmTime); soon.Before(until) {
+				until = soon
+			}
+		}
+		if err = p.Wait(until); err == nil {
 			at = time.Now()
 			err = p.Check()
 		}

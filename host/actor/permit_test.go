@@ -212,13 +212,59 @@ func TestPermitComesBackAtTheEnd(t *testing.T) {
 		began = time.Now()
 		_, err := w.deliver(a, "lapse", 10*time.Second)
 		wantCode(t, err, abi.ErrOutcomeUnknown)
-		if d := time.Since(began); d != w.limits.Turn {
+		if d := time.Since(began); d != confirmTime {
 			t.Errorf("it was told after %s", d)
 		}
 		// It comes back later: the activation goes on under the same epoch.
 		p.set(nil)
 		if s, err := w.deliver(a, "m", time.Second); s != "x" || err != nil {
 			t.Errorf("%q, %v", s, err)
+		}
+	})
+}
+
+// However long turns may be, a caller is told within the time that a session lasts, and what the turn left behind counts once the session is
+// back. What nobody waits for has the turn's time.
+func TestPermitAtTheEndOfALongTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w *world
+		var p *pass
+		turns := 0
+		told := make(chan time.Time, 1)
+		w, a, pp := permitted(t, func(_ *Host, ev *abi.Event, out *abi.Output) error {
+			turns++
+			if ev.Method == "lapse" {
+				time.Sleep(time.Second)
+				p.set(passLapsed)
+			}
+			if ev.Tag == abi.EventMessage {
+				return effects(out, abi.Effect{Tag: abi.EffectTell, Target: w.id("c"), Method: "m"})
+			}
+			return reply(out, fmt.Sprint(turns))
+		})
+		p = pp
+		a.cfg.Limits.Turn = 10 * time.Minute
+		w.define("c", func(_ *Host, _ *abi.Event, out *abi.Output) error { told <- time.Now(); return effects(out) })
+		began := time.Now()
+		_, err := w.deliver(a, "lapse", time.Hour)
+		wantCode(t, err, abi.ErrOutcomeUnknown)
+		if d := time.Since(began); d != time.Second+confirmTime {
+			t.Errorf("it was told after %s", d)
+		}
+		p.set(nil)
+		if s, err := w.deliver(a, "m", time.Hour); s != "2" || err != nil {
+			t.Errorf("%q, %v", s, err)
+		}
+		began = time.Now()
+		tell := w.env("a", "lapse", "", time.Hour)
+		tell.Flags = abi.OneWay
+		if err := a.Post(tell, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		p.set(nil)
+		if at := <-told; at.Sub(began) != time.Minute || len(w.ended()) != 0 {
+			t.Errorf("its message left after %s; %d activations ended", at.Sub(began), len(w.ended()))
 		}
 	})
 }

@@ -121,7 +121,7 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 		a.told = told
 		return err
 	}
-	at, lost := a.mayEnd(deadline)
+	at, lost := a.mayEnd(env, deadline)
 	switch {
 	case lost != nil && err != nil && isUnconfirmed(lost): // it broke besides, so nothing of it can count
 		return &fenced{abi.AsError(lost)}

@@ -309,7 +309,8 @@ func (a *asker) round(ctx context.Context, entry []byte) (outcome, error) {
 			case t.err == nil:
 				last = fmt.Errorf("node %s does not lead the voters", t.voter.ID)
 				l := t.out.leader
-				if l.ID != "" && !asked[l.ID] {
+				// A voter may take this node for the leader that an earlier run of it was, and there is no voter here now.
+				if l.ID != "" && !asked[l.ID] && (l.ID != a.self || a.office != nil) {
 					queue = append([]core.Member{l}, queue...)
 				}
 				if t.voter.ID != a.self {

@@ -66,6 +66,10 @@ type Resident struct {
 	work  sync.WaitGroup
 	over  chan struct{} // closed when Run has ended
 
+	// proposing ends with Run, and what operators ask for with it.
+	proposing     context.Context
+	stopProposing context.CancelFunc
+
 	hosts chan struct{} // there is something new in wants; has room for one
 
 	unrenewed, lost atomic.Uint64
@@ -75,6 +79,7 @@ type Resident struct {
 	wants   core.TenantInput // what the node hosts, as it was said last
 	state   Standing
 	changed chan struct{} // closed at the next change of state
+	ending  bool          // Run waits for what is under way, which nothing may join any more
 
 	// Run's own.
 	table  *core.Table
@@ -84,6 +89,7 @@ type Resident struct {
 	opening     context.Context
 	stopOpening context.CancelFunc
 	ended       bool // it has told why it cannot go on: the table lacks something, and what comes after it must not be applied
+	closed      bool // as it was published
 }
 
 // Standing is how a member stands.
@@ -118,6 +124,7 @@ func NewResident(cfg ResidentConfig) *Resident {
 		asker: asker{self: cfg.Self.ID, network: cfg.Network, office: cfg.Office, voters: cfg.Voters}}
 	m.asker.work = &m.work
 	m.opening, m.stopOpening = context.WithCancel(context.Background())
+	m.proposing, m.stopProposing = context.WithCancel(context.Background())
 	m.tenant = core.NewTenant(core.TenantConfig{Node: cfg.Self.ID, Boot: cfg.Self.Boot, Authority: cfg.Self.Authority, Weight: cfg.Weight,
 		Kinds: cfg.Kinds, SessionTime: cfg.SessionTime}, m.table)
 	return m
@@ -129,9 +136,15 @@ func (m *Resident) now() time.Duration { return time.Since(m.base) }
 func (m *Resident) Run(ctx context.Context) {
 	defer close(m.over)
 	ctx, cancel := context.WithCancel(ctx)
-	defer m.work.Wait()
+	defer func() {
+		m.mu.Lock()
+		m.ending = true
+		m.mu.Unlock()
+		m.work.Wait()
+	}()
 	defer cancel()
 	defer m.stopOpening()
+	defer m.stopProposing()
 	m.work.Go(func() { m.follow(ctx) })
 	tick := time.NewTicker(memberTick)
 	defer tick.Stop()
@@ -199,7 +212,8 @@ func (m *Resident) step(ctx context.Context, in core.TenantInput) {
 	for _, e := range effects {
 		m.do(ctx, e)
 	}
-	if len(effects) > 0 || in.Type != core.TenantTick {
+	// That the last answer which could make a session can come no more is a matter of time alone, and of no effect.
+	if len(effects) > 0 || in.Type != core.TenantTick || m.tenant.Closed() != m.closed {
 		m.publish()
 	}
 }
@@ -317,9 +331,10 @@ func (m *Resident) handOver(ctx context.Context, part core.Part, target core.Mem
 
 // publish makes the state known to other goroutines.
 func (m *Resident) publish() {
+	m.closed = m.tenant.Closed()
 	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.asker.leading().ID,
 		Blocked: m.table.Blocked(),
-		Closed:  m.tenant.Closed(), Expected: make(map[core.MoveID]Expected)}
+		Closed:  m.closed, Expected: make(map[core.MoveID]Expected)}
 	if u := m.tenant.Until(); u != 0 {
 		s.Until = m.base.Add(u)
 	}
@@ -383,7 +398,7 @@ func (m *Resident) Await(ctx context.Context, ok func(Standing) bool) error {
 		select {
 		case <-changed:
 		case <-m.over:
-			return errors.New("the node is not a member any more")
+			return errNoMember
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -423,9 +438,22 @@ func (m *Resident) hand(ctx context.Context, in core.TenantInput) {
 	}
 }
 
+var errNoMember = errors.New("the node is not a member any more")
+
 // Propose puts a command of an operator's into the log; core.BlockNode and core.UnblockNode are such. The error says why not, or that it is
-// not known.
+// not known. It ends with Run at the latest.
 func (m *Resident) Propose(ctx context.Context, c core.Command) error {
+	m.mu.Lock()
+	if m.ending {
+		m.mu.Unlock()
+		return errNoMember
+	}
+	m.work.Add(1)
+	m.mu.Unlock()
+	defer m.work.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.proposing, cancel)()
 	out, err := m.asker.reach(ctx, core.AppendEntry(nil, c))
 	if err != nil {
 		return err

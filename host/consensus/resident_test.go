@@ -652,6 +652,78 @@ func TestResidentWithoutVoters(t *testing.T) {
 	})
 }
 
+// What an operator asks for ends with the node's part in the cluster, and nothing is begun after it.
+func TestResidentEndsAProposal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChamber(0, "v1")
+		c.run(t)
+		x := newExchange(c)
+		x.set(true, "v1")
+		h := x.settle(t, "n1", "kind")
+		block := core.Command{Type: core.BlockNode, Node: "n7"}
+		asking, giveUp := context.WithCancel(context.Background())
+		defer giveUp()
+		told := make(chan error, 1)
+		go func() { told <- h.Propose(asking, block) }()
+		time.Sleep(10 * time.Second)
+		h.stop()
+		synctest.Wait()
+		select {
+		case err := <-told:
+			if err == nil {
+				t.Error("a proposal went somewhere")
+			}
+		default:
+			t.Error("the proposal goes on")
+		}
+		x.mu.Lock()
+		before := x.asked["v1"]
+		x.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := h.Propose(ctx, block); err == nil || ctx.Err() != nil {
+			t.Errorf("%v", err)
+		}
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.asked["v1"] != before {
+			t.Error("a voter was asked")
+		}
+	})
+}
+
+// A node that never had a session has given it up as soon as none can come any more: it is not waited for until nobody wants to wait.
+func TestResidentClosesWithoutASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChamber(0, "v1")
+		c.run(t)
+		x := newExchange(c)
+		x.set(true, "v1")
+		h := x.settle(t, "n1", "kind")
+		time.Sleep(10 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		if err := h.Close(ctx, true); err != nil {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+	})
+}
+
+// Voters may name a node that led them in an earlier run, and is no voter in this one.
+func TestResidentIsTakenForTheLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChamber(0, "v1", "v2")
+		c.run(t)
+		c.lead("n1")
+		x := newExchange(c)
+		h := x.settle(t, "n1", "kind")
+		time.Sleep(time.Second)
+		c.lead("v2")
+		await(t, "it has a session", 10*time.Second, h.may)
+	})
+}
+
 // A voter that is not replicated to any more tells nothing new, and nobody goes back because of it.
 func TestResidentFollowsFromOneVoterAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -221,27 +221,55 @@ func (p *peer) rejoin(c *outbound) error {
 	p.standing, p.down, p.looks, p.tried = c, false, 0, nil
 	c.takeBack()
 	p.mu.Unlock()
-	if d == nil || !d.close() {
-		return nil
+	if d != nil && d.close() {
+		p.owe(d)
 	}
-	via := d.via
-	err := p.fence(d)
-	if code := abi.CodeOf(err); err != nil && (code == abi.ErrTimeout || code == abi.ErrCanceled) { // else all was answered for
+	for {
 		p.mu.Lock()
-		p.unfenced++
-		again := p.unfenced < fenceLess
-		p.mu.Unlock()
-		if again {
-			return fmt.Errorf("node %s does not say whether it has passed on what it was given for it: %w", via.id, err)
+		if len(p.owed) == 0 {
+			p.unfenced = 0
+			p.mu.Unlock()
+			return nil
 		}
-		p.link.log.warn("messages to a member may have changed places: a relay did not say whether it has passed on all of them", p.id,
-			"node", p.id, "through", via.id)
+		d := p.owed[0]
+		p.mu.Unlock()
+		if err := p.fence(d); unfenced(err) {
+			p.mu.Lock()
+			p.unfenced++
+			again := p.unfenced < fenceLess
+			p.mu.Unlock()
+			if again {
+				return fmt.Errorf("node %s does not say whether it has passed on what it was given for it: %w", d.via.id, err)
+			}
+			p.link.log.warn("messages to a member may have changed places: a relay did not say whether it has passed on all of them", p.id,
+				"node", p.id, "through", d.via.id)
+		}
+		p.mu.Lock()
+		p.owed = slices.DeleteFunc(p.owed, func(o *detour) bool { return o == d })
+		p.mu.Unlock()
+		p.link.log.info("a member is reached without help again", p.id, "node", p.id, "through", d.via.id)
 	}
+}
+
+// owe notes a detour that has ended, and whose fence is not through. One fence is enough for all that went through one relay.
+func (p *peer) owe(d *detour) {
 	p.mu.Lock()
-	p.unfenced = 0
-	p.mu.Unlock()
-	p.link.log.info("a member is reached without help again", p.id, "node", p.id, "through", via.id)
-	return nil
+	defer p.mu.Unlock()
+	p.owed = append(slices.DeleteFunc(p.owed, func(o *detour) bool { return o.via == d.via }), d)
+}
+
+// unfenced reports whether a fence that ended with err says nothing of what was passed on before it. What the other node itself answers, whatever
+// that is, it answers after that; and where the relay, or the other node for the relay, cannot be reached, all has been answered for.
+func unfenced(err error) bool {
+	var here *Error
+	var relay unrelayed
+	switch abi.CodeOf(err) {
+	case abi.ErrTimeout, abi.ErrCanceled:
+		return true
+	case abi.ErrOverloaded: // it was not passed on
+		return errors.As(err, &here) || errors.As(err, &relay)
+	}
+	return false
 }
 
 // fence waits until all that went through the relay has been handed over.

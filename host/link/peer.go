@@ -29,6 +29,7 @@ type peer struct {
 	down     bool             // it cannot be reached, nothing is under way to it, and others may help
 	looks    int              // for a relay, in a row
 	tried    []cluster.NodeID // members that were asked and do not reach it
+	owed     []*detour        // that have ended, and whose fences are not through
 	unfenced int              // attempts in a row that ended for want of a fence
 	keep     bool             // stay connected without messages
 	failures int              // attempts in a row
@@ -287,7 +288,7 @@ func (p *peer) setKeep(keep bool) {
 		p.again.Stop()
 	}
 	if !keep {
-		p.down, p.tried = false, nil
+		p.down, p.tried, p.owed = false, nil, nil
 		if d := p.detour.Load(); d != nil {
 			d.close()
 			p.detour.Store(nil)

@@ -407,6 +407,106 @@ func TestTheOrderThroughARelay(t *testing.T) {
 	})
 }
 
+// A direct way that a fence has failed on is given up; the next one is not used before the fence is through either.
+func TestAFenceThatFailsIsOwed(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	var first, goOn chan struct{}
+	triangle(t, func(t *testing.T, w *world, x *cuts, a, b, c *node) {
+		first, goOn = make(chan struct{}), make(chan struct{}) // of the bubble, so that its clock goes on meanwhile
+		x.cut(a, b)
+		time.Sleep(time.Second)
+		target := w.target(a, b)
+		told := make(chan error, 8)
+		post := func(text string) {
+			t.Helper()
+			if err := target.Post(message("counter/x", []byte(text)), func(_ []byte, err error) { told <- err }); err != nil {
+				t.Error(text, err)
+				told <- err
+			}
+		}
+		post("first")
+		<-first // and b reads nothing more of what c passes on
+		post("second")
+		x.heal(a, b)
+		p := a.member("b")
+		p.reconnect()
+		time.Sleep(2*defaultKeepalive + 10*time.Millisecond)
+		p.mu.Lock()
+		failed := p.unfenced
+		p.mu.Unlock()
+		if failed != 1 {
+			t.Errorf("%d fences have failed", failed)
+		}
+		p.reconnect()
+		time.Sleep(100 * time.Millisecond) // there is another connection
+		post("third")
+		time.Sleep(100 * time.Millisecond)
+		close(goOn)
+		for range 3 {
+			if err := <-told; err != nil {
+				t.Error(err)
+			}
+		}
+		mu.Lock()
+		if fmt.Sprint(seen) != "[first second third]" {
+			t.Errorf("they came as %v", seen)
+		}
+		mu.Unlock()
+		time.Sleep(4 * backoffMost)
+		if a.relayTo("b") != "" || a.Peers()[0].Outgoing != 1 {
+			t.Errorf("it is not reached: %+v", a.Peers())
+		}
+	}, func(c *Config) {
+		c.Handler = handlerFunc(func(env *abi.Envelope, _ cluster.NodeID, done func([]byte, error)) {
+			if text := string(env.Payload); text == "first" {
+				close(first)
+				<-goOn
+			}
+			mu.Lock()
+			seen = append(seen, string(env.Payload))
+			mu.Unlock()
+			done(nil, nil)
+		})
+	})
+}
+
+// A relay that has its hands full takes a fence all the same: it has no room for those that wait for nobody.
+func TestAFenceFindsRoom(t *testing.T) {
+	got := make(inbox, 64)
+	triangle(t, func(t *testing.T, w *world, x *cuts, a, b, c *node) {
+		x.cut(a, b)
+		time.Sleep(time.Second)
+		told := make(chan error, 64)
+		for range 8 { // all that c passes on at a time
+			if err := w.target(a, b).Post(message("counter/x", nil), func(_ []byte, err error) { told <- err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := a.member("b")
+		d := p.detour.Load()
+		if err := p.fence(d); err != nil {
+			t.Errorf("the fence is refused: %v", err)
+		}
+		for range 8 {
+			(<-got).done(nil, nil)
+			if err := <-told; err != nil {
+				t.Error(err)
+			}
+		}
+	}, handler(got), func(c *Config) { c.MaxInFlight = 32 })
+	refused := abi.NewError(abi.ErrOverloaded, "no room")
+	for err, want := range map[error]bool{
+		nil: false, refused: false, abi.NewError(abi.ErrUnreachable, "no member"): false, errLost: false, errRetired: false,
+		&Error{Code: abi.ErrOverloaded}: true, unrelayed{refused}: true, &Error{Code: abi.ErrTimeout}: true, &Error{Code: abi.ErrCanceled}: true,
+		unrelayed{abi.NewError(abi.ErrTimeout, "")}: true, unrelayed{abi.NewError(abi.ErrUnreachable, "")}: false,
+	} {
+		if unfenced(err) != want {
+			t.Errorf("%v: want %t", err, want)
+		}
+	}
+}
+
 // The relay waits, and the end of the wait is the caller's: its time travels.
 func TestDeadlinesThroughARelay(t *testing.T) {
 	got := make(inbox, 16)
