@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ type carrier struct {
 
 	mu      sync.Mutex
 	arrives map[core.MoveID][]byte // chunks of which a part is here
+	over    [mostOver]core.MoveID  // the moves to this node that ended last
+	last    int                    // in over
 }
 
 var _ consensus.Mover = (*carrier)(nil)
@@ -38,7 +41,13 @@ const (
 	mostChunk      = 256 << 20       // of a chunk that is taken in: a state is smaller
 	expectTime     = 3 * time.Second // for the log to reach the target, too
 	sealAgain      = 5 * time.Millisecond
+	// mostOver bounds the moves that are known to be over. A chunk of one comes no later than its question takes, and not as many moves
+	// end in that time.
+	mostOver = 1024
 )
+
+// errOver is what becomes of a chunk whose move has ended while it was on its way.
+var errOver = abi.NewError(abi.ErrNotReady, "the move is over")
 
 // HandOver implements [consensus.Mover].
 func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Member) ([]byte, error) {
@@ -138,7 +147,7 @@ func (c *carrier) send(ctx context.Context, what cluster.Part, target core.Membe
 
 // TakeIn implements [consensus.Mover].
 func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
-	c.forget(part.Move)
+	defer c.end(part.Move)
 	move := cluster.MoveID(part.Move)
 	want, err := readManifest(b)
 	if err != nil {
@@ -146,7 +155,6 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 	}
 	have, foreign := c.node.silo.Staged(move)
 	if have != want {
-		c.node.silo.Reject(move)
 		return fmt.Errorf("what was to come is %+v, and %+v is here", want, have)
 	}
 	for kind, n := range foreign {
@@ -154,7 +162,6 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 			"kind", kind, "actors", n)
 	}
 	if want.Actors == 0 {
-		c.node.silo.Reject(move)
 		c.node.moved.in(want)
 		return nil
 	}
@@ -166,16 +173,48 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 }
 
 // TurnAway implements [consensus.Mover].
-func (c *carrier) TurnAway(m core.MoveID) {
-	c.forget(m)
+func (c *carrier) TurnAway(m core.MoveID) { c.end(m) }
+
+// end drops what is here of a move that is over, and what may come of it yet: a question that found the move expected may be under way still,
+// and nobody would end what it stages.
+func (c *carrier) end(m core.MoveID) {
+	c.mu.Lock()
+	if !slices.Contains(c.over[:], m) {
+		c.last = (c.last + 1) % mostOver
+		c.over[c.last] = m
+	}
+	c.mu.Unlock()
+	c.restart(m)
+}
+
+// restart drops what is here of a move that begins, maybe once more.
+func (c *carrier) restart(m core.MoveID) {
+	c.mu.Lock()
+	delete(c.arrives, m)
+	c.mu.Unlock()
 	c.node.silo.Reject(cluster.MoveID(m))
 }
 
-// forget drops what is here of a chunk.
-func (c *carrier) forget(m core.MoveID) {
+// ended reports whether a move is over.
+func (c *carrier) ended(m core.MoveID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.arrives, m)
+	return slices.Contains(c.over[:], m)
+}
+
+// bring takes a piece of a chunk, and stages the chunk once it is whole.
+func (c *carrier) bring(part core.Part, p piece) error {
+	chunk, err := c.arrived(p)
+	if chunk == nil {
+		return err
+	}
+	move := cluster.MoveID(part.Move)
+	err = c.node.silo.Import(move, cluster.Part{Kinds: part.Kinds, Partitions: part.Partitions.Moved()}, chunk)
+	if c.ended(part.Move) { // if it ends from now on, what is staged is seen
+		c.node.silo.Reject(move)
+		return errOver
+	}
+	return err
 }
 
 // arrived adds a piece to its chunk, and returns the chunk once it is whole. Pieces come in order, one after the other.
@@ -185,6 +224,9 @@ func (c *carrier) arrived(p piece) ([]byte, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if slices.Contains(c.over[:], p.move) {
+		return nil, errOver
+	}
 	chunk := c.arrives[p.move]
 	if p.at == 0 {
 		chunk = nil
@@ -221,16 +263,11 @@ func (c *carrier) services() map[string]link.Service {
 	}
 	return map[string]link.Service{
 		readyService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
-			c.TurnAway(x.Part.Move) // of an earlier attempt
+			c.restart(x.Part.Move)
 			return nil, c.ready(x.Part)
 		}),
 		chunkService: serve(func(x consensus.Expected, p piece) ([]byte, error) {
-			chunk, err := c.arrived(p)
-			if chunk == nil {
-				return nil, err
-			}
-			part := cluster.Part{Kinds: x.Part.Kinds, Partitions: x.Part.Partitions.Moved()}
-			return nil, c.node.silo.Import(cluster.MoveID(x.Part.Move), part, chunk)
+			return nil, c.bring(x.Part, p)
 		}),
 		doneService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
 			m, _ := c.node.silo.Staged(cluster.MoveID(x.Part.Move))
