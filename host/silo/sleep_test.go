@@ -563,7 +563,7 @@ func TestAnotherVersionGivesUpWhatSleeps(t *testing.T) {
 		n.mu.Lock()
 		n.kind = &next
 		n.mu.Unlock()
-		n.silo.Replaced("k")
+		n.silo.Replaced("k", time.Now())
 		synctest.Wait()
 		if n.store.len() != 0 || n.silo.Stats().Dropped["replaced"] != 1 {
 			t.Errorf("%d asleep, %v", n.store.len(), n.silo.Stats().Dropped)
