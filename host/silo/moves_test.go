@@ -511,7 +511,7 @@ func TestVolatileStateDoesNotTravel(t *testing.T) {
 			p.want(id(name), "add", "1")
 		}
 		e := p.silo.shard(id("asleep")).entries[id("asleep")]
-		if !p.silo.send(e, "evicted", true) {
+		if !p.silo.send(e, "evicted", true, time.Time{}) {
 			t.Fatal("it does not sleep")
 		}
 		<-e.gone

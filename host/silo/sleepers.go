@@ -455,8 +455,10 @@ func (e *entry) keptAwake(err error) {
 	}
 	s.left(e)
 	e.refusal.Store(&err)
-	e.settled()
 }
+
+// Stays implements [actor.Keeper]. Before it a look at the activation still shows that it ends.
+func (e *entry) Stays() { e.settled() }
 
 // settled tells who waits for the activation's end that it goes on.
 func (e *entry) settled() {
@@ -465,7 +467,8 @@ func (e *entry) settled() {
 	}
 }
 
-// failing returns a channel that is closed when the state could not be kept.
+// failing returns a channel that is closed when the state could not be kept and the activation goes on. Whoever waits asks for it before it looks
+// whether the activation ends: after that look it may be too late.
 func (e *entry) failing() <-chan struct{} {
 	ch := make(chan struct{})
 	for !e.attempt.CompareAndSwap(nil, &ch) {
