@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,8 @@ type carrier struct {
 
 	mu      sync.Mutex
 	arrives map[core.MoveID][]byte // chunks of which a part is here
-	off     map[core.MoveID]bool   // moves to this node that have ended, as long as the resident may still show them
+	over    [mostOver]core.MoveID  // the moves to this node that ended last
+	last    int                    // in over
 }
 
 var _ consensus.Mover = (*carrier)(nil)
@@ -39,7 +41,13 @@ const (
 	mostChunk      = 256 << 20       // of a chunk that is taken in: a state is smaller
 	expectTime     = 3 * time.Second // for the log to reach the target, too
 	sealAgain      = 5 * time.Millisecond
+	// mostOver bounds the moves that are known to be over. A chunk of one comes no later than its question takes, and not as many moves
+	// end in that time.
+	mostOver = 1024
 )
+
+// errOver is what becomes of a chunk whose move has ended while it was on its way.
+var errOver = abi.NewError(abi.ErrNotReady, "the move is over")
 
 // HandOver implements [consensus.Mover].
 func (c *carrier) HandOver(ctx context.Context, part core.Part, target core.Member) ([]byte, error) {
@@ -139,7 +147,7 @@ func (c *carrier) send(ctx context.Context, what cluster.Part, target core.Membe
 
 // TakeIn implements [consensus.Mover].
 func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
-	c.forget(part.Move)
+	defer c.end(part.Move)
 	move := cluster.MoveID(part.Move)
 	want, err := readManifest(b)
 	if err != nil {
@@ -147,7 +155,6 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 	}
 	have, foreign := c.node.silo.Staged(move)
 	if have != want {
-		c.node.silo.Reject(move)
 		return fmt.Errorf("what was to come is %+v, and %+v is here", want, have)
 	}
 	for kind, n := range foreign {
@@ -155,7 +162,6 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 			"kind", kind, "actors", n)
 	}
 	if want.Actors == 0 {
-		c.node.silo.Reject(move)
 		c.node.moved.in(want)
 		return nil
 	}
@@ -167,56 +173,48 @@ func (c *carrier) TakeIn(part core.Part, epoch abi.Epoch, b []byte) error {
 }
 
 // TurnAway implements [consensus.Mover].
-func (c *carrier) TurnAway(m core.MoveID) {
+func (c *carrier) TurnAway(m core.MoveID) { c.end(m) }
+
+// end drops what is here of a move that is over, and what may come of it yet: a question that found the move expected may be under way still,
+// and nobody would end what it stages.
+func (c *carrier) end(m core.MoveID) {
 	c.mu.Lock()
-	for other := range c.off {
-		if !c.shown(other) {
-			delete(c.off, other)
-		}
+	if !slices.Contains(c.over[:], m) {
+		c.last = (c.last + 1) % mostOver
+		c.over[c.last] = m
 	}
-	if c.off == nil {
-		c.off = make(map[core.MoveID]bool)
-	}
-	c.off[m] = true // before what there is of it is dropped: what comes later is dropped by who brings it
 	c.mu.Unlock()
-	c.drop(m)
+	c.restart(m)
 }
 
-// drop gives up what is here of a move.
-func (c *carrier) drop(m core.MoveID) {
-	c.forget(m)
+// restart drops what is here of a move that begins, maybe once more.
+func (c *carrier) restart(m core.MoveID) {
+	c.mu.Lock()
+	delete(c.arrives, m)
+	c.mu.Unlock()
 	c.node.silo.Reject(cluster.MoveID(m))
 }
 
-// shown reports whether the resident knows of a move to this node.
-func (c *carrier) shown(m core.MoveID) bool {
-	s, _ := c.node.quorum.resident.Standing()
-	_, ok := s.Expected[m]
-	return ok
-}
-
-// bring stages a chunk of a move to this node.
-func (c *carrier) bring(m core.MoveID, part cluster.Part, chunk []byte) error {
-	return c.kept(m, c.node.silo.Import(cluster.MoveID(m), part, chunk))
-}
-
-// kept is what became of bringing something of a move: if the move has ended meanwhile, nobody would give it up any more.
-func (c *carrier) kept(m core.MoveID, err error) error {
-	c.mu.Lock()
-	over := c.off[m] || !c.shown(m)
-	c.mu.Unlock()
-	if over {
-		c.drop(m)
-		return abi.NewError(abi.ErrNotReady, fmt.Sprintf("move %d to this node has ended", m))
-	}
-	return err
-}
-
-// forget drops what is here of a chunk.
-func (c *carrier) forget(m core.MoveID) {
+// ended reports whether a move is over.
+func (c *carrier) ended(m core.MoveID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.arrives, m)
+	return slices.Contains(c.over[:], m)
+}
+
+// bring takes a piece of a chunk, and stages the chunk once it is whole.
+func (c *carrier) bring(part core.Part, p piece) error {
+	chunk, err := c.arrived(p)
+	if chunk == nil {
+		return err
+	}
+	move := cluster.MoveID(part.Move)
+	err = c.node.silo.Import(move, cluster.Part{Kinds: part.Kinds, Partitions: part.Partitions.Moved()}, chunk)
+	if c.ended(part.Move) { // if it ends from now on, what is staged is seen
+		c.node.silo.Reject(move)
+		return errOver
+	}
+	return err
 }
 
 // arrived adds a piece to its chunk, and returns the chunk once it is whole. Pieces come in order, one after the other.
@@ -226,6 +224,9 @@ func (c *carrier) arrived(p piece) ([]byte, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if slices.Contains(c.over[:], p.move) {
+		return nil, errOver
+	}
 	chunk := c.arrives[p.move]
 	if p.at == 0 {
 		chunk = nil
@@ -262,15 +263,11 @@ func (c *carrier) services() map[string]link.Service {
 	}
 	return map[string]link.Service{
 		readyService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
-			c.drop(x.Part.Move) // what came of an earlier attempt
+			c.restart(x.Part.Move)
 			return nil, c.ready(x.Part)
 		}),
 		chunkService: serve(func(x consensus.Expected, p piece) ([]byte, error) {
-			chunk, err := c.arrived(p)
-			if chunk == nil {
-				return nil, c.kept(x.Part.Move, err)
-			}
-			return nil, c.bring(x.Part.Move, cluster.Part{Kinds: x.Part.Kinds, Partitions: x.Part.Partitions.Moved()}, chunk)
+			return nil, c.bring(x.Part, p)
 		}),
 		doneService: serve(func(x consensus.Expected, _ piece) ([]byte, error) {
 			m, _ := c.node.silo.Staged(cluster.MoveID(x.Part.Move))

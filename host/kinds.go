@@ -99,11 +99,11 @@ func (n *Node) rebuildLocked() {
 	}
 	slices.SortFunc(v.sorted, func(a, b *kind) int { return strings.Compare(a.Desc.Name, b.Desc.Name) })
 	slices.SortFunc(names, func(a, b cluster.Kind) int { return strings.Compare(a.Name, b.Name) })
-	before := n.kinds.Load()
+	before, since := n.kinds.Load(), time.Now()
 	n.kinds.Store(v)
 	for name, k := range before.byName { // what is gone altogether, the cluster tells the silo
 		if now := v.byName[name]; now != nil && now.Version != k.Version {
-			n.silo.Replaced(name)
+			n.silo.Replaced(name, since)
 		}
 	}
 	names, tell := n.offered(names)

@@ -216,7 +216,7 @@ func (a *Activation) idle() bool {
 }
 
 // Passivate ends the activation if it is idle, and reports whether it will. The last turn runs on a goroutine of its own.
-func (a *Activation) Passivate(reason string) bool { return a.leave(reason, false) }
+func (a *Activation) Passivate(reason string) bool { return a.Leave(reason, false, time.Time{}) }
 
 // Stop ends the activation once the messages that wait have had their turns, deferred replies were given and calls have
 // their outcome, all of which their deadlines bound. Timers are given up. From here on no message is left to a successor,

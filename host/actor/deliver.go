@@ -170,10 +170,11 @@ func (a *Activation) pushLocked(m message) {
 	}
 }
 
-// internal queues a completion or timer: never refused, since what it answers was counted when it was asked for.
+// internal queues the event of a timer, whose clock runs once: also while the activation is closing, since it goes on with its timers if its
+// state cannot be kept.
 func (a *Activation) internal(m message) {
 	a.mu.Lock()
-	if a.state != open {
+	if a.state == ended {
 		a.mu.Unlock()
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -30,6 +31,9 @@ type Keeper interface {
 	Return(state []byte, why error)
 	// Keep keeps what capture appends to the buffer that it is given. After an error, capture's or its own, nothing is kept.
 	Keep(capture func(dst []byte) ([]byte, error)) error
+	// Stays comes after a Keep that failed, once the activation goes on. A surrender that came while the state was being kept is forgotten by
+	// then, and the next one is not.
+	Stays()
 }
 
 // reasonWake is what the first event after a wake gives as the reason of the activation.
@@ -44,12 +48,13 @@ const reasonSlept = "hibernated"
 //
 // An activation without an instance, or with one that is no [Sleeper], is passivated. That counts as no loss for the former: what
 // its predecessor left is with the keeper still.
-func (a *Activation) Hibernate(reason string) bool { return a.leave(reason, true) }
+func (a *Activation) Hibernate(reason string) bool { return a.Leave(reason, true, time.Time{}) }
 
-// leave ends the activation if it is idle, and reports whether it will or, with sleep, tries.
-func (a *Activation) leave(reason string, sleep bool) bool {
+// Leave is [Activation.Passivate], or with sleep [Activation.Hibernate], for whoever has decided by what [Activation.LastUsed] said: an
+// activation that was used since stays. With a zero time it may have been used whenever.
+func (a *Activation) Leave(reason string, sleep bool, used time.Time) bool {
 	a.mu.Lock()
-	if !a.idle() {
+	if !a.idle() || !used.IsZero() && a.lastUsed.Load() != used.UnixNano() {
 		a.mu.Unlock()
 		return false
 	}
@@ -93,6 +98,7 @@ func (a *Activation) hibernate(z Sleeper) bool {
 		a.state = open
 		a.keepOnLocked()
 		a.mu.Unlock()
+		a.cfg.Keeper.Stays()
 		return false
 	}
 	a.cfg.Counters.Hibernations.Add(1)

@@ -20,6 +20,7 @@ type shelf struct {
 	full  error // Keep's answer
 	worse error // Take's
 	why   []error
+	stays func() // when the activation goes on after Keep's; nil: nothing
 }
 
 // place is one actor's on a shelf.
@@ -44,6 +45,12 @@ func (p place) Return(state []byte, why error) {
 	defer p.mu.Unlock()
 	p.kept[p.id] = state
 	p.why = append(p.why, why)
+}
+
+func (p place) Stays() {
+	if p.stays != nil {
+		p.stays()
+	}
 }
 
 func (p place) Keep(capture func([]byte) ([]byte, error)) error {
@@ -246,6 +253,30 @@ func TestHibernateOfWhatCannotSleepIsAPassivation(t *testing.T) {
 	w.at(w.id("a")).Passivate("idle")
 	w.work.Wait()
 	w.want("a", "1 test")
+}
+
+// Whoever ends an activation since nobody used it leaves one alone that was used since it looked.
+func TestLeaveOfWhatWasUsedMeanwhile(t *testing.T) {
+	for _, sleep := range []bool{false, true} {
+		w := sleepy(t, nil)
+		w.want("a", "1 test")
+		a := w.at(w.id("a"))
+		seen := a.LastUsed()
+		w.want("a", "2 ")
+		w.work.Wait()
+		if !a.Idle() || a.Leave("idle", sleep, seen) {
+			t.Fatal("it leaves though it was used")
+		}
+		w.want("a", "3 ")
+		w.work.Wait()
+		if !a.Leave("idle", sleep, a.LastUsed()) {
+			t.Fatal("it does not leave")
+		}
+		w.work.Wait()
+		if n := len(w.ended()); n != 1 {
+			t.Errorf("%d ended", n)
+		}
+	}
 }
 
 // A state that cannot be captured, or finds no place, costs nothing: the activation goes on, and what came meanwhile has its turn.

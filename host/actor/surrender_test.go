@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -101,6 +102,81 @@ func TestATimerOutlivesASurrenderThatIsGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A timer whose clock runs out while the state of a surrendered actor is being captured is not lost if it cannot be kept.
+func TestATimerDuringACaptureThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var every, once atomic.Int64
+		w := sleepy(t, func(y *tally) {
+			y.capture = func() error {
+				time.Sleep(100 * time.Millisecond)
+				return errors.New("there is no room")
+			}
+			y.turn = func(y *tally, ev *abi.Event, out *abi.Output) error {
+				switch {
+				case ev.Tag == abi.EventCall:
+					return effects(out, abi.Effect{Tag: abi.EffectRemind, Name: "every", After: 50 * time.Millisecond, Every: 50 * time.Millisecond},
+						abi.Effect{Tag: abi.EffectRemind, Name: "once", After: 50 * time.Millisecond}, abi.Effect{Tag: abi.EffectReply, Token: ev.Token})
+				case ev.Timer == "once":
+					once.Add(1)
+				case ev.Timer == "every":
+					every.Add(1)
+				}
+				return effects(out)
+			}
+		})
+		w.want("a", "")
+		a := w.at(w.id("a"))
+		if _, done := a.Surrender("moved", true); !done {
+			t.Fatal("it was not surrendered")
+		}
+		time.Sleep(time.Second + 10*time.Millisecond)
+		if once.Load() != 1 || every.Load() < 15 || a.Status().Timers != 1 {
+			t.Errorf("%d and %d ticks, and %d timers are set", once.Load(), every.Load(), a.Status().Timers)
+		}
+	})
+}
+
+// A surrender while the state is being captured for another reason is forgotten with it if that fails, and the keeper is told when the next one
+// is not.
+func TestASurrenderDuringACaptureThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		fail := true
+		w := sleepy(t, func(y *tally) {
+			y.capture = func() error {
+				<-gate
+				if fail {
+					return errors.New("there is no room")
+				}
+				return nil
+			}
+		})
+		w.want("a", "1 test")
+		a := w.at(w.id("a"))
+		stays := 0
+		w.shelf.stays = func() {
+			stays++
+			if a.Status().Closing {
+				t.Error("it is said to stay, and closes")
+			}
+			fail = false
+			if _, done := a.Surrender("moved", true); !done {
+				t.Error("it was not surrendered")
+			}
+		}
+		a.Hibernate("idle")
+		synctest.Wait()
+		if _, done := a.Surrender("moved", true); !done {
+			t.Error("it was not surrendered while it was captured")
+		}
+		close(gate)
+		w.work.Wait()
+		if e := w.ended(); stays != 1 || len(e) != 1 || !e[0].Handed || w.shelf.len() != 1 {
+			t.Errorf("it stayed %d times; %+v", stays, e)
+		}
+	})
 }
 
 // Stop and a revocation go before a surrender, whichever comes first.

@@ -1,6 +1,9 @@
 package engine
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // ledger counts what the instances of an engine hold, as it changes: a guest that grows is noticed at that moment and not when
 // somebody looks.
@@ -19,6 +22,7 @@ type ledger struct {
 	limit   atomic.Int64  // of mapped and heap together, for growth; 0: none
 	reserve atomic.Int64  // beyond limit, for those that grow little
 	refused atomic.Uint64 // growth that was
+	growing sync.Mutex    // one grows at a time, or each would be refused for what the other is not granted
 
 	mark  atomic.Int64 // from which on alarm is called, once
 	alarm atomic.Pointer[func()]
@@ -59,19 +63,27 @@ func (l *ledger) call() {
 
 // grow counts n bytes that an instance asks for that has grown by as much already, if they fit.
 func (l *ledger) grow(where *atomic.Int64, n, already int64) bool {
-	where.Add(n)
+	if !l.fits(where, n, already) {
+		l.call()
+		return false
+	}
+	l.grown.Add(n)
+	l.look()
+	return true
+}
+
+func (l *ledger) fits(where *atomic.Int64, n, already int64) bool {
+	l.growing.Lock()
+	defer l.growing.Unlock()
 	if limit := l.limit.Load(); limit > 0 {
 		if already+n <= modest {
 			limit += l.reserve.Load()
 		}
-		if l.held() > limit {
-			where.Add(-n)
-			l.call()
+		if l.held()+n > limit {
 			return false
 		}
 	}
-	l.grown.Add(n)
-	l.look()
+	where.Add(n)
 	return true
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,42 @@ func grow(t *testing.T, i *Instance, pages int64) int64 {
 		t.Fatal(err)
 	}
 	return results(out, 1)[0]
+}
+
+// What one asks for in vain is no reason to refuse another what there is.
+func TestGrowthThatIsRefusedIsInNobodysWay(t *testing.T) {
+	var l ledger
+	l.limit.Store(100 << 20)
+	stop := make(chan struct{})
+	var greedy sync.WaitGroup
+	for range 2 {
+		greedy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if l.grow(&l.mapped, 1<<30, 0) {
+						t.Error("there was room for 1 GiB")
+						return
+					}
+				}
+			}
+		})
+	}
+	for range 100_000 {
+		if !l.grow(&l.mapped, pageSize, 0) {
+			t.Error("there was no room for a page")
+			break
+		}
+		l.grown.Add(-pageSize)
+		l.mapped.Add(-pageSize)
+	}
+	close(stop)
+	greedy.Wait()
+	if l.held() != 0 {
+		t.Errorf("%d bytes are held", l.held())
+	}
 }
 
 // Whatever becomes of instances, the ledger ends where it began.

@@ -122,7 +122,7 @@ func (s *Silo) retireLocked(cost, coming int64) {
 func (s *Silo) evict(short bool) (some bool) {
 	found := s.sample(time.Now(), func(_ *entry, idle time.Duration) bool { return idle >= minIdle }, short)
 	for _, c := range found {
-		if !s.send(c.e, "evicted", c.sleeps) {
+		if !s.send(c.e, "evicted", c.sleeps, c.used) {
 			continue
 		}
 		s.evictions.Add(1)

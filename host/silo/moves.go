@@ -270,11 +270,11 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 	if newest := g.manifest.Newest; epoch.Less(newest) {
 		return fmt.Errorf("%w: %d.%d is before %d.%d", cluster.ErrMoveEpoch, epoch.Generation, epoch.Index, newest.Generation, newest.Index)
 	}
-	for kind := range g.kinds { // before there is anything of them: who looks for what is lost goes by these
+	for kind, a := range g.kinds { // before there is anything of them: who looks for what is lost or replaced goes by these
 		s.states.keeping(kind)
+		s.states.comes(kind, a.versions)
 	}
 	for kind, n := range s.foreign(g) {
-		s.states.alienCame(kind)
 		s.cfg.Log.Warn("sleeping actors came from a node with another version of their module: unless that comes here too, their state is given up "+
 			"when they are asked for", "kind", kind, "actors", n)
 	}

@@ -511,7 +511,7 @@ func TestVolatileStateDoesNotTravel(t *testing.T) {
 			p.want(id(name), "add", "1")
 		}
 		e := p.silo.shard(id("asleep")).entries[id("asleep")]
-		if !p.silo.send(e, "evicted", true) {
+		if !p.silo.send(e, "evicted", true, time.Time{}) {
 			t.Fatal("it does not sleep")
 		}
 		<-e.gone
@@ -772,7 +772,7 @@ func TestAMoveBetweenVersions(t *testing.T) {
 				b.kinds.Lock()
 				b.kind = &next
 				b.kinds.Unlock()
-				b.silo.Replaced("k")
+				b.silo.Replaced("k", time.Now())
 				synctest.Wait()
 				want = "2"
 			}
@@ -782,6 +782,71 @@ func TestAMoveBetweenVersions(t *testing.T) {
 			if n := b.silo.Stats().Dropped["replaced"]; comes != (n == 0) || !comes && n != 10 {
 				t.Errorf("%d were given up", n)
 			}
+		})
+	}
+}
+
+// dropping is a store that says when what sleeps of a kind is to be dropped.
+type dropping struct {
+	*sleep.Store
+	begun func()
+}
+
+func (d dropping) DropKind(kind string, which func(sleep.Info) bool) int {
+	d.begun()
+	return d.Store.DropKind(kind, which)
+}
+
+// What comes with a move from a node that has the next version already is this node's own once it has that version too, whichever of the two
+// the silo hears of first, and also while it gives up what the version before has left.
+func TestAMoveToANodeThatGetsAnotherVersion(t *testing.T) {
+	for _, when := range []string{"before the silo knows", "while it drops"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				a, chunks, _ := asleep(t, w, 10, 1<<20)
+				defer a.close()
+				var b *place
+				come := func() {
+					if err := b.silo.Import(1, cluster.Part{}, chunks[0]); err != nil {
+						t.Error(err)
+					}
+					if _, foreign := b.silo.Staged(1); len(foreign) != 0 {
+						t.Errorf("foreign: %v", foreign)
+					}
+					if err := b.silo.Accept(1, epoch(1)); err != nil {
+						t.Error(err)
+					}
+				}
+				b = w.place(func(c *Config, k *Kind) {
+					k.Version = "v0"
+					if when == "while it drops" {
+						c.Sleepers = dropping{c.Sleepers.(*sleep.Store), come}
+					}
+				}, sleep.Config{})
+				defer b.close()
+				b.want(id("old"), "add", "1")
+				if err := b.silo.PassivateIdle(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				next, since := *b.kind, time.Now()
+				next.Version = "v1"
+				b.kinds.Lock()
+				b.kind = &next
+				b.kinds.Unlock()
+				if when != "while it drops" {
+					come()
+				}
+				b.silo.Replaced("k", since)
+				synctest.Wait()
+				for i := range 10 {
+					b.want(id(numbered("a", i)), "add", "2")
+				}
+				if n := b.silo.Stats().Dropped["replaced"]; n != 1 {
+					t.Errorf("%d were given up, and one was of the version before", n)
+				}
+			})
 		})
 	}
 }

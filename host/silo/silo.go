@@ -151,7 +151,7 @@ type entry struct {
 
 	plain   atomic.Bool                   // its state cannot be captured, ever
 	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
-	attempt atomic.Pointer[chan struct{}] // closed when it was to end and goes on after all; nil: nobody waits
+	attempt atomic.Pointer[chan struct{}] // closed once it goes on that was to end; nil: nobody waits
 	refusal atomic.Pointer[error]         // why that failed last
 
 	// Of whoever runs the activation.
@@ -451,8 +451,9 @@ func (s *Silo) refuse(id abi.Identity, b actor.Backlog, err error) {
 }
 
 // send hibernates or passivates an activation that is idle, and counts it as leaving until it is gone or stays after all. A state that is to
-// stay is kept, whatever the caller saw a moment before: the activation may have been busy then, or just not to be kept.
-func (s *Silo) send(e *entry, reason string, asleep bool) bool {
+// stay is kept, whatever the caller saw a moment before: the activation may have been busy then, or just not to be kept. One that was used
+// since used stays; the zero time is for whoever does not mind.
+func (s *Silo) send(e *entry, reason string, asleep bool, used time.Time) bool {
 	if e.leaving.Load() != 0 {
 		return false
 	}
@@ -468,7 +469,7 @@ func (s *Silo) send(e *entry, reason string, asleep bool) bool {
 	s.leaving.Add(1)
 	s.leavingBytes.Add(bytes)
 	lost := !asleep && !e.plain.Load() && e.kind.stays() && e.act.Status().Sleeps // it is of an older version of its module
-	if asleep && e.act.Hibernate(reason) || !asleep && e.act.Passivate(reason) {
+	if e.act.Leave(reason, asleep, used) {
 		if lost {
 			s.states.count[dropReplaced].Add(1)
 		}
@@ -489,7 +490,8 @@ func (s *Silo) left(e *entry) {
 // restTime is about how long an activation takes to go to rest.
 const restTime = 100 * time.Microsecond
 
-// soonIdle reports whether an activation that was not idle a moment ago only went to rest, or has done so by now.
+// soonIdle reports whether an activation that could not be sent off a moment ago only went to rest, or has done so by now, or somebody else is
+// just sending it off.
 func soonIdle(st actor.Status) bool {
 	return st.Resting || !st.Busy && !st.Closing && st.Queued+st.Deferred+st.Calls+st.Timers == 0
 }
@@ -508,10 +510,10 @@ func (s *Silo) PassivateIdle(ctx context.Context) error {
 			return
 		}
 		failed := e.failing()
-		sent := s.send(e, "evicted", e.kind.stays() && e.canSleep(now))
+		sent := s.send(e, "evicted", e.kind.stays() && e.canSleep(now), time.Time{})
 		for !sent && soonIdle(e.act.Status()) && ctx.Err() == nil {
 			time.Sleep(restTime)
-			sent = s.send(e, "evicted", e.kind.stays() && e.canSleep(now))
+			sent = s.send(e, "evicted", e.kind.stays() && e.canSleep(now), time.Time{})
 		}
 		if sent || e.act.Status().Closing {
 			going = append(going, departure{e, failed})
@@ -526,11 +528,16 @@ func (s *Silo) PassivateIdle(ctx context.Context) error {
 		sh.mu.Unlock()
 	}
 	for _, d := range going {
-		select {
-		case <-d.e.gone:
-		case <-d.failed:
-		case <-ctx.Done():
-			return ctx.Err()
+		for leaves := true; leaves; {
+			select {
+			case <-d.e.gone:
+				leaves = false
+			case <-d.failed: // perhaps of an attempt before this one
+				d.failed = d.e.failing()
+				leaves = d.e.act.Status().Closing
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil

@@ -265,7 +265,7 @@ func TestAStateThatIsToStayIsKeptWhateverWasSeen(t *testing.T) {
 		n := sleepyNode(t, nil)
 		n.want("a", "1 call")
 		e := n.silo.shard(id("a")).entries[id("a")]
-		if !n.silo.send(e, "evicted", false) {
+		if !n.silo.send(e, "evicted", false, time.Time{}) {
 			t.Fatal("it stays")
 		}
 		<-e.gone
@@ -288,6 +288,79 @@ func TestWhoGoesToRestIsPassivated(t *testing.T) {
 		if st := n.silo.Stats(); st.Activations != 0 || st.Sleepers != 1 {
 			t.Errorf("%+v", st)
 		}
+	})
+}
+
+// An actor that somebody else is just sending off is waited for, whether it goes or stays after all.
+func TestWhoIsJustSentOffIsPassivated(t *testing.T) {
+	for _, goes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n := sleepyNode(t, nil)
+			n.want("a", "1 call")
+			e := n.silo.shard(id("a")).entries[id("a")]
+			e.leaving.Store(1) // as in the midst of send
+			n.silo.leaving.Add(1)
+			n.silo.leavingBytes.Add(1)
+			over := make(chan error, 1)
+			go func() { over <- n.silo.PassivateIdle(t.Context()) }()
+			time.Sleep(10 * restTime)
+			if len(over) > 0 {
+				t.Error("it is not waited for")
+			}
+			if goes {
+				e.act.Leave("evicted", true, time.Time{})
+			} else {
+				n.silo.left(e)
+			}
+			if err := <-over; err != nil {
+				t.Error(err)
+			}
+			if st := n.silo.Stats(); st.Activations != 0 || st.Sleepers != 1 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// Whoever waits for an actor to end hears that it goes on, also if it began to wait after its state could not be kept, and before the actor
+// goes on.
+func TestWhoWaitsForOneThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		n.want("a", "1 call")
+		e := n.silo.shard(id("a")).entries[id("a")]
+		if e.Keep(func([]byte) ([]byte, error) { return nil, errors.New("no room") }) == nil {
+			t.Fatal("it was kept")
+		}
+		failed := e.failing()
+		e.Stays()
+		<-failed
+	})
+}
+
+// An actor that is used in the moment in which it is found to have been idle for too long goes on.
+func TestWhoIsUsedAtTheLastMomentStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n *node
+		var look atomic.Bool
+		n = sleepyNode(t, func(c *Config, k *Kind) {
+			k.Desc.State.Level = abi.LevelVolatile
+			kind := c.Kind
+			c.Kind = func(name string) (*Kind, error) {
+				if look.CompareAndSwap(true, false) { // by the sweep, which has seen how long it was idle
+					n.want("a", "2")
+				}
+				return kind(name)
+			}
+		})
+		n.want("a", "1 call")
+		time.Sleep(59 * time.Second)
+		look.Store(true)
+		time.Sleep(10 * time.Second)
+		if look.Load() {
+			t.Fatal("nobody looked")
+		}
+		n.want("a", "3")
 	})
 }
 
@@ -563,7 +636,7 @@ func TestAnotherVersionGivesUpWhatSleeps(t *testing.T) {
 		n.mu.Lock()
 		n.kind = &next
 		n.mu.Unlock()
-		n.silo.Replaced("k")
+		n.silo.Replaced("k", time.Now())
 		synctest.Wait()
 		if n.store.len() != 0 || n.silo.Stats().Dropped["replaced"] != 1 {
 			t.Errorf("%d asleep, %v", n.store.len(), n.silo.Stats().Dropped)
@@ -582,6 +655,22 @@ func TestAnotherVersionGivesUpWhatSleeps(t *testing.T) {
 			t.Errorf("passivated %q, %v", got, n.silo.Stats().Dropped)
 		}
 		n.want("active", "1 call")
+	})
+}
+
+// What an actor of the new version leaves is not taken for the old one's, however late the silo hears of the version.
+func TestWhatTheNewVersionLeavesStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		since := time.Now()
+		n.want("a", "1 call")
+		e := n.silo.shard(id("a")).entries[id("a")]
+		n.silo.send(e, "evicted", true, time.Time{})
+		<-e.gone
+		time.Sleep(2 * time.Second)
+		n.silo.Replaced("k", since)
+		synctest.Wait()
+		n.want("a", "2 wake")
 	})
 }
 

@@ -43,7 +43,7 @@ type states struct {
 	mu    sync.Mutex                 // guards changes of the next two
 	lost  atomic.Pointer[losses]     // which epochs are out of date; nil: none
 	kinds map[string]struct{}        // of which something was kept, guarded by mu
-	alien map[string]struct{}        // kinds of which something was accepted that another version left, guarded by mu
+	moved map[string]map[uint64]bool // by kind, the hashes of the versions that left what came with moves, guarded by mu
 	free  sync.Pool                  // of *[]byte
 	count [dropReasons]atomic.Uint64 // sleepers given up, by why
 }
@@ -159,23 +159,27 @@ func (s *states) keeping(kind string) {
 	s.kinds[kind] = struct{}{}
 }
 
-// alienCame notes that something of a kind was accepted that another version left.
-func (s *states) alienCame(kind string) {
+// comes notes that something of a kind comes with a move, and which versions left it. There are as many of them as were deployed while the
+// node lives.
+func (s *states) comes(kind string, versions map[uint64]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.alien == nil {
-		s.alien = make(map[string]struct{})
+	if s.moved == nil {
+		s.moved = make(map[string]map[uint64]bool)
 	}
-	s.alien[kind] = struct{}{}
+	if s.moved[kind] == nil {
+		s.moved[kind] = make(map[uint64]bool)
+	}
+	for version := range versions {
+		s.moved[kind][version] = true
+	}
 }
 
-// forgetAlien reports whether [states.alienCame] since it was asked last.
-func (s *states) forgetAlien(kind string) bool {
+// came reports whether something of a kind has come with a move that this version of it left.
+func (s *states) came(kind string, version uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, came := s.alien[kind]
-	delete(s.alien, kind)
-	return came
+	return s.moved[kind][version]
 }
 
 // keptKinds returns the kinds of which something was kept.
@@ -259,19 +263,29 @@ func (s *Silo) dropOutdated(kinds []string) {
 	})
 }
 
-// Replaced says that a kind has another version from now on, or none: what actors left under the one before is given up.
-func (s *Silo) Replaced(kind string) {
+// Replaced says that a kind has another version, or none, since a time before which no actor of it was used: what actors left under the
+// one before is given up.
+func (s *Silo) Replaced(kind string, since time.Time) {
 	if s.states.store == nil {
 		return
 	}
+	k, err := s.cfg.Kind(kind)
+	version := uint64(0)
+	if err == nil {
+		version = xxhash.Sum64String(k.Version)
+	}
 	// What the new version keeps was used later. Times are kept to the second; what is left of this one shows when it is to wake.
-	now := time.Now().Truncate(time.Second)
-	older := func(i sleep.Info) bool { return i.Slept.Before(now) }
-	if k, err := s.cfg.Kind(kind); err == nil && s.states.forgetAlien(kind) { // some of them may be of just this version
-		older = func(i sleep.Info) bool {
-			z, ok, err := s.states.store.Get(cluster.PartitionOf(i.Identity), i.Identity)
-			return i.Slept.Before(now) && (err != nil || ok && here(z.State) && !k.of(z.State))
+	since = since.Truncate(time.Second)
+	older := func(i sleep.Info) bool {
+		if !i.Slept.Before(since) {
+			return false
 		}
+		// What came with a move was used elsewhere and may be of just this version. It may come at any moment, also now.
+		if err != nil || !s.states.came(kind, version) {
+			return true
+		}
+		z, ok, err := s.states.store.Get(cluster.PartitionOf(i.Identity), i.Identity)
+		return err != nil || ok && here(z.State) && !k.of(z.State)
 	}
 	s.drop("sleeping actors were of the module's version before, which the new one cannot read: their state is given up", dropReplaced, []string{kind},
 		older)
@@ -441,8 +455,10 @@ func (e *entry) keptAwake(err error) {
 	}
 	s.left(e)
 	e.refusal.Store(&err)
-	e.settled()
 }
+
+// Stays implements [actor.Keeper]. Before it a look at the activation still shows that it ends.
+func (e *entry) Stays() { e.settled() }
 
 // settled tells who waits for the activation's end that it goes on.
 func (e *entry) settled() {
@@ -451,7 +467,8 @@ func (e *entry) settled() {
 	}
 }
 
-// failing returns a channel that is closed when the state could not be kept.
+// failing returns a channel that is closed when the state could not be kept and the activation goes on. Whoever waits asks for it before it looks
+// whether the activation ends: after that look it may be too late.
 func (e *entry) failing() <-chan struct{} {
 	ch := make(chan struct{})
 	for !e.attempt.CompareAndSwap(nil, &ch) {

@@ -63,7 +63,8 @@ func (s *Silo) turnWheel(sh *shard, due []*entry, now time.Time) []*entry {
 
 // look does what is due with one activation, and says when to look again.
 func (s *Silo) look(e *entry, now time.Time) (again time.Duration) {
-	idle := now.Sub(e.act.LastUsed())
+	used := e.act.LastUsed()
+	idle := now.Sub(used)
 	if do, again := e.kind.terms(true).next(idle, false); do == stay {
 		if do, soon := e.kind.terms(false).next(idle, false); do == stay {
 			return min(again, soon)
@@ -90,7 +91,7 @@ func (s *Silo) look(e *entry, now time.Time) (again time.Duration) {
 		if s.leaving.Load() >= maxLeaving {
 			return s.cfg.Sweep
 		}
-		s.send(e, "idle", do == hibernate)
+		s.send(e, "idle", do == hibernate, used)
 		again = busyAgain
 	}
 	return again
@@ -156,7 +157,7 @@ func (s *Silo) relieve(now time.Time) {
 			return idle >= shortened(e.kind.Idle, p)
 		}, true)
 		for _, c := range found[:(len(found)+1)/2] { // of a sample the rest is better than the worst of the next
-			if (c.sleeps || p >= hard) && s.send(c.e, "evicted", c.sleeps) {
+			if (c.sleeps || p >= hard) && s.send(c.e, "evicted", c.sleeps, c.used) {
 				s.evictions.Add(1)
 				n--
 			}
