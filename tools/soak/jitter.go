@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,11 +65,17 @@ func (j jitter) run(ctx context.Context, s *settings, target string, _ time.Dura
 	cmd.Dir = s.root
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
+	var said bytes.Buffer
+	cmd.Stderr = io.MultiWriter(s.err, &said) // a run may take minutes
 	out, err := cmd.Output()
 	if ctx.Err() != nil {
 		return stretch{}, nil
 	}
-	return jitterRun(s.seed, time.Since(began), string(out), err)
+	got, err := jitterRun(s.seed, time.Since(began), string(out), err)
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, tail(said.String()))
+	}
+	return got, err
 }
 
 // jitterRun is what a run of the tool comes to. It prints nothing to stdout unless tests ran.
@@ -79,7 +87,7 @@ func jitterRun(seed uint64, spent time.Duration, out string, err error) (stretch
 		got.counts[1] = 1
 		got.failure = tail(out)
 	default:
-		return stretch{spent: spent}, execError("jitter", err)
+		return stretch{spent: spent}, fmt.Errorf("jitter: %w", err)
 	}
 	return got, nil
 }
