@@ -3,12 +3,13 @@
 GO      ?= go
 PART    ?= fuzz
 TIME    ?=
+PKG     ?=
 ACTORS  := build/actors
 # Pinned: a newer one is taken by hand, when its findings are dealt with.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants fuzz sim cycles fixtures bench placement soak chaos guests clean
+.PHONY: help run build test check fmt vet staticcheck race portable wasip1 mutants jitter fuzz sim cycles fixtures bench placement soak chaos guests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ mutants: ## take each requirement's line out of the source and show that its tes
 	@$(GO) build -o build/mutants ./tools/mutants
 	@build/mutants $(if $(ROW),-row $(ROW)) $(ARGS)
 
+jitter: ## tests with delays in the code that they test, where races are found that load does not show: PKG=./host/silo TIME=20m ARGS="-race -seed 7"
+	@$(GO) run ./tools/jitter $(if $(TIME),-time $(TIME)) $(ARGS) $(PKG)
+
 fixtures: # testdata/wasm is what its sources and its manifest say
 	$(GO) run ./tools/wasmbuild -check
 
@@ -78,7 +82,7 @@ placement: ## how the placement strategies spread a million actors over 1,000 no
 	$(GO) run ./tools/placement -out docs/reports/$$(date +%F)-placement.md $(ARGS)
 	@cat docs/reports/$$(date +%F)-placement.md
 
-soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=sim, PART=chaos ARGS="-mode quorum"; writes docs/reports/DATE-soak-PART.md
+soak: ## run a part for long, resumably: PART=fuzz TIME=10m (each target), PART=sim, PART=chaos ARGS="-mode quorum", PART=jitter TIME=20m (all targets together); writes docs/reports/DATE-soak-PART.md
 	$(GO) run ./tools/soak -part $(PART) $(if $(TIME),-time $(TIME)) $(ARGS)
 
 chaos: ## attack a real cluster in network namespaces (Linux, root or user namespaces): ARGS="-plan kill -mode available -seed 7"

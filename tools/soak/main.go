@@ -2,8 +2,9 @@
 //
 //	go run ./tools/soak -part fuzz -time 10m
 //	go run ./tools/soak -part chaos -mode available
+//	go run ./tools/soak -part jitter -time 20m
 //
-// A part is a list of targets, each run for the given time, one after another. The state is kept in -dir: a run that was
+// A part is a list of targets, each run for the given time, one after another; part jitter runs them in turn, for the given time together. The state is kept in -dir: a run that was
 // interrupted goes on where it was when the same command is given again, and the corpus of a fuzz target grows from
 // run to run. A failure does not stop the others; it ends the command with 1, as an interruption does with 130. Progress
 // and what is left go to stderr.
@@ -26,7 +27,7 @@ import (
 )
 
 // parts are what can be soaked. A new one is a row here.
-var parts = []part{fuzzing{}, simulating{}, chaos{}}
+var parts = []part{fuzzing{}, simulating{}, chaos{}, jitter{}}
 
 // part is one kind of long run.
 type part interface {
@@ -52,6 +53,7 @@ type column struct {
 	title string
 	keep  keep // what an interrupted run and its continuation make together
 	rate  bool // worth a column of its own by the second
+	name  bool // a number that names something: neither summed nor grouped by thousands
 }
 
 type keep int
@@ -73,6 +75,7 @@ type settings struct {
 	runs    int
 	match   *regexp.Regexp
 	fresh   bool
+	seed    uint64    // of the next run, in parts that take turns
 	err     io.Writer // progress
 }
 
@@ -92,7 +95,7 @@ func command(ctx context.Context, args []string, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	s := &settings{err: stderr}
 	name := fs.String("part", names[0], "what to run: "+strings.Join(names, ", "))
-	fs.DurationVar(&s.time, "time", 0, "for each target (default: what is usual for the part)")
+	fs.DurationVar(&s.time, "time", 0, "for each target, or for all that take turns (default: what is usual for the part)")
 	fs.StringVar(&s.mode, "mode", "available", "of the cluster, in part chaos: available or quorum")
 	fs.IntVar(&s.runs, "runs", 20, "targets of part chaos")
 	fs.IntVar(&s.workers, "workers", runtime.NumCPU(), "processes that work on a target at once")

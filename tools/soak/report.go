@@ -71,14 +71,14 @@ func report(p part, st *state, machine []string, now time.Time) string {
 			result = "**FAILED**"
 		}
 		total += t.Elapsed
-		line("| `%s` | %s%s | %s |", t.Name, t.Elapsed.Round(time.Second), cells(p, t.Counts, t.Elapsed), result)
+		line("| `%s` | %s%s | %s |", t.Name, t.Elapsed.Round(time.Second), cells(p, t.Counts, t.Elapsed, false), result)
 		for i, n := range t.Counts {
 			if i < len(totals) {
 				totals[i] += n
 			}
 		}
 	}
-	line("| all | %s%s | |", total.Round(time.Second), cells(p, totals, total))
+	line("| all | %s%s | |", total.Round(time.Second), cells(p, totals, total, true))
 	if st.failures() > 0 {
 		line("\n## Failures")
 	}
@@ -90,12 +90,16 @@ func report(p part, st *state, machine []string, now time.Time) string {
 	return b.String()
 }
 
-func cells(p part, counts []int64, d time.Duration) string {
+// cells are the counts of a target, or those of all together, where what names something has no sum.
+func cells(p part, counts []int64, d time.Duration, all bool) string {
 	var b strings.Builder
 	for i, c := range p.columns() {
 		n := "–"
 		if i < len(counts) {
-			n = thousands(counts[i])
+			n = c.text(counts[i])
+		}
+		if all && c.name {
+			n = ""
 		}
 		fmt.Fprintf(&b, " | %s", n)
 		if c.rate {

@@ -25,6 +25,11 @@ func soak(ctx context.Context, s *settings, p part) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := p.(inTurn); ok {
+		if err := turns(ctx, s, p, st); err != nil {
+			return st, errors.Join(err, st.save())
+		}
+	}
 	for i := range st.Targets {
 		t := &st.Targets[i]
 		if t.Done {
@@ -90,7 +95,7 @@ func progress(w io.Writer, p part, st *state, i int, verdict string) {
 		t.Elapsed.Round(time.Second), st.Time)
 	for c, col := range p.columns() {
 		if c < len(t.Counts) {
-			line += fmt.Sprintf(", %s %s", thousands(t.Counts[c]), col.title)
+			line += fmt.Sprintf(", %s %s", col.text(t.Counts[c]), col.title)
 		}
 	}
 	if left := st.left(); left > 0 {
@@ -100,6 +105,14 @@ func progress(w io.Writer, p part, st *state, i int, verdict string) {
 		line += ": " + verdict
 	}
 	fmt.Fprintln(w, line)
+}
+
+// text is a count as people read it.
+func (c column) text(n int64) string {
+	if c.name {
+		return fmt.Sprint(n)
+	}
+	return thousands(n)
 }
 
 // thousands writes 1234567 as 1,234,567.

@@ -19,6 +19,7 @@ type state struct {
 	Commits []string      `json:"commits"` // that were run, more than one if it went on after a change
 	Stops   int           `json:"interruptions"`
 	Targets []target      `json:"targets"`
+	InTurn  bool          `json:"in_turn,omitempty"` // Time is for all targets together
 
 	file string
 }
@@ -30,6 +31,10 @@ type target struct {
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
 	Counts  []int64       `json:"counts,omitempty"` // one for each column of the part
 	Failure string        `json:"failure,omitempty"`
+
+	// Of a part whose targets take turns.
+	Turns    int `json:"turns,omitempty"`
+	Failures int `json:"failures,omitempty"`
 }
 
 // openState takes up the interrupted run of the same part and time, or begins one. Targets that are gone are dropped,
@@ -57,6 +62,7 @@ func openState(s *settings, p part, targets []string) (*state, error) {
 	}
 	if st.Part == "" {
 		st.Part, st.Time, st.Began = p.name(), s.time, time.Now()
+		_, st.InTurn = p.(inTurn)
 	}
 	known := st.Targets
 	st.Targets = nil
@@ -98,6 +104,13 @@ func (st *state) failures() (n int) {
 
 // left is how long the targets that are not done still run, without what building them takes.
 func (st *state) left() (d time.Duration) {
+	if st.InTurn {
+		d = st.Time
+		for _, t := range st.Targets {
+			d -= t.Elapsed
+		}
+		return max(d, 0)
+	}
 	for _, t := range st.Targets {
 		if !t.Done {
 			d += max(st.Time-t.Elapsed, 0)
