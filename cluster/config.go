@@ -40,6 +40,9 @@ type Config struct {
 	// it will not. A request for it waits, as for a kind whose hosts are lost. It is asked for unknown kinds only, by any goroutine, and
 	// must not block.
 	Coming func(kind string) string
+	// Waiting is told of a request that waits for an earlier activation of its target to end, and over is called when it does not any more.
+	// An error, such as the deadlock that the wait would be, is the request's. It is called by any goroutine and must not block; nil: nobody is told.
+	Waiting func(env *abi.Envelope) (over func(), err error)
 	// Retry says how fast a request is tried again, and how often, where this node is what fails; what fails because of other nodes
 	// is tried until the request's deadline. Its zero fields read as those of core.DefaultRetry.
 	Retry RetryPolicy

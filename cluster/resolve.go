@@ -20,8 +20,9 @@ type query struct {
 	here     bool   // only an activation of this node
 	// finishing: for an actor's turn. While this node leaves, it may still reach other nodes.
 	finishing bool
-	refused   core.Route // of the activation that refused last
-	chain     []Identity // who waits for this, itself perhaps included
+	refused   core.Route    // of the activation that refused last
+	chain     []Identity    // who waits for this, itself perhaps included
+	env       *abi.Envelope // what it is for; nil: nothing, or nobody waits for a reply
 }
 
 // answer is what one round of a resolve came to: an entry, something to wait for, or neither with an error.
@@ -177,18 +178,32 @@ func (r *Runtime) lookup(ctx context.Context, q *query, deadline time.Time, back
 		if err := deadlock(q.id, q.chain); err != nil {
 			return nil, err
 		}
+		over, err := r.waiting(q)
+		if err != nil {
+			return nil, err
+		}
 		until := time.Until(deadline)
 		if a.backoff && backoff < until {
 			until = backoff
 			q.refused = core.Route{} // after that, what the ledger has is tried again
 		}
-		if err := waitFor(ctx, a.wait, until); err != nil {
+		err = waitFor(ctx, a.wait, until)
+		over()
+		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errWaiting, err)
 		}
 		if !time.Now().Before(deadline) {
 			return nil, fmt.Errorf("%w: %w", errWaiting, context.DeadlineExceeded)
 		}
 	}
+}
+
+// waiting tells of the wait that is about to begin.
+func (r *Runtime) waiting(q *query) (over func(), err error) {
+	if r.cfg.Waiting == nil || q.env == nil {
+		return func() {}, nil
+	}
+	return r.cfg.Waiting(q.env)
 }
 
 // waitFor waits until ch is closed or d has passed; the error is ctx's, if that ends first.

@@ -49,6 +49,8 @@ func newTries(r *Runtime, env *abi.Envelope) *tries {
 		finishing: !env.Caller.IsZero(), chain: env.Chain}}
 	if env.Flags&abi.OneWay != 0 {
 		t.q.reason = "message"
+	} else {
+		t.q.env = env
 	}
 	return t
 }

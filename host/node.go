@@ -233,7 +233,7 @@ func (n *Node) installCluster(ctx context.Context) (err error) {
 		n.quorum = newQuorum(n)
 	}
 	cfg := cluster.Config{Quorum: n.quorum != nil, Self: cluster.Node{ID: cluster.NodeID(n.cfg.ID), Authority: aloneAuthority}, Cluster: n.cfg.Cluster,
-		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Strategy: strategy, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
+		Mode: n.cfg.Net.Mode, ReadOnly: n.readOnly, Coming: n.coming, Waiting: n.silo.Waiting, Strategy: strategy, Placement: n.silo, Metrics: n.metrics, DefaultTimeout: n.cfg.Limits.Request, Log: n.log}
 	alone, err := n.readiness(&cfg)
 	if err != nil {
 		return err

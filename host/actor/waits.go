@@ -11,7 +11,7 @@ import (
 )
 
 // Waits is the node's picture of who waits for whom: an edge from each actor of a call chain to the actor whose mailbox
-// took the message, or which deferred its reply, until there is a reply or the wait is given up. Turns that run at once
+// took the message, for the end of whose earlier activation it waits, or which deferred its reply, until there is a reply or the wait is given up. Turns that run at once
 // add no edge, so the hot path never comes here. One lock guards it: of two messages that close a cycle together, one
 // comes second and sees the other.
 //
@@ -100,6 +100,16 @@ func (w *Waits) force(env *abi.Envelope, target abi.Identity, node string) *edge
 // followed there; see [Walk]. The function returned ends the wait; it may be called more than once.
 func (w *Waits) Leaving(env *abi.Envelope, node string) (over func()) {
 	return w.force(env, env.Target, node).drop
+}
+
+// Held records that the chain of env waits for its target before a mailbox has the message: an earlier activation of the target has to end first,
+// and its turn may wait for the chain. The error is the deadlock that this would be. The function returned ends the wait.
+func (w *Waits) Held(env *abi.Envelope) (over func(), err error) {
+	e, cycle := w.add(env, env.Target)
+	if cycle != nil {
+		return nil, deadlock(cycle)
+	}
+	return e.drop, nil
 }
 
 func (w *Waits) link(env *abi.Envelope, target abi.Identity, node string, l *loose) *edge {

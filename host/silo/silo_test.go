@@ -373,3 +373,45 @@ func TestChurn(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Two actors that ask each other are told so also where the one's request waits for the other's activation to end, which the other's turn keeps
+// from ending: a mailbox never sees such a request.
+func TestADeadlockAtTheEndOfAnActivation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		ask := make(chan struct{})
+		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
+			out.Kind, out.Payload = abi.OutReply, []byte("said")
+			switch ev.Method {
+			case "ask-b":
+				<-ask
+				if r := h.Request(&abi.Request{Target: id("b"), Method: "m"}); r.Err != nil {
+					out.Payload = []byte(r.Err.Error())
+				}
+			case "ask-a":
+				h.Request(&abi.Request{Target: id("a"), Method: "m"})
+			}
+			return nil
+		}
+		answers := map[string]chan string{"a": make(chan string, 1), "b": make(chan string, 1)}
+		call := func(name, method string) {
+			go func() {
+				out, err := n.call(name, method, "")
+				if err != nil {
+					out = err.Error()
+				}
+				answers[name] <- out
+			}()
+			synctest.Wait()
+		}
+		call("a", "ask-b")
+		call("b", "ask-a") // it stands in a's mailbox
+		n.silo.Revoke(n.silo.shard(id("b")).entries[id("b")].lease)
+		began := time.Now()
+		close(ask)
+		if out := <-answers["a"]; !strings.Contains(out, "deadlock: k/b→k/a→k/b") || time.Since(began) != 0 {
+			t.Errorf("%s after %v", out, time.Since(began))
+		}
+		<-answers["b"]
+	})
+}

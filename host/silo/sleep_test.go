@@ -310,6 +310,7 @@ func TestWhoIsJustSentOffIsPassivated(t *testing.T) {
 			if goes {
 				e.act.Leave("evicted", true, time.Time{})
 			} else {
+				e.Stays() // which is no news of the attempt that follows
 				n.silo.left(e)
 			}
 			if err := <-over; err != nil {

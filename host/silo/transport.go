@@ -35,6 +35,15 @@ type away struct {
 // waits reports whether actors wait for the reply to env.
 func waits(env *abi.Envelope) bool { return len(env.Chain) > 0 && env.Flags&abi.OneWay == 0 }
 
+// Waiting is for cluster.Config: a request of this node's actors, or one that came for them, is entered in the picture while it waits for an
+// earlier activation to end, or for a move. The turn that this waits for may be one that waits for the request.
+func (s *Silo) Waiting(env *abi.Envelope) (over func(), err error) {
+	if !waits(env) {
+		return func() {}, nil
+	}
+	return s.waits.Held(env)
+}
+
 // Deliver implements [cluster.Target].
 func (a away) Deliver(ctx context.Context, env *abi.Envelope) ([]byte, error) {
 	if waits(env) {

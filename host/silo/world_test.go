@@ -83,7 +83,7 @@ func newNode(t *testing.T, change func(*Config, *Kind)) *node {
 	n.sys = cluster.NewSystem(cluster.SystemConfig{})
 	var err error
 	n.ext, err = cluster.Install(n.sys, cluster.Config{Self: self, Topology: cluster.StaticTopology(self), Placement: n.silo,
-		Kinds: []cluster.Kind{{Name: "k"}}})
+		Waiting: n.silo.Waiting, Kinds: []cluster.Kind{{Name: "k"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

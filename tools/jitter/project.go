@@ -164,10 +164,7 @@ func goList(ctx context.Context, dir string, race bool, args ...string) (all []l
 // overlay writes the sources with delays and what tells the compiler to read them, and returns its path. The names of the sources do
 // not end as Go's do: below the module, the go command and gofmt would find them.
 func (p *project) overlay(dir string) (string, error) {
-	sources := filepath.Join(dir, "src")
-	if err := os.RemoveAll(sources); err != nil {
-		return "", err
-	}
+	sources := filepath.Join(dir, "src") // what an earlier run left there does no harm: the overlay names what is read
 	replace := make(map[string]string)
 	for _, file := range p.files {
 		src, err := os.ReadFile(file)
