@@ -182,7 +182,7 @@ func (p *peer) reroute(asked []*peer, reached map[*peer]bool) {
 		return
 	}
 	if old != nil {
-		old.close()
+		p.oweLocked(old)
 	}
 	p.looks = 0
 	p.detour.Store(&detour{via: via})
@@ -191,7 +191,7 @@ func (p *peer) reroute(asked []*peer, reached map[*peer]bool) {
 
 // endLocked ends a detour without another way. p.mu is held.
 func (p *peer) endLocked(d *detour, why string) {
-	d.close()
+	p.oweLocked(d) // a relay that does not say that it reaches the node may just be slow, and pass on what it has yet
 	if !p.detour.CompareAndSwap(d, nil) {
 		return
 	}
@@ -220,10 +220,13 @@ func (p *peer) rejoin(c *outbound) error {
 	p.detour.Store(nil)
 	p.standing, p.down, p.looks, p.tried = c, false, 0, nil
 	c.takeBack()
-	p.mu.Unlock()
-	if d != nil && d.close() {
-		p.owe(d)
+	if next := p.current.Load(); next != nil && next != c { // c was retired since; nothing would end what has set its successor aside
+		next.takeBack()
 	}
+	if d != nil {
+		p.oweLocked(d)
+	}
+	p.mu.Unlock()
 	for {
 		p.mu.Lock()
 		if len(p.owed) == 0 {
@@ -251,10 +254,12 @@ func (p *peer) rejoin(c *outbound) error {
 	}
 }
 
-// owe notes a detour that has ended, and whose fence is not through. One fence is enough for all that went through one relay.
-func (p *peer) owe(d *detour) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// oweLocked ends a detour, and notes that its fence is not through if anything took it. One fence is enough for all that went through one
+// relay. p.mu is held.
+func (p *peer) oweLocked(d *detour) {
+	if !d.close() {
+		return
+	}
 	p.owed = append(slices.DeleteFunc(p.owed, func(o *detour) bool { return o.via == d.via }), d)
 }
 

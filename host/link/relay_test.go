@@ -471,6 +471,96 @@ func TestAFenceThatFailsIsOwed(t *testing.T) {
 	})
 }
 
+// A relay that does not say in time whether it reaches the node has not lost what it was given for it: that it is used no more is no reason
+// to overtake it.
+func TestAFenceIsOwedOfWhatEnded(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	var first, goOn chan struct{}
+	triangle(t, func(t *testing.T, w *world, x *cuts, a, b, c *node) {
+		first, goOn = make(chan struct{}), make(chan struct{}) // of the bubble, so that its clock goes on meanwhile
+		x.cut(a, b)
+		time.Sleep(time.Second)
+		target := w.target(a, b)
+		told := make(chan error, 8)
+		post := func(text string) {
+			t.Helper()
+			if err := target.Post(message("counter/x", []byte(text)), func(_ []byte, err error) { told <- err }); err != nil {
+				t.Error(text, err)
+				told <- err
+			}
+		}
+		post("first")
+		<-first // and b reads nothing more of what c passes on
+		post("second")
+		synctest.Wait()
+		p := a.member("b")
+		p.reroute([]*peer{a.member("c")}, nil) // c's answer came too late
+		if via := a.relayTo("b"); via != "" {
+			t.Errorf("it is reached through %s", via)
+		}
+		x.heal(a, b)
+		p.reconnect()
+		time.Sleep(50 * time.Millisecond) // there is a connection
+		post("third")
+		time.Sleep(50 * time.Millisecond)
+		close(goOn)
+		for range 3 {
+			if err := <-told; err != nil {
+				t.Error(err)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if fmt.Sprint(seen) != "[first second third]" {
+			t.Errorf("they came as %v", seen)
+		}
+		if a.relayTo("b") != "" || a.Peers()[0].Outgoing != 1 {
+			t.Errorf("it is not reached: %+v", a.Peers())
+		}
+	}, func(c *Config) {
+		c.Handler = handlerFunc(func(env *abi.Envelope, _ cluster.NodeID, done func([]byte, error)) {
+			if text := string(env.Payload); text == "first" {
+				close(first)
+				<-goOn
+			}
+			mu.Lock()
+			seen = append(seen, string(env.Payload))
+			mu.Unlock()
+			done(nil, nil)
+		})
+	})
+}
+
+// A connection that is retired just when it stands ends the detour for the next one, too: nobody else would.
+func TestTheNextConnectionIsTakenBack(t *testing.T) {
+	triangle(t, func(t *testing.T, w *world, x *cuts, a, b, c *node) {
+		x.cut(a, b)
+		time.Sleep(time.Second)
+		if via := a.relayTo("b"); via != "c" {
+			t.Fatalf("it is reached through %q", via)
+		}
+		p := a.member("b")
+		retired := newOutbound(p)
+		defer retired.cancel(nil)
+		p.reconnect()
+		next := p.current.Load()
+		if next == nil || !next.aside {
+			t.Fatal("there is no connection that what is for the node passes by")
+		}
+		if err := p.rejoin(retired); err != nil {
+			t.Error(err)
+		}
+		next.out.mu.Lock()
+		aside := next.aside
+		next.out.mu.Unlock()
+		if aside && p.detour.Load() == nil {
+			t.Error("there is neither a connection that takes messages nor another way")
+		}
+		p.fell(retired, true)
+	})
+}
+
 // A relay that has its hands full takes a fence all the same: it has no room for those that wait for nobody.
 func TestAFenceFindsRoom(t *testing.T) {
 	got := make(inbox, 64)
