@@ -474,6 +474,12 @@ func TestAFenceThatFailsIsOwed(t *testing.T) {
 // A relay that does not say in time whether it reaches the node has not lost what it was given for it: that it is used no more is no reason
 // to overtake it.
 func TestAFenceIsOwedOfWhatEnded(t *testing.T) {
+	t.Run("without another", func(t *testing.T) { overtake(t, "") })
+	t.Run("for another", func(t *testing.T) { overtake(t, "d") })
+}
+
+// overtake sends a message the direct way while another waits at a relay that was given up, for the next one or, if that is "", for nothing.
+func overtake(t *testing.T, next cluster.NodeID) {
 	var mu sync.Mutex
 	var seen []string
 	var first, goOn chan struct{}
@@ -495,9 +501,17 @@ func TestAFenceIsOwedOfWhatEnded(t *testing.T) {
 		post("second")
 		synctest.Wait()
 		p := a.member("b")
-		p.reroute([]*peer{a.member("c")}, nil) // c's answer came too late
-		if via := a.relayTo("b"); via != "" {
-			t.Errorf("it is reached through %s", via)
+		asked, reached := []*peer{a.member("c")}, make(map[*peer]bool) // c's answer came too late
+		if next != "" {
+			other, err := a.peer(cluster.Node{ID: next, Authority: "10.0.0.4:1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked, reached[other] = append(asked, other), true
+		}
+		p.reroute(asked, reached)
+		if via := a.relayTo("b"); via != next {
+			t.Errorf("it is reached through %q", via)
 		}
 		x.heal(a, b)
 		p.reconnect()
