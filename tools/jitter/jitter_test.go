@@ -245,6 +245,33 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// TestAlone: what is run alone is there.
+func TestAlone(t *testing.T) {
+	for rel, match := range alone {
+		k := pkg{rel: rel}
+		if got := (&settings{}).wanted(k); got != match {
+			t.Errorf("%s without -run: %q", rel, got)
+		}
+		if got := (&settings{match: "Other"}).wanted(k); got != "Other" {
+			t.Errorf("%s with -run: %q", rel, got)
+		}
+		var text []byte
+		files, _ := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(rel), "*_test.go"))
+		for _, file := range files {
+			more, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, more...)
+		}
+		for _, name := range regexp.MustCompile(`Test\w+`).FindAllString(match, -1) {
+			if !strings.Contains(string(text), "func "+name+"(t *testing.T)") {
+				t.Errorf("%s has no %s any more", rel, name)
+			}
+		}
+	}
+}
+
 func TestFailing(t *testing.T) {
 	for said, want := range map[string]string{
 		"=== RUN   TestA\n--- PASS: TestA (0.00s)\nPASS\n": "",

@@ -41,6 +41,10 @@ import (
 var concurrent = []string{"./cluster", "./serfwatch", "./host", "./host/actor", "./host/silo", "./host/link",
 	"./host/consensus", "./host/gateway", "./host/module", "./host/engine", "./host/cmd/wasilo"}
 
+// alone are the tests with goroutines of packages whose other tests are one goroutine's millions of steps: with delays
+// those go on for many minutes, and have no race to show. -run asks for others.
+var alone = map[string]string{"host/silo/sleep": "^(TestConcurrent|TestCloseMeanwhile)$"}
+
 // settings are what the command line says.
 type settings struct {
 	every uint64

@@ -107,6 +107,14 @@ type result struct {
 	file    string   // with all that it said
 }
 
+// wanted is which of a package's tests are run.
+func (s *settings) wanted(k pkg) string {
+	if s.match == "" {
+		return alone[k.rel]
+	}
+	return s.match
+}
+
 // once runs the tests of a package once. Its error is why it could not be run, not that tests failed.
 func (p *project) once(ctx context.Context, s *settings, k pkg, binary string, seed uint64) (r result, err error) {
 	if err := os.WriteFile(p.settingsFile(s), fmt.Appendf(nil, "%d %d %d\n", s.every, s.most, seed), 0o644); err != nil {
@@ -125,7 +133,7 @@ func (p *project) once(ctx context.Context, s *settings, k pkg, binary string, s
 	}()
 	fmt.Fprintln(out, "again:", p.again(s, k, seed))
 	// With its output in a file, and not in a pipe, the run ends with its process, whatever that left behind.
-	cmd := exec.CommandContext(ctx, binary, "-test.paniconexit0", "-test.v", "-test.timeout="+hang.String(), "-test.run="+s.match)
+	cmd := exec.CommandContext(ctx, binary, "-test.paniconexit0", "-test.v", "-test.timeout="+hang.String(), "-test.run="+s.wanted(k))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = k.dir, out, out
 	cmd.Env = append(os.Environ(), "PWD="+k.dir)
 	began := time.Now()
