@@ -36,9 +36,8 @@ import (
 	"time"
 )
 
-// concurrent are the packages that are run when none is named. host/silo/sleep is not among them: its million of sleepers, each of them many
-// calls, take longer than a run may.
-var concurrent = []string{"./cluster", "./serfwatch", "./host", "./host/actor", "./host/silo", "./host/link",
+// concurrent are the packages that are run when none is named.
+var concurrent = []string{"./cluster", "./serfwatch", "./host", "./host/actor", "./host/silo", "./host/silo/sleep", "./host/link",
 	"./host/consensus", "./host/gateway", "./host/module", "./host/engine", "./host/cmd/wasilo"}
 
 // alone are the tests with goroutines of packages whose other tests are one goroutine's millions of steps: with delays
