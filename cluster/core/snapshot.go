@@ -69,8 +69,12 @@ func (g *Group) appendSlots(b []byte) []byte {
 func ReadSnapshot(b []byte) (*Table, error) {
 	r := abi.NewReader(b)
 	n := r.Array()
-	if version := r.Uint(); r.Err() == nil && version > EntryVersion {
+	switch version := r.Uint(); {
+	case r.Err() != nil:
+	case version > EntryVersion:
 		return nil, fmt.Errorf("a snapshot of version %d, and this node reads up to %d: %w", version, EntryVersion, ErrEntryVersion)
+	case version == 0:
+		r.Fail("a snapshot has a version")
 	}
 	if n != 8 {
 		r.Fail("a snapshot has eight items")
