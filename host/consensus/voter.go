@@ -213,13 +213,13 @@ func (v *Voter) configured() bool {
 	return len(servers) > 0
 }
 
-// recorded returns the authority that the configuration has for a voter.
+// recorded returns the authority that the configuration has for a voter. Raft's goroutines ask for it before [Voter.start] has returned.
 func (v *Voter) recorded(id RaftID) (string, bool) {
-	if v.raft == nil {
+	r := v.disk.raft.Load()
+	if r == nil {
 		return "", false
 	}
-	_, servers := v.members()
-	for _, s := range servers {
+	for _, s := range r.GetConfiguration().Configuration().Servers {
 		if s.ID == id.server() {
 			_, authority, err := parseAddress(s.Address)
 			return authority, err == nil

@@ -53,8 +53,10 @@ func (s *Silo) mayStart(kind *Kind, id abi.Identity) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.back.version != kind.Version { // kind is as it is now
-		k.renew(s.cfg.Log, kind)
+	if k.back.version != kind.Version {
+		if s.current(kind) {
+			k.renew(s.cfg.Log, kind)
+		}
 		return nil
 	}
 	if held := k.back.holds(id, time.Now()); held != nil {
@@ -109,13 +111,20 @@ func (k *starts) begin(kind *Kind, id abi.Identity, now time.Time) (attempt, err
 	return k.back.begin(id, now), nil
 }
 
+// current reports whether the kind still has this version. What renews the back-off asks under starts.mu: else a version that is gone could
+// take the place of the new one's.
+func (s *Silo) current(kind *Kind) bool {
+	now, err := s.cfg.Kind(kind.Desc.Name)
+	return err == nil && now.Version == kind.Version
+}
+
 // notStarted remembers a failure, unless the kind has another version by now.
 func (s *Silo) notStarted(k *starts, kind *Kind, try attempt, why string) {
-	if now, err := s.cfg.Kind(kind.Desc.Name); err != nil || now.Version != kind.Version {
-		return
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !s.current(kind) {
+		return
+	}
 	if k.back.version != kind.Version {
 		k.renew(s.cfg.Log, kind)
 	}

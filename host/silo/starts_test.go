@@ -241,6 +241,34 @@ func TestNewVersionStartsAfresh(t *testing.T) {
 	})
 }
 
+// Who looked the kind up just before it was replaced does not take the new version's back-off away.
+func TestAnOldVersionDoesNotRenew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, log := newPatient(t)
+		old := n.kind
+		next := *old
+		next.Version = "v2"
+		n.mu.Lock()
+		n.kind = &next
+		n.mu.Unlock()
+		n.start = func() error { return errors.New("v2 is bad") }
+		for i := range 3 {
+			n.call(numbered("a", i), "m", "")
+		}
+		held := n.silo.Backoff(&next)
+		if held == nil || !held.Actor.IsZero() {
+			t.Fatalf("%+v", held)
+		}
+		if err := n.silo.mayStart(old, id("b")); err != nil {
+			t.Errorf("%v", err)
+		}
+		if now := n.silo.Backoff(&next); now == nil || *now != *held {
+			t.Errorf("%+v, before %+v", now, held)
+		}
+		log.want(t, "a kind does not start")
+	})
+}
+
 // What is no failure of the kind is none: a node without room, a newer version, a shutdown; and a turn that breaks is a matter of its
 // actor and message.
 func TestWhatDoesNotCountAsAFailedStart(t *testing.T) {
