@@ -56,13 +56,14 @@ func (n *Node) Members() []gateway.MemberInfo {
 	for _, p := range n.net.link.Peers() {
 		linked[p.ID] = p
 	}
-	blocked, votes := n.blockedNodes(), n.votes()
+	blocked, votes, drains := n.blockedNodes(), n.votes(), n.drains()
 	var out []gateway.MemberInfo
 	for _, p := range n.net.watch.Peers() {
 		m := gateway.MemberInfo{ID: string(p.ID), State: string(p.Status), Mode: p.Mode.String(), Boot: fmt.Sprintf("%016x", p.Boot),
 			Link: p.Authority, Gossip: p.Gossip, HTTP: p.Tags[tagHTTP], Blocked: slices.Contains(blocked, p.ID)}
 		if !p.Duplicate {
 			m.Voter, m.Leads = votes(p)
+			m.Draining = drains(p)
 		}
 		switch l, known := linked[p.ID]; {
 		case p.ID == n.net.self.ID && p.Boot == n.net.self.Boot:
@@ -101,6 +102,20 @@ func (n *Node) votes() func(p serfwatch.Peer) (voter, leads bool) {
 		}
 	}
 	return func(p serfwatch.Peer) (bool, bool) { return is(p), p.ID == s.Leader && p.ID != "" }
+}
+
+// drains returns what says of a member whether it gives its actors away: of others by the log, of this node at once.
+func (n *Node) drains() func(serfwatch.Peer) bool {
+	var known map[cluster.NodeID]uint64
+	if q := n.quorum; q != nil && q.opened.Load() {
+		s, _ := q.resident.Standing()
+		known = s.Drains
+	}
+	own := n.Drained().Draining
+	return func(p serfwatch.Peer) bool {
+		boot, is := known[p.ID]
+		return is && boot == p.Boot || own && p.ID == n.net.self.ID
+	}
 }
 
 // Ready reports whether the node serves: its modules are read, the cluster stands, and it is not leaving. A file that

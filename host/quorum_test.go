@@ -474,6 +474,18 @@ func TestADrainMovesEverything(t *testing.T) {
 	if s, _ := n.quorum.resident.Standing(); s.Owned != 0 {
 		t.Errorf("%+v", s)
 	}
+	drains := func(who ...string) func() bool { // as the members are listed, by any node
+		return func() bool {
+			var all []string
+			for _, m := range p.nodes["v3"].Members() {
+				if m.Draining {
+					all = append(all, m.ID)
+				}
+			}
+			return slices.Equal(all, who)
+		}
+	}
+	p.until("the members are listed with who drains", drains("v2"))
 	after := load.calls.Load()
 	p.until("calls run on", func() bool { return load.calls.Load() > after+2*actors })
 	p.until("no actor is on the node", func() bool { // it forgets them once it hears that others have them
@@ -481,6 +493,7 @@ func TestADrainMovesEverything(t *testing.T) {
 	})
 	n.quorum.undrain()
 	p.live()
+	p.until("the members are listed without", drains())
 	load.stop()
 	if load.failed.Load() > 0 {
 		t.Errorf("%d calls failed", load.failed.Load())

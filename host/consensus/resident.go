@@ -74,6 +74,7 @@ type Resident struct {
 
 	unrenewed, lost atomic.Uint64
 	refusal         atomic.Pointer[string] // why a session was refused last; nil: it was not
+	forgotten       atomic.Uint64          // the last session that the voters did not know, which is said once
 
 	mu      sync.Mutex
 	wants   core.TenantInput // what the node hosts, as it was said last
@@ -103,7 +104,8 @@ type Standing struct {
 	Takers     bool        // another node could take over some of them
 	Moving     int         // moves under way from and to this node
 	Draining   bool
-	Closed     bool // the session was given up in good order
+	Drains     map[core.NodeID]uint64 // nodes that give their partitions away, this one included, and the boot number of each
+	Closed     bool                   // the session was given up in good order
 	Expected   map[core.MoveID]Expected
 	Blocked    []core.NodeID // by operators
 }
@@ -294,8 +296,10 @@ func (m *Resident) ask(ctx context.Context, e core.TenantEffect) {
 			if said := m.refusal.Swap(&r.Void); said == nil || *said != r.Void {
 				m.log.Error("the voters refuse this node a session; it goes on asking", "why", r.Void)
 			}
-		case in.Void:
-			m.log.Warn("the voters do not know this node's session any more", "why", r.Void)
+		case in.Void: // each renewal that was under way hears of it
+			if core.SessionID(m.forgotten.Swap(uint64(session))) != session {
+				m.log.Warn("the voters do not know this node's session any more", "why", r.Void)
+			}
 		case r.ID != 0:
 			m.refusal.Store(nil)
 			in.Session = core.SessionID(r.ID)
@@ -334,7 +338,12 @@ func (m *Resident) publish() {
 	m.closed = m.tenant.Closed()
 	s := Standing{Session: m.tenant.Session(), Index: m.table.Index(), Generation: m.table.Generation(), Leader: m.asker.leading().ID,
 		Blocked: m.table.Blocked(),
-		Closed:  m.closed, Expected: make(map[core.MoveID]Expected)}
+		Drains:  make(map[core.NodeID]uint64), Closed: m.closed, Expected: make(map[core.MoveID]Expected)}
+	for _, other := range m.table.Sessions() {
+		if other.Draining {
+			s.Drains[other.Node] = other.Boot
+		}
+	}
 	if u := m.tenant.Until(); u != 0 {
 		s.Until = m.base.Add(u)
 	}

@@ -58,6 +58,9 @@ type MemberInfo struct {
 	Leads bool `json:"leads,omitempty"`
 	// Blocked says that it is kept from hosting actors: an operator said so, or it refuses connections.
 	Blocked bool `json:"blocked,omitempty"`
+	// Draining says that it gives its actors away, or has given them away, and takes none: an operator said so, or it leaves. Without voters
+	// only the node itself knows.
+	Draining bool `json:"draining,omitempty"`
 	// Problem says what stands between the nodes, "" for nothing.
 	Problem string `json:"problem,omitempty"`
 }

@@ -116,12 +116,13 @@ func (c *Catalog[P]) look(ctx context.Context, name string, known *file[P]) (o o
 		}
 	}
 	c.loads.begin(name, time.Now())
-	o.fresh, o.err = c.load(ctx, data)
+	o.fresh, o.err = c.load(ctx, name, data)
 	return o
 }
 
 // load calls the loader and asks the program what it is. A program that is not returned is closed.
-func (c *Catalog[P]) load(ctx context.Context, data []byte) (_ *loaded[P], err error) {
+func (c *Catalog[P]) load(ctx context.Context, name string, data []byte) (_ *loaded[P], err error) {
+	defer c.tellWhile(name, len(data))()
 	var made *loaded[P]
 	defer func() {
 		if r := recover(); r != nil {
@@ -143,6 +144,31 @@ func (c *Catalog[P]) load(ctx context.Context, data []byte) (_ *loaded[P], err e
 		return nil, errors.New("the module describes no kinds: it must define at least one")
 	}
 	return made, nil
+}
+
+// patience is how long the log says nothing of a load, which is mostly the compilation and takes a second for a stock Go module.
+const patience = 5 * time.Second
+
+// tellWhile says every now and then that a file is still being loaded, until what it returns is called.
+func (c *Catalog[P]) tellWhile(name string, size int) (stop func()) {
+	began, done := time.Now(), make(chan struct{})
+	var teller sync.WaitGroup
+	teller.Go(func() {
+		t := time.NewTicker(patience)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				c.log.Info("module is still being loaded", "file", c.path(name), "bytes", size, "for", time.Since(began).Round(time.Second))
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		teller.Wait()
+	}
 }
 
 // apply takes the outcomes into the files' state and returns the programs that serve no longer.

@@ -18,7 +18,8 @@ func (a *app) members() *cobra.Command {
 			return nil
 		},
 		Long: `List the nodes of the cluster as the node that is asked sees them: it is marked with *. STATE is what gossip says of a node:
-alive, leaving, left or failed; one that failed or left is forgotten after a quarter of an hour. One that is blocked hosts no actors. VOTE is there
+alive, leaving, left or failed; one that failed or left is forgotten after a quarter of an hour. One that is blocked hosts no actors, one that is draining gives away those it
+has. VOTE is there
 in a cluster with voters: votes, or leads. KINDS are those it hosts, or how many, "-" while it has not said. PROBLEM says what stands between the
 two nodes, and through which other node messages between them go meanwhile.
 
@@ -63,6 +64,9 @@ func (a *app) writeMembers(list *gateway.MemberList) error {
 		state := m.State
 		if m.Blocked {
 			state += ", blocked"
+		}
+		if m.Draining {
+			state += ", draining"
 		}
 		row := append([]string{memberName(m)}, columns(state, m.Mode, voteText(m), orDash(m.Link), orDash(m.HTTP), fewNames(m.Kinds))...)
 		if problem := problemOf(m); problem != "" {
