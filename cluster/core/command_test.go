@@ -250,6 +250,24 @@ func FuzzReadEntry(f *testing.F) {
 	})
 }
 
+// FuzzReadResults: what can be read is written the same, no longer than it was.
+func FuzzReadResults(f *testing.F) {
+	f.Add(AppendResults(nil, []Result{{}, {ID: 1 << 40}, {Void: "why"}}))
+	f.Add([]byte{0x80})
+	f.Add([]byte{0x9b, 0, 0, 0, 0, 0, 1, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := ReadResults(b)
+		if err != nil {
+			return
+		}
+		again := AppendResults(nil, all)
+		same, err := ReadResults(again)
+		if err != nil || !slices.Equal(same, all) || len(again) > len(b) || len(all) > maxCommands {
+			t.Fatalf("%x became %x, %v", b, again, err)
+		}
+	})
+}
+
 // FuzzReadSnapshot: a table has one way to be written, and may be read of others only in that a number takes more bytes than it needs.
 func FuzzReadSnapshot(f *testing.F) {
 	table := NewTable()
