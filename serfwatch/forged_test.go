@@ -198,6 +198,7 @@ func FuzzReadTags(f *testing.F) {
 	f.Add(join(s.name(), s.tags()))
 	s = said{cluster: "wasilo", node: cluster.Node{ID: "n1", Authority: "a:1", Boot: 1, Weight: 7}, placement: weighted}
 	f.Add(join(s.name(), s.tags()))
+	f.Add("n1-0000000000000001\x00v\x001\x00cluster\x00wasilo\x00id\x00n1\x00boot\x000000000000000001\x00mode\x00client\x00link\x00")
 	f.Add("n1-0000000000000001\x00v\x001\x00cluster\x00wasilo\x00id\x00n1\x00boot\x001\x00mode\x00member\x00link\x00a:1")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {

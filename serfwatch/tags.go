@@ -121,8 +121,9 @@ func read(name string, tags map[string]string, self said) (said, error) {
 	default:
 		return said{}, errors.New("its mode is neither member nor client")
 	}
-	s.node.Authority = tags[tagLink]
-	if s.node.Authority != "" || s.mode == cluster.Member {
+	link, linked := tags[tagLink]
+	s.node.Authority = link
+	if linked || s.mode == cluster.Member { // a client without one leaves it out
 		if err := checkReachable(s.node.Authority); err != nil {
 			return said{}, fmt.Errorf("its link cannot be reached: %w", err)
 		}

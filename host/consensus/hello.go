@@ -57,8 +57,16 @@ func readHello(b []byte) (hello, error) {
 	var h hello
 	var hash string
 	r := abi.NewReader(b)
+	var seen uint64
 	for n := r.Map(); n > 0 && r.Err() == nil; n-- {
-		switch r.Uint() {
+		key := r.Uint()
+		if key < 64 {
+			if seen&(1<<key) != 0 {
+				r.Fail("key " + strconv.FormatUint(key, 10) + " stands twice")
+			}
+			seen |= 1 << key
+		}
+		switch key {
 		case helloFormat:
 			if v := r.Uint(); v != formatVersion && r.Err() == nil {
 				r.Fail("a voter of format " + strconv.FormatUint(v, 10) + "; this one knows " + strconv.Itoa(formatVersion))

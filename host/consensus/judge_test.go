@@ -92,6 +92,10 @@ func TestHello(t *testing.T) {
 	if _, err := readHello(many); err == nil {
 		t.Error("a million voters")
 	}
+	members := abi.AppendText(abi.AppendArray(abi.AppendUint(nil, helloMembers), 1), "a#0000000000000001")
+	if _, err := readHello(append(append(abi.AppendMap(nil, 2), members...), members...)); err == nil || !strings.Contains(err.Error(), "key 6 stands twice") {
+		t.Error(err)
+	}
 	later := abi.AppendUint(abi.AppendUint(abi.AppendMap(nil, 1), helloFormat), 2)
 	if _, err := readHello(later); err == nil || !strings.Contains(err.Error(), "format 2") {
 		t.Error(err)

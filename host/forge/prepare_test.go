@@ -251,6 +251,12 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
+// wide are limits for what the forge itself has written, which may be beyond those of what it reads: a function of 5,000 locals gets more.
+var wide = forge.Limits{MaxSize: 1 << 40, MaxTypes: 1 << 40, MaxImports: 1 << 40, MaxFunctions: 1 << 40, MaxTables: 1 << 40, MaxGlobals: 1 << 40,
+	MaxExports: 1 << 40, MaxSegments: 1 << 40, MaxElements: 1 << 40, MaxParams: 1 << 40, MaxLocals: 1 << 20, MaxBody: 1 << 40, MaxBrTable: 1 << 40,
+	MaxNesting: 1 << 40, MaxNestingSum: 1 << 40, MaxBlocks: 1 << 40, MaxBlocksSquared: 1 << 40, MaxValues: 1 << 40, MaxLocalsSum: 1 << 40,
+	MaxWalks: 1 << 40, MaxPhis: 1 << 40, MaxLive: 1 << 40, MaxGlobalLoads: 1 << 40, MaxWide: 1 << 40, MaxCompiler: 1 << 40, MaxPairs: 1 << 40}
+
 func FuzzPrepare(f *testing.F) {
 	for _, wasm := range fixtures(f) {
 		if len(wasm) < 4096 {
@@ -261,6 +267,7 @@ func FuzzPrepare(f *testing.F) {
 	f.Add(simple("41 00 41 00 41 00 fc 0b 00"))
 	f.Add(simple("41 00 11 00 00"))
 	f.Add(simple("01 41 00 11 00 00"))
+	f.Add(module(types, section(3, uleb(0)), section(10, sized(cat(1, 5000, "7f 03 40 41 00 0d 00 0b 0b"))))) // as many locals as there may be
 	f.Fuzz(func(t *testing.T, wasm []byte) {
 		kept := bytes.Clone(wasm)
 		opt := forge.Options{Meter: true, Dispatch: len(wasm) % 3}
@@ -278,7 +285,7 @@ func FuzzPrepare(f *testing.F) {
 		if again := prepare(t, wasm, opt); !bytes.Equal(m.Wasm, again.Wasm) {
 			t.Fatal("two runs differ")
 		}
-		if _, err := forge.Prepare(m.Wasm, forge.Options{AllowReserved: true}); err != nil {
+		if _, err := forge.Prepare(m.Wasm, forge.Options{AllowReserved: true, Limits: wide}); err != nil {
 			t.Fatalf("the output is not valid: %v", err)
 		}
 	})

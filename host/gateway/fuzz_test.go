@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -77,6 +79,50 @@ func FuzzHeaders(f *testing.F) {
 		p, s := traceContext(h)
 		if p != "" && p != parent || p == "" && s != "" || len(p) > abi.MaxTraceLen || len(s) > abi.MaxTraceLen {
 			t.Fatalf("%q %q", p, s)
+		}
+	})
+}
+
+// FuzzLoopbackHost: whatever a Host or an Origin says, it is taken for this machine only if the address that it names is, or localhost.
+func FuzzLoopbackHost(f *testing.F) {
+	for _, s := range []string{"localhost:80", "LocalHost", "127.0.0.1:7700", "[::1]", "[::1]:80", "::1:80", "127.1.2.3", "[::ffff:127.0.0.1]:1", "127.0.0.1.evil",
+		"[::1", "[::1]x", "localhost:99999", ":80", "[]:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if !loopbackHost(host) {
+			return
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if h, port, err := net.SplitHostPort(host); err == nil {
+			if name = h; port == "" {
+				t.Fatalf("%q has an empty port", host)
+			}
+		}
+		if strings.EqualFold(name, "localhost") {
+			return
+		}
+		if ip, err := netip.ParseAddr(name); err != nil || !ip.Unmap().IsLoopback() {
+			t.Fatalf("%q is taken for this machine", host)
+		}
+	})
+}
+
+// FuzzCursor: a cursor is refused as an argument, or is of an actor, whose own cursor means the same.
+func FuzzCursor(f *testing.F) {
+	f.Add(cursor(ActorInfo{Kind: "counter", ID: "a/b"}))
+	f.Add(cursor(ActorInfo{Kind: "c", ID: "é"}))
+	f.Add("Yy9hYg==")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := parseCursor(s)
+		if err != nil {
+			if abi.CodeOf(err) != abi.ErrInvalidArgument {
+				t.Fatal(err)
+			}
+			return
+		}
+		if again, err := parseCursor(cursor(ActorInfo{Kind: id.Kind(), ID: id.ID()})); err != nil || again != id {
+			t.Fatalf("%q is of %v, its own of %v, %v", s, id, again, err)
 		}
 	})
 }

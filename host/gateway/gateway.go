@@ -215,6 +215,8 @@ func loopbackHost(host string) bool {
 		if name, ok = strings.CutSuffix(inner, "]"); !ok {
 			return false
 		}
+	} else if strings.IndexByte(name, ':') >= 0 { // ::1:80 is another address than that of [::1]:80
+		return false
 	}
 	ip := net.ParseIP(name)
 	return ip != nil && ip.IsLoopback()

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -191,10 +190,12 @@ func (g *Gateway) voter(w http.ResponseWriter, r *http.Request, which string) (i
 		return 0, abi.NewError(abi.ErrInvalidArgument, "the query: "+err.Error())
 	}
 	even := false
-	if s := args.Get("even"); s != "" {
-		if json.Unmarshal([]byte(s), &even) != nil {
-			return 0, abi.NewError(abi.ErrInvalidArgument, "even is true or false")
-		}
+	switch args.Get("even") {
+	case "", "false":
+	case "true":
+		even = true
+	default:
+		return 0, abi.NewError(abi.ErrInvalidArgument, "even is true or false")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.defaultTimeout)
 	defer cancel()

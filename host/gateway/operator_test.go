@@ -88,6 +88,7 @@ func TestOperatorsAreAskedRightly(t *testing.T) {
 		{method: "POST", path: "/v1/drain", status: 405, code: abi.ErrInvalidArgument, allow: "GET, HEAD, PUT, DELETE"},
 		{method: "GET", path: "/v1/members/n1/block", status: 405, code: abi.ErrInvalidArgument, allow: "PUT, DELETE"},
 		{method: "PUT", path: "/v1/voters/n1?even=perhaps", status: 400, code: abi.ErrInvalidArgument},
+		{method: "PUT", path: "/v1/voters/n1?even=null", status: 400, code: abi.ErrInvalidArgument},
 		{method: "PUT", path: "/v1/voters/n1", body: `{"even":true}`, status: 400, code: abi.ErrInvalidArgument},
 		{method: "PUT", path: "/v1/voters/n1/n2", status: 404, code: abi.ErrUnsupported},
 		{method: "PUT", path: "/v1/members//block", status: 404, code: abi.ErrUnsupported},

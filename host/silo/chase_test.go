@@ -54,6 +54,7 @@ func FuzzWaitsAnswer(f *testing.F) {
 	st := actor.Step{Wait: actor.Wait{Caller: id("a"), Waiter: id("b"), Target: id("c")}, From: id("d"), Edge: 9, Node: "n2"}
 	f.Add(appendAnswer(nil, &answer{anchors: []uint64{3}, steps: []actor.Step{st, st}, cut: true}), 1)
 	f.Add(appendAnswer(nil, &answer{}), 0)
+	f.Add(appendAnswer(nil, &answer{}), 1<<62)
 	f.Fuzz(func(t *testing.T, b []byte, asked int) {
 		a, err := readAnswer(b, asked)
 		if err != nil {

@@ -102,10 +102,11 @@ func readAnswer(b []byte, asked int) (*answer, error) {
 	r := abi.NewReader(b)
 	a := new(answer)
 	items(&r, 3)
-	if n := count(&r, maxAsking); n != asked {
+	n := count(&r, maxAsking)
+	if n != asked {
 		r.Fail("the answer is about other messages than the question")
 	}
-	for range asked {
+	for range n { // not asked: it is what came that bounds this
 		a.anchors = append(a.anchors, r.Uint())
 	}
 	for range count(&r, maxSteps) {

@@ -56,6 +56,9 @@ func Read(r io.Reader) (all []Record, err error) {
 		if err := dec.Decode(&rec); err != nil {
 			return all, fmt.Errorf("line %d is no record of a turn log: %w", n, err)
 		}
+		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+			return all, fmt.Errorf("line %d: something follows the record", n)
+		}
 		if err := rec.check(); err != nil {
 			return all, fmt.Errorf("line %d: %w", n, err)
 		}

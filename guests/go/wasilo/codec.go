@@ -245,6 +245,10 @@ func encTime(e *encoder, p unsafe.Pointer) {
 		e.fail("the year " + strconv.Itoa(y) + " does not fit RFC 3339")
 		return
 	}
+	if farOff(*t) {
+		e.fail("a time zone a day or more from UTC does not fit RFC 3339")
+		return
+	}
 	e.b = abi.AppendText(e.b, t.Format(time.RFC3339Nano))
 }
 
@@ -254,11 +258,17 @@ func decTime(d *decoder, p unsafe.Pointer) {
 		return
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
+	if err != nil || farOff(t) {
 		d.r.Fail("a time like 2006-01-02T15:04:05Z expected")
 		return
 	}
 	*(*time.Time)(p) = t
+}
+
+// farOff reports whether t's zone is a day or more from UTC. time.Parse reads +24:60, which is then written as +25:00 and not read any more.
+func farOff(t time.Time) bool {
+	_, offset := t.Zone()
+	return offset <= -24*3600 || offset >= 24*3600
 }
 
 func encIdentity(e *encoder, p unsafe.Pointer) {

@@ -249,6 +249,16 @@ func TestWhatCannotTravel(t *testing.T) {
 	if _, err := Encode(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)); err == nil {
 		t.Error("a year of five digits travels")
 	}
+	for zone, travels := range map[int]bool{24*3600 - 60: true, 60 - 24*3600: true, 24 * 3600: false, -24 * 3600: false} {
+		if _, err := Encode(time.Date(2026, 1, 1, 0, 0, 0, 0, time.FixedZone("", zone))); (err == nil) != travels {
+			t.Errorf("%d seconds from UTC: %v", zone, err)
+		}
+	}
+	for s, travels := range map[string]bool{"+23:59": true, "-23:59": true, "+23:60": false, "+24:60": false, "-24:60": false} { // time.Parse reads all
+		if _, err := Decode[time.Time](abi.AppendText(nil, "2006-01-02T15:04:05"+s)); (err == nil) != travels {
+			t.Errorf("%s from UTC: %v", s, err)
+		}
+	}
 }
 
 // A few bytes must not become a lot of memory.
@@ -302,6 +312,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add([]byte(raw))
+	f.Add(bytes.Replace(raw, abi.AppendText(nil, full().Time.Format(time.RFC3339Nano)), abi.AppendText(nil, "2006-01-02T15:04:05+24:60"), 1))
 	f.Add([]byte{0xa0})
 	f.Add([]byte{0xa1, 0x63, 'a', 'n', 'y', 0x81, 0xf6})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -80,7 +80,7 @@ func (r *eventReader) quick(b []byte, ev *abi.Event) bool {
 				method = body
 			case key == keyPayload && major == 2:
 				payload = body
-			case key == keyCaller && major == 3 && string(body) == r.caller:
+			case key == keyCaller && major == 3 && v > 0 && string(body) == r.caller: // an empty one is no caller, but a fault
 				caller = body
 			default:
 				return false

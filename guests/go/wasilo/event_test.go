@@ -58,6 +58,7 @@ func FuzzEventReader(f *testing.F) {
 	for _, ev := range sampleEvents() {
 		f.Add(abi.AppendEvent(nil, &ev), abi.AppendEvent(nil, &ev))
 	}
+	f.Add([]byte{}, []byte{0xa1, keyCaller, 0x60}) // a caller of no name, after none
 	f.Fuzz(func(t *testing.T, before, b []byte) {
 		var r eventReader
 		var got, want abi.Event

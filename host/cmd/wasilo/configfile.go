@@ -84,6 +84,9 @@ func (f *configFile) apply(key toml.Key) error {
 }
 
 func (f *configFile) applyKind(key toml.Key, value any) error {
+	if err := abi.CheckKind(key[1]); err != nil { // of kinds.NAME.key the decoder tells no table
+		return fmt.Errorf("%s: %w", key, err)
+	}
 	i := slices.IndexFunc(f.kinds, func(s kindSetting) bool { return s.key == key[2] })
 	if i < 0 {
 		return fmt.Errorf("unknown key %s%s", key, didYouMean(key[2], f.kindKeys()))

@@ -98,6 +98,29 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
+// FuzzAuthority: files are refused, or are an authority whose own files are read as the same.
+func FuzzAuthority(f *testing.F) {
+	now := newClock().now
+	a, b := must(New(Options{Now: now})), must(New(Options{Now: now}))
+	key := must(encodeKey(a.key))
+	node := must(a.Issue(ID{"c", "n"}, 0))
+	f.Add(a.certPEM, key)
+	f.Add(append([]byte("a comment\n"), a.certPEM...), append(bytes.Clone(key), key...))
+	f.Add(b.certPEM, key)
+	f.Add(node.Certificate, node.Key)
+	f.Add(key, a.certPEM)
+	f.Fuzz(func(t *testing.T, certPEM, keyPEM []byte) {
+		a, err := parseAuthority(certPEM, keyPEM, Options{Now: now})
+		if err != nil {
+			return
+		}
+		again, err := parseAuthority(a.certPEM, must(encodeKey(a.key)), Options{Now: now})
+		if err != nil || !again.cert.Equal(a.cert) || !again.key.Equal(a.key) {
+			t.Fatalf("the authority in %s became %v", certPEM, err)
+		}
+	})
+}
+
 func TestIssue(t *testing.T) {
 	clock := newClock()
 	a := must(New(Options{Now: clock.now}))

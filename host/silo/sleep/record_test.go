@@ -22,6 +22,11 @@ func FuzzRecord(f *testing.F) {
 	}
 	f.Add(make([]byte, headLen+10))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if z, n, err := ReadRecord(b); err == nil {
+			if again, err := AppendRecord(nil, &z); err != nil || !bytes.Equal(again, b[:n]) {
+				t.Errorf("%x is written as %x, %v", b[:n], again, err)
+			}
+		}
 		h, key, err := parseHead(b)
 		if err != nil {
 			return
