@@ -15,16 +15,16 @@ import (
 // A crowd is the connections of clients, of which there are no more than the node can do with: each is a descriptor of the process,
 // and one that has none left loses its links, its log and its files to whoever opened them.
 //
-// Who finds all places taken gets that of the connection that has rested longest: first of those that never said anything, then of
-// those that wait between two requests. A connection under a request is never given up, nor one that has rested for less than minRest:
-// a busy client's next request may be on its way, and would be cut off.
+// Who finds all places taken waits in the porch, and gets a place as soon as it asks for something: that of the connection that has rested
+// longest, first of those that never said anything, then of those that wait between two requests. A connection under a request is never given
+// up, nor one that has rested for less than minRest: a busy client's next request may be on its way, and would be cut off. Whoever
+// only connects takes nothing from anybody.
 //
-// Where nobody rests the newcomer is let in all the same, for as long as it takes to tell it: it is answered `overloaded` by the
-// code that answers everything else, in the form that its request asks for, and hung up on. To stop accepting instead would leave it in
-// the system's queue, where it hears nothing until somebody else leaves, and to close it at once is a reset that looks like a node that
-// crashed. What operators look at (see [ofOperators]) is answered properly on such a connection: a node with many clients is alive, and
-// should not be killed by whoever watches it. There are extraPlaces of these, each for extraTime at most; the next newcomer waits for
-// one to come free, and after extraLeast takes that of the first.
+// Where nobody rests the request is answered `overloaded`, by the code that answers everything else, and hung up on. To stop accepting
+// instead would leave newcomers in the system's queue, where they hear nothing until somebody else leaves, and to close them at once is a
+// reset that looks like a node that crashed. What operators look at (see [ofOperators]) is answered in the porch too: a node with
+// many clients is alive, and should not be killed by whoever watches it. The porch has porchPlaces, each for porchTime at most; the next
+// newcomer waits for one to come free, and after porchLeast takes that of the first.
 type crowd struct {
 	max     int
 	minRest time.Duration
@@ -33,20 +33,21 @@ type crowd struct {
 
 	mu        sync.Mutex
 	regular   int    // connections that have a place
-	extra     int    // those that are let in to be told that there is none
+	outside   int    // connections in the porch
 	silent    lineOf // of the regular, those that have said nothing yet
 	idle      lineOf // those between two requests
-	told      lineOf // the extra ones
+	porch     lineOf
 	refused   uint64 // connections that found no place
 	displaced uint64 // connections that were closed for another
 	quiet     time.Time
 	unsaid    uint64 // refused since the last line in the log
+	toSay     uint64 // refused, for the line that is due
 }
 
 const (
-	extraPlaces = 32
-	extraTime   = 5 * time.Second
-	extraLeast  = 50 * time.Millisecond
+	porchPlaces = 32
+	porchTime   = 5 * time.Second
+	porchLeast  = 50 * time.Millisecond
 	minRest     = time.Second
 	crowdQuiet  = 10 * time.Second // between two lines in the log
 )
@@ -65,10 +66,10 @@ func DefaultMaxConns() int {
 
 func defaultConns(files uint64) int {
 	half := files / 2
-	if half < 2*extraPlaces { // hardly a node; it gets a quarter
+	if half < 2*porchPlaces { // hardly a node; it gets a quarter
 		return int(max(half/2, 1))
 	}
-	return int(min(half-extraPlaces, mostConns))
+	return int(min(half-porchPlaces, mostConns))
 }
 
 // ConnCounts are the connections of a gateway.
@@ -84,21 +85,23 @@ func (g *Gateway) Conns() ConnCounts {
 	w := g.crowd
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return ConnCounts{Open: w.regular + w.extra, Max: w.max, Refused: w.refused, Displaced: w.displaced}
+	return ConnCounts{Open: w.regular + w.outside, Max: w.max, Refused: w.refused, Displaced: w.displaced}
 }
 
 // client is the connection of one.
 type client struct {
 	net.Conn
 	crowd *crowd
-	extra bool      // it has no place
-	until time.Time // of an extra one: its end, whatever deadlines it is given
+	until time.Time // in the porch: its end, whatever deadlines it is given
 
-	resting atomic.Bool // it is in the line of the silent or the idle. Set under crowd.mu
+	// Set under crowd.mu.
+	resting atomic.Bool // it is in the line of the silent or the idle
+	inPorch atomic.Bool
 
 	// Under crowd.mu.
-	since      time.Time // resting, or extra
+	since      time.Time // resting, or in the porch
 	gone       bool      // it counts no more
+	answered   bool      // in the porch: it got its answer
 	line       *lineOf
 	prev, next *client
 }
@@ -135,7 +138,7 @@ func (c *client) unlink() {
 	c.line, c.prev, c.next = nil, nil, nil
 }
 
-// enter lets a connection in, which may take extraLeast, and closes the one that has to go for it.
+// enter lets a connection in, which may take porchLeast, and closes the one in the porch that has to go for it.
 func (w *crowd) enter(conn net.Conn) net.Conn {
 	c := &client{Conn: conn, crowd: w}
 	for {
@@ -158,37 +161,64 @@ func (w *crowd) enter(conn net.Conn) net.Conn {
 // try finds room for a connection, or returns how long to wait for some. The connection it returns has to be closed.
 func (w *crowd) try(c *client) (old *client, wait time.Duration) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	now := time.Now()
-	if w.regular >= w.max {
-		if old = w.rested(now); old == nil {
-			return w.tryExtra(c, now)
-		}
-		w.displaced++
-		w.forget(old)
-	}
-	w.regular++
 	c.since = now
-	w.silent.push(c)
-	c.resting.Store(true)
-	return old, 0
-}
-
-// tryExtra is try where all places are taken.
-func (w *crowd) tryExtra(c *client, now time.Time) (old *client, wait time.Duration) {
-	if w.extra >= extraPlaces {
-		old = w.told.first
-		if wait = old.since.Add(extraLeast).Sub(now); wait > 0 {
+	if w.regular < w.max {
+		w.regular++
+		w.silent.push(c)
+		c.resting.Store(true)
+		return nil, 0
+	}
+	if w.outside >= porchPlaces {
+		old = w.porch.first
+		if wait = old.since.Add(porchLeast).Sub(now); wait > 0 {
 			return nil, wait
 		}
 		w.forget(old)
 	}
-	w.extra++
-	c.extra, c.since, c.until = true, now, now.Add(extraTime)
-	w.told.push(c)
+	w.outside++
+	c.until = now.Add(porchTime)
+	c.inPorch.Store(true)
+	w.porch.push(c)
 	_ = c.Conn.SetDeadline(c.until)
-	w.refuse(now)
 	return old, 0
+}
+
+// place gives a connection in the porch a place, and reports whether there was one.
+func (w *crowd) place(c *client) bool {
+	w.mu.Lock()
+	defer w.unlock()
+	if c.gone || c.answered {
+		return false
+	}
+	if w.regular >= w.max {
+		old := w.rested(time.Now())
+		if old == nil {
+			w.answer(c)
+			w.refuse()
+			return false
+		}
+		w.displaced++
+		w.forget(old)
+		defer func() { _ = old.Conn.Close() }() // not under the lock, which whoever reads from it may want
+	}
+	c.unlink()
+	w.outside--
+	w.regular++
+	c.inPorch.Store(false)
+	w.signal()
+	return true
+}
+
+// answer has a connection in the porch last until its answer is written.
+func (w *crowd) answer(c *client) {
+	if c.gone || c.answered {
+		return
+	}
+	c.unlink()
+	c.answered, c.since = true, time.Now()
+	w.porch.push(c)
 }
 
 // rested returns whom to close for a newcomer, or nil.
@@ -205,31 +235,54 @@ func (w *crowd) rested(now time.Time) *client {
 func (w *crowd) forget(c *client) {
 	c.gone = true
 	c.unlink()
-	if c.extra {
-		w.extra--
-	} else {
+	if !c.inPorch.Load() {
 		w.regular--
+		return
+	}
+	w.outside--
+	if !c.answered {
+		w.refuse()
 	}
 }
 
-// refuse counts a connection that finds no place, and says so now and then.
-func (w *crowd) refuse(now time.Time) {
+// refuse counts a connection that found no place, and says so now and then.
+func (w *crowd) refuse() {
 	w.refused++
 	w.unsaid++
-	if now.Before(w.quiet) {
-		return
+	if now := time.Now(); !now.Before(w.quiet) {
+		w.quiet, w.toSay, w.unsaid = now.Add(crowdQuiet), w.unsaid, 0
 	}
-	w.log.Warn("clients are refused: all connections that limits.max_conns allows are in use", "max_conns", w.max, "refused", w.unsaid)
-	w.quiet, w.unsaid = now.Add(crowdQuiet), 0
+}
+
+// unlock unlocks mu, and writes the line that is due: nobody waits for the log.
+func (w *crowd) unlock() {
+	refused := w.toSay
+	w.toSay = 0
+	w.mu.Unlock()
+	if refused > 0 {
+		w.log.Warn("clients are refused: all connections that limits.max_conns allows are in use", "max_conns", w.max, "refused", refused)
+	}
+}
+
+// excuse notes that a connection in the porch is not one that was refused.
+func (w *crowd) excuse(c *client) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer(c)
 }
 
 // leave is told that a connection has ended.
 func (w *crowd) leave(c *client) {
 	w.mu.Lock()
+	defer w.unlock()
 	if !c.gone {
 		w.forget(c)
 	}
-	w.mu.Unlock()
+	w.signal()
+}
+
+// signal wakes who waits for room.
+func (w *crowd) signal() {
 	select {
 	case w.freed <- struct{}{}:
 	default:
@@ -240,7 +293,7 @@ func (w *crowd) leave(c *client) {
 func (w *crowd) rest(c *client) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !c.gone && !c.extra {
+	if !c.gone && !c.inPorch.Load() {
 		c.unlink()
 		c.since = time.Now()
 		w.idle.push(c)
@@ -277,9 +330,9 @@ func (c *client) CloseWrite() error {
 	return nil
 }
 
-// bounded is a deadline, of an extra connection not after its end.
+// bounded is a deadline, in the porch not after the end there.
 func (c *client) bounded(t time.Time) time.Time {
-	if c.extra && (t.IsZero() || t.After(c.until)) {
+	if c.inPorch.Load() && (t.IsZero() || t.After(c.until)) {
 		return c.until
 	}
 	return t
@@ -294,25 +347,35 @@ func (c *client) SetReadDeadline(t time.Time) error { return c.Conn.SetReadDeadl
 // SetWriteDeadline implements [net.Conn].
 func (c *client) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(c.bounded(t)) }
 
-// withoutPlace is the key of a context whose request came over an extra connection.
-type withoutPlace struct{}
+// fromPorch is the key of a context whose request came over a connection that was let into the porch; the value is its *client.
+type fromPorch struct{}
 
-// connContext marks the requests of extra connections.
+// connContext marks the requests of connections in the porch.
 func connContext(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*client); ok && c.extra {
-		return context.WithValue(ctx, withoutPlace{}, true)
+	if c, ok := conn.(*client); ok && c.inPorch.Load() {
+		return context.WithValue(ctx, fromPorch{}, c)
 	}
 	return ctx
 }
 
-// ofOperators reports whether a page is answered on an extra connection too.
+// ofOperators reports whether a page is answered without a place.
 func ofOperators(path string) bool {
 	return path == "/livez" || path == "/readyz" || path == "/metrics"
 }
 
-// checkPlace refuses a request whose connection has no place, and has the connection closed behind the answer.
-func (g *Gateway) checkPlace(w http.ResponseWriter, r *http.Request, path string) error {
-	if r.Context().Value(withoutPlace{}) == nil {
+// takePlace has a request wait for nothing: its connection has a place, or gets one, or is closed behind the answer.
+func (g *Gateway) takePlace(w http.ResponseWriter, r *http.Request, path string) error {
+	c, _ := r.Context().Value(fromPorch{}).(*client)
+	switch {
+	case c == nil || !c.inPorch.Load():
+		return nil
+	case ofOperators(path):
+		g.crowd.excuse(c)
+	case g.crowd.place(c):
+		// Those that net/http meant, which the porch cut short.
+		now := time.Now()
+		_ = c.SetReadDeadline(now.Add(g.server.ReadTimeout))
+		_ = c.SetWriteDeadline(now.Add(g.server.WriteTimeout))
 		return nil
 	}
 	w.Header().Set("Connection", "close")

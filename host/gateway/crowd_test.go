@@ -175,7 +175,7 @@ func TestMoreConnectionsThanThereArePlaces(t *testing.T) {
 	for _, c := range inside {
 		c.expect(call, 200)
 	}
-	outside := make([]*caller, extraPlaces)
+	outside := make([]*caller, porchPlaces)
 	for i := range outside {
 		outside[i] = g.dial()
 	}
@@ -202,7 +202,7 @@ func TestMoreConnectionsThanThereArePlaces(t *testing.T) {
 			c.expect(call, 200)
 		}
 	}
-	if c := g.Conns(); c.Refused != extraPlaces || c.Displaced != 0 || c.Max != 3 {
+	if c := g.Conns(); c.Refused != porchPlaces || c.Displaced != 0 || c.Max != 3 {
 		t.Errorf("%+v", c)
 	}
 	if n := g.log.with("clients are refused"); n != 1 {
@@ -241,6 +241,9 @@ func TestOperatorsNeedNoPlace(t *testing.T) {
 		}
 		c.ended()
 	}
+	if c := g.Conns(); c.Refused != 2 {
+		t.Errorf("%+v", c)
+	}
 }
 
 // The connection that has rested longest goes for another, those that never said anything before those that were served. One that has rested
@@ -264,9 +267,10 @@ func TestWhoRestsLongestMakesRoom(t *testing.T) {
 		silent := g.dial()
 
 		time.Sleep(minRest - 1)
-		third := g.dial() // takes the place of the second, which alone has rested long enough
+		g.dial() // says nothing, and takes no place from anybody
+		third := g.dial()
+		third.expect(call, 200) // in the place of the second, which alone has rested long enough
 		second.ended()
-		third.expect(call, 200)
 		early := g.dial()
 		early.send(call)
 		if a, last := early.answer(); a.status != 503 || !last {
@@ -275,11 +279,12 @@ func TestWhoRestsLongestMakesRoom(t *testing.T) {
 
 		time.Sleep(1)
 		fourth := g.dial()
+		fourth.expect(call, 200)
 		silent.ended() // though the first has rested for as long
 		fourth.expect(call, 200)
 		time.Sleep(minRest)
 		first.expect(call, 200)
-		if c := g.Conns(); c != (ConnCounts{Open: 4, Max: 4, Refused: 1, Displaced: 2}) {
+		if c := g.Conns(); c != (ConnCounts{Open: 5, Max: 4, Refused: 1, Displaced: 2}) {
 			t.Errorf("%+v", c)
 		}
 		close(finish)
@@ -310,7 +315,9 @@ func TestAConnectionThatWasGivenUpIsNotHeard(t *testing.T) {
 		}
 		synctest.Wait()
 		_, other := net.Pipe()
-		w.enter(other)
+		if next := w.enter(other).(*client); !w.place(next) || next.inPorch.Load() {
+			t.Error("it gets no place")
+		}
 		close(late.release)
 		if n := <-heard; n != 0 {
 			t.Errorf("%d bytes were heard", n)
@@ -341,7 +348,7 @@ func TestSilenceWithoutAPlace(t *testing.T) {
 		inside.send("POST /v1/actors/echo/a/m HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nWasilo-Timeout: 1m\r\n\r\n")
 		began := time.Now()
 		var silent []*caller
-		for range 2 * extraPlaces {
+		for range 2 * porchPlaces {
 			silent = append(silent, g.dial())
 		}
 		next := g.dial() // in the queue until the first of the second half have had their moment
@@ -349,24 +356,24 @@ func TestSilenceWithoutAPlace(t *testing.T) {
 		if a, _ := next.answer(); a.status != 503 {
 			t.Errorf("%d %s", a.status, a.body)
 		}
-		if waited := time.Since(began); waited != 2*extraLeast {
+		if waited := time.Since(began); waited != 2*porchLeast {
 			t.Errorf("it waited for %v", waited)
 		}
-		for _, c := range silent[:extraPlaces+1] {
+		for _, c := range silent[:porchPlaces+1] {
 			c.ended()
 		}
 		synctest.Wait()
-		if open := g.Conns().Open; open != 1+extraPlaces-1 { // the one inside, and the silent without the one that the last took the place of
+		if open := g.Conns().Open; open != 1+porchPlaces-1 { // the one inside, and the silent without the one that the last took the place of
 			t.Errorf("%d connections are open", open)
 		}
-		for _, c := range silent[extraPlaces+1:] {
+		for _, c := range silent[porchPlaces+1:] {
 			c.ended()
 		}
-		if took := time.Since(began); took < extraTime || took > extraTime+2*extraLeast {
+		if took := time.Since(began); took < porchTime || took > porchTime+2*porchLeast {
 			t.Errorf("they were hung up on after %v", took)
 		}
 		synctest.Wait()
-		if c := g.Conns(); c.Refused != 2*extraPlaces+1 || c.Open != 1 {
+		if c := g.Conns(); c.Refused != 2*porchPlaces+1 || c.Open != 1 {
 			t.Errorf("%+v", c)
 		}
 		if n := g.log.with("clients are refused"); n != 1 {

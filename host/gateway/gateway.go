@@ -89,7 +89,7 @@ func New(cfg Config) *Gateway {
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = DefaultMaxConns()
 	}
-	if files := maxFiles(); files > 0 && uint64(cfg.MaxConns)+extraPlaces > files {
+	if files := maxFiles(); files > 0 && uint64(cfg.MaxConns)+porchPlaces > files {
 		g.log.Warn("limits.max_conns is more than the files that the process may open (ulimit -n), and keeps none for the node itself",
 			"max_conns", cfg.MaxConns, "files", files)
 	}
@@ -131,12 +131,12 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (status int, err
 	if g.leaving.Load() {
 		w.Header().Set("Connection", "close")
 	}
-	g.expectBody(w, r)
-	if err := checkOrigin(r); err != nil {
+	path := rawPath(r.URL)
+	if err := g.takePlace(w, r, path); err != nil {
 		return 0, err
 	}
-	path := rawPath(r.URL)
-	if err := g.checkPlace(w, r, path); err != nil {
+	g.expectBody(w, r)
+	if err := checkOrigin(r); err != nil {
 		return 0, err
 	}
 	if rest, ok := strings.CutPrefix(path, actorsPath+"/"); ok {
