@@ -16,10 +16,12 @@ import (
 	"github.com/wasilo/wasilo/host/link/ca"
 )
 
+const maxOfOrigin = maxGuests / 2
+
 // TestManySilentConnections: they keep out nobody, though none of them would have to go for an hour.
 func TestManySilentConnections(t *testing.T) {
 	w := newWorld(t)
-	b := w.node("b", func(c *Config) { c.DialTimeout = time.Hour })
+	b := w.node("b", func(c *Config) { c.DialTimeout, c.MaxHandshakes = time.Hour, maxGuests })
 	var conns []net.Conn
 	for range maxOfOrigin + 50 {
 		c := w.connect(b.self.Authority)
@@ -239,7 +241,7 @@ func TestSlowHandshakesOfOneOrigin(t *testing.T) {
 		}
 		return ""
 	}}
-	b := w.nodeOn(ln, "b", func(c *Config) { c.DialTimeout = time.Hour })
+	b := w.nodeOn(ln, "b", func(c *Config) { c.DialTimeout, c.MaxHandshakes = time.Hour, maxGuests })
 	standing := w.target(w.node("a"), b)
 	call := func(to cluster.Target) {
 		t.Helper()
@@ -283,7 +285,7 @@ func TestSlowHandshakesOfOneOrigin(t *testing.T) {
 
 // TestWhoLeavesTheLobby: whoever fills it loses his own.
 func TestWhoLeavesTheLobby(t *testing.T) {
-	var b lobby
+	b := lobby{most: maxGuests}
 	l := &Link{}
 	var raws []net.Conn
 	enter := func(addr string) *inbound {
@@ -343,5 +345,13 @@ func TestWhoLeavesTheLobby(t *testing.T) {
 	}
 	if len(b.of) != 0 || len(b.guests) != 0 {
 		t.Error(b.of)
+	}
+}
+
+func TestDefaultHandshakes(t *testing.T) {
+	for files, want := range map[uint64]int{0: 256, 64: 16, 256: 32, 1024: 128, 2048: 256, 1<<64 - 1: 256} {
+		if n := defaultGuests(files); n != want {
+			t.Errorf("%d files: %d, want %d", files, n, want)
+		}
 	}
 }

@@ -13,8 +13,10 @@ import (
 //
 // Who goes is the one that is in it for the longest, of the origin that has most in it: whoever fills the lobby makes room by his own, and
 // not by those of others. An origin is an address, or of IPv6 the network of 64 bits that one host chooses its addresses from. None has more than
-// maxOfOrigin; nodes of one machine or behind one translator are one origin, hence half of all.
+// half of all; nodes of one machine or behind one translator are one origin.
 type lobby struct {
+	most int // Config.MaxHandshakes
+
 	mu      sync.Mutex
 	guests  []guest // the first came first
 	of      map[origin]int
@@ -30,11 +32,18 @@ type guest struct {
 // origin is the zero value for what is no IP address.
 type origin netip.Prefix
 
-// maxGuests bounds the connections in the lobby, maxOfOrigin those of one origin.
+// The default of Config.MaxHandshakes, and the least: a process that may open few files has others that need them.
 const (
-	maxGuests   = 256
-	maxOfOrigin = maxGuests / 2
+	maxGuests = 256
+	minGuests = 16
 )
+
+func defaultGuests(files uint64) int {
+	if files == 0 { // not known
+		return maxGuests
+	}
+	return int(min(max(files/8, minGuests), maxGuests))
+}
 
 func originOf(a net.Addr) origin {
 	at, err := netip.ParseAddrPort(a.String())
@@ -69,8 +78,8 @@ func (b *lobby) enter(c *inbound, raw net.Conn) {
 // room makes room for one more of an origin, and returns who has to go.
 func (b *lobby) room(from origin) (out guest, full bool) {
 	switch {
-	case b.of[from] >= maxOfOrigin:
-	case len(b.guests) >= maxGuests:
+	case b.of[from] >= max(b.most/2, 1):
+	case len(b.guests) >= b.most:
 		for _, g := range b.guests { // in order, for who came first to decide between equals
 			if b.of[g.from] > b.of[from] {
 				from = g.from
