@@ -14,6 +14,7 @@ import (
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/engine"
+	"github.com/wasilo/wasilo/host/gateway"
 )
 
 // Config says what a node is. The zero value is a node without gateway, modules or disk: native actors alone.
@@ -59,6 +60,7 @@ type Limits struct {
 	Outgoing   int           // requests, calls and tells of a turn: abi.DefaultMaxOutgoing
 	LogBytes   int           // that a guest may write to the log in a second, in the long run: 64 KiB
 	MaxActors  int           // activations on the node: 100,000
+	MaxConns   int           // connections of clients to the gateway: [gateway.DefaultMaxConns]
 	MaxSleep   int64         // bytes of MaxBytes that hibernated actors may take; beyond it they move to DataDir, if there is one: a third
 	MaxBytes   int64         // bytes of memory that actors, their modules and their kept states may take together: [DefaultMaxBytes]
 }
@@ -134,7 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 		name string
 		v    int64
 	}{{"max_message", int64(l.MaxMessage)}, {"mailbox", int64(l.Mailbox)}, {"turn", int64(l.Turn)},
-		{"request", int64(l.Request)}, {"idle", int64(l.Idle)}, {"max_actors", int64(l.MaxActors)}, {"max_bytes", l.MaxBytes}, {"max_sleep", l.MaxSleep}} {
+		{"request", int64(l.Request)}, {"idle", int64(l.Idle)}, {"max_actors", int64(l.MaxActors)}, {"max_conns", int64(l.MaxConns)}, {"max_bytes", l.MaxBytes}, {"max_sleep", l.MaxSleep}} {
 		if f.v < 0 {
 			bad("limits.%s must not be negative", f.name)
 		}
@@ -143,6 +145,7 @@ func (c Config) withDefaults() (Config, error) {
 	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
 	l.Hibernate = or(l.Hibernate, defaultHibernate)
 	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
+	l.MaxConns = or(l.MaxConns, gateway.DefaultMaxConns())
 	l.MaxBytes = or(l.MaxBytes, DefaultMaxBytes())
 	l.MaxSleep = min(or(l.MaxSleep, l.MaxBytes/3), l.MaxBytes)
 	if l.Hibernate < 0 && l.Hibernate != Never {

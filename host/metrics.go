@@ -21,6 +21,10 @@ func (n *Node) snapshot() telemetry.Snapshot {
 	if a := n.budget.now.Load(); a != nil {
 		s.Memory = a.counts()
 	}
+	if n.gateway != nil {
+		counts := telemetry.GatewayCounts(n.gateway.Conns())
+		s.Gateway = &counts
+	}
 	if n.net != nil {
 		counts := telemetry.LinkCounts(n.net.link.Stats())
 		s.Link = &counts

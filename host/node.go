@@ -305,7 +305,7 @@ func (n *Node) startGateway() {
 		return
 	}
 	n.gateway = gateway.New(gateway.Config{Node: n, Operator: n, Metrics: n.metrics.Handler(), MaxMessage: n.cfg.Limits.MaxMessage,
-		DefaultTimeout: n.cfg.Limits.Request, Log: n.log, Version: n.cfg.Version})
+		DefaultTimeout: n.cfg.Limits.Request, MaxConns: n.cfg.Limits.MaxConns, Log: n.log, Version: n.cfg.Version})
 	n.work.Go(func() {
 		if err := n.gateway.Serve(n.listen); err != nil {
 			n.fail(fmt.Errorf("the gateway stopped: %w", err))

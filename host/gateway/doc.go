@@ -38,5 +38,6 @@
 // A [Gateway] may serve any number of requests at once. A request goes to the node on the goroutine of its connection;
 // the gateway itself starts none but those of net/http, which [Gateway.Shutdown] ends. A shutdown cuts nobody off who is in
 // time: clients that come are refused, those that are here are answered, and their connections close behind an answer. A
+// client that opens more connections than Config.MaxConns is told so, or takes the place of one that rests (crowd.go). A
 // panic under a request becomes a problem and a log record; the node stays up. No body is read beyond its bound.
 package gateway

@@ -14,6 +14,7 @@ import (
 // in, hands out who waits, and closes only then: a client is answered or refused.
 type door struct {
 	net.Listener
+	crowd  *crowd       // that it lets people into
 	closed func() error // closes the listener, once
 	settle time.Duration
 
@@ -26,8 +27,8 @@ type door struct {
 // machine the system ends late; where new ones cannot be held back (see holdBack) it is all there is.
 const settle = 20 * time.Millisecond
 
-func newDoor(l net.Listener) *door {
-	d := &door{Listener: l, settle: settle, gone: make(chan struct{})}
+func newDoor(l net.Listener, w *crowd) *door {
+	d := &door{Listener: l, crowd: w, settle: settle, gone: make(chan struct{})}
 	d.closed = sync.OnceValue(func() error {
 		defer close(d.gone)
 		return l.Close()
@@ -54,6 +55,15 @@ func (d *door) shut() {
 
 // Accept returns the next connection, and [net.ErrClosed] once the door is closed.
 func (d *door) Accept() (net.Conn, error) {
+	c, err := d.next()
+	if err != nil {
+		return nil, err
+	}
+	return d.crowd.enter(c), nil
+}
+
+// next takes a connection from the listener.
+func (d *door) next() (net.Conn, error) {
 	for {
 		shutting := d.await()
 		c, err := d.Listener.Accept()

@@ -28,7 +28,7 @@ func TestADoorThatIsShutLetsThoseInWhoWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	d := newDoor(l)
+	d := newDoor(l, New(Config{Node: &fakeNode{}}).crowd)
 	d.settle = -time.Second
 	d.shut()
 	c, err := d.Accept()

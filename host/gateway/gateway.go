@@ -28,6 +28,8 @@ type Config struct {
 	DefaultTimeout time.Duration
 	// MaxTimeout bounds the time that a call names; more is cut to it. 0: [DefaultMaxTimeout].
 	MaxTimeout time.Duration
+	// MaxConns bounds the connections that are open; what becomes of more is told in crowd.go. 0: [DefaultMaxConns].
+	MaxConns int
 	// Log takes panics and defects, and at debug every request. nil: nothing is logged.
 	Log *slog.Logger
 	// Version of the node, for the index page. May be empty.
@@ -50,6 +52,7 @@ type Gateway struct {
 	bodyTimeout    time.Duration
 	linger         time.Duration
 	server         *http.Server
+	crowd          *crowd // who is connected
 
 	mu      sync.Mutex
 	doors   []*door       // of each Serve
@@ -83,6 +86,14 @@ func New(cfg Config) *Gateway {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.MaxConns <= 0 {
+		cfg.MaxConns = DefaultMaxConns()
+	}
+	if files := maxFiles(); files > 0 && uint64(cfg.MaxConns)+porchPlaces > files {
+		g.log.Warn("limits.max_conns is more than the files that the process may open (ulimit -n), and keeps none for the node itself",
+			"max_conns", cfg.MaxConns, "files", files)
+	}
+	g.crowd = &crowd{max: cfg.MaxConns, minRest: minRest, log: g.log, freed: make(chan struct{}, 1)}
 	g.server = g.newServer()
 	return g
 }
@@ -120,11 +131,14 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (status int, err
 	if g.leaving.Load() {
 		w.Header().Set("Connection", "close")
 	}
+	path := rawPath(r.URL)
+	if err := g.takePlace(w, r, path); err != nil {
+		return 0, err
+	}
 	g.expectBody(w, r)
 	if err := checkOrigin(r); err != nil {
 		return 0, err
 	}
-	path := rawPath(r.URL)
 	if rest, ok := strings.CutPrefix(path, actorsPath+"/"); ok {
 		if r.Method != http.MethodPost {
 			return 0, methodNotAllowed(r.Method, "POST")

@@ -125,15 +125,28 @@ func (g *Gateway) newServer() *http.Server {
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(g.log.Handler(), slog.LevelWarn),
 		ConnState:      g.count,
+		ConnContext:    connContext,
 	}
 }
 
-// count keeps the number of open connections.
-func (g *Gateway) count(_ net.Conn, state http.ConnState) {
+// count keeps the number of open connections, and tells the crowd which of them rest and which have ended.
+func (g *Gateway) count(conn net.Conn, state http.ConnState) {
+	c, _ := conn.(*client) // nil: it did not come through a door
 	switch state {
 	case http.StateNew:
 		g.conns.Add(1)
+	case http.StateActive:
+		if c != nil && c.resting.Load() { // what came was read along with what was before
+			g.crowd.wake(c)
+		}
+	case http.StateIdle:
+		if c != nil {
+			g.crowd.rest(c)
+		}
 	case http.StateClosed, http.StateHijacked:
+		if c != nil {
+			g.crowd.leave(c)
+		}
 		if g.conns.Add(-1) == 0 && g.leaving.Load() {
 			select {
 			case g.empty <- struct{}{}:
@@ -145,7 +158,7 @@ func (g *Gateway) count(_ net.Conn, state http.ConnState) {
 
 // Serve answers requests from l until [Gateway.Shutdown], and closes l. It returns nil after a shutdown.
 func (g *Gateway) Serve(l net.Listener) error {
-	d := newDoor(l)
+	d := newDoor(l, g.crowd)
 	g.mu.Lock()
 	late := g.leaving.Load()
 	g.doors = append(g.doors, d)

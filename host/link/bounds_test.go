@@ -2,21 +2,28 @@ package link
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/host/link/ca"
 )
+
+const maxOfOrigin = maxGuests / 2
 
 // TestManySilentConnections: they keep out nobody, though none of them would have to go for an hour.
 func TestManySilentConnections(t *testing.T) {
 	w := newWorld(t)
-	b := w.node("b", func(c *Config) { c.DialTimeout = time.Hour })
+	b := w.node("b", func(c *Config) { c.DialTimeout, c.MaxHandshakes = time.Hour, maxGuests })
 	var conns []net.Conn
-	for range maxGuests + 50 {
+	for range maxOfOrigin + 50 {
 		c := w.connect(b.self.Authority)
 		defer c.Close()
 		conns = append(conns, c)
@@ -195,5 +202,156 @@ func TestWithoutProof(t *testing.T) {
 	}
 	if s := b.Stats(); s.Accepted != 0 || s.Refused != 4 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// from is a listener whose connections come from addresses of the test's choice.
+type from struct {
+	net.Listener
+	next func() string // "": as it is
+}
+
+type fromConn struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (c *fromConn) RemoteAddr() net.Addr { return c.remote }
+
+func (l *from) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if a := l.next(); a != "" {
+		return &fromConn{c, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a))}, nil
+	}
+	return c, nil
+}
+
+// TestSlowHandshakesOfOneOrigin: they make room for each other, and not at the cost of those from elsewhere, however slow these are; a
+// connection that stands goes on.
+func TestSlowHandshakesOfOneOrigin(t *testing.T) {
+	w := newWorld(t)
+	var flooding atomic.Bool
+	var came atomic.Uint64
+	ln := &from{w.listener(), func() string {
+		if n := came.Add(1); flooding.Load() {
+			return fmt.Sprintf("[2001:db8::%x]:7", n) // one network
+		}
+		return ""
+	}}
+	b := w.nodeOn(ln, "b", func(c *Config) { c.DialTimeout, c.MaxHandshakes = time.Hour, maxGuests })
+	standing := w.target(w.node("a"), b)
+	call := func(to cluster.Target) {
+		t.Helper()
+		if _, err := to.Deliver(t.Context(), message("counter/a", nil)); err != nil {
+			t.Error(err)
+		}
+	}
+	call(standing)
+	slow := w.dial(b, "slow") // through with TLS, and yet to say hello
+
+	flooding.Store(true)
+	const more = 50
+	before := came.Load()
+	for i := range maxOfOrigin + more {
+		c := w.connect(b.self.Authority)
+		defer c.Close()
+		if _, err := c.Write([]byte("\x16\x03\x01\x02")); err != nil { // the beginning of a handshake
+			t.Fatal(err)
+		}
+		if i < more {
+			defer func() {
+				_ = c.SetReadDeadline(time.Now().Add(hang))
+				if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+					t.Error(err)
+				}
+			}()
+		}
+		call(standing)
+	}
+	for came.Load() < before+maxOfOrigin+more { // each call is answered; the last may be in the listener's queue
+		call(standing)
+	}
+	b.expect(t, Flood)
+	flooding.Store(false)
+	slow.meet(w, "slow")
+	call(w.target(w.node("c"), b))
+	if s := b.Stats(); s.Crowded != more || s.Refused < 1 || s.Handshakes != maxOfOrigin {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestWhoLeavesTheLobby: whoever fills it loses his own.
+func TestWhoLeavesTheLobby(t *testing.T) {
+	b := lobby{most: maxGuests}
+	l := &Link{}
+	var raws []net.Conn
+	enter := func(addr string) *inbound {
+		here, there := net.Pipe()
+		raws = append(raws, here)
+		c := newInbound(l, addr)
+		b.enter(c, &fromConn{there, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))})
+		return c
+	}
+	defer func() {
+		for _, c := range raws {
+			c.Close()
+		}
+	}()
+	out := func(c *inbound) bool {
+		select {
+		case <-c.done:
+			return true
+		default:
+			return false
+		}
+	}
+	first := enter("192.0.2.1:1")
+	var many, others []*inbound
+	for i := range maxOfOrigin {
+		many = append(many, enter(fmt.Sprintf("[2001:db8::%x]:1", i)))
+	}
+	for i := range maxGuests - maxOfOrigin - 1 {
+		others = append(others, enter(fmt.Sprintf("10.0.%d.1:1", i)))
+	}
+	if n, crowded := b.counts(); n != maxGuests || crowded != 0 {
+		t.Fatal(n, crowded)
+	}
+	enter("192.0.2.2:1") // from another origin: the one with most has to make room
+	enter("[::ffff:192.0.2.1]:2")
+	enter("[2001:db8::ffff]:1") // and again, though its origin has fewer than it may
+	if !out(many[0]) || !out(many[1]) || !out(many[2]) || out(many[3]) || out(first) {
+		t.Error("not the first of the origin that has most")
+	}
+	for i, c := range others {
+		if out(c) {
+			t.Errorf("number %d, alone of its origin, had to go", i)
+		}
+		b.leave(c)
+		b.leave(c)
+	}
+	b.leave(first)
+	for range maxOfOrigin { // one origin, written in two ways
+		enter("192.0.2.3:1")
+		enter("[::ffff:192.0.2.3]:1")
+	}
+	if n, crowded := b.counts(); b.of[originOf(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 3)})] != maxOfOrigin || crowded < 3+maxOfOrigin {
+		t.Error(n, crowded, b.of)
+	}
+	for _, g := range slices.Clone(b.guests) {
+		b.leave(g.c)
+	}
+	if len(b.of) != 0 || len(b.guests) != 0 {
+		t.Error(b.of)
+	}
+}
+
+func TestDefaultHandshakes(t *testing.T) {
+	for files, want := range map[uint64]int{0: 256, 64: 16, 256: 32, 1024: 128, 2048: 256, 1<<64 - 1: 256} {
+		if n := defaultGuests(files); n != want {
+			t.Errorf("%d files: %d, want %d", files, n, want)
+		}
 	}
 }

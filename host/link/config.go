@@ -58,6 +58,9 @@ type Config struct {
 	Keepalive time.Duration
 	// DialTimeout bounds a connection attempt, from the first packet to the hello; 0 is 3 s.
 	DialTimeout time.Duration
+	// MaxHandshakes bounds the connections from outside that have not said who they are; 0 is an eighth of the files that the process may
+	// open, at least 16 and at most 256. Beyond it one of them is closed for another (lobby.go).
+	MaxHandshakes int
 	// Dial makes connections; nil is that of a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// OnKinds is told what a node hosts, when it is first known and when it changes. Calls come one after another, from a goroutine of
@@ -143,6 +146,7 @@ func (c Config) checked() (Config, error) {
 	amount("MaxMessage", &c.MaxMessage, abi.DefaultMaxMessage, 1<<29)
 	amount("MaxInFlight", &c.MaxInFlight, defaultInFlight, maxInFlightLimit)
 	amount("MaxBytes", &c.MaxBytes, defaultBytes, 1<<31-1)
+	amount("MaxHandshakes", &c.MaxHandshakes, defaultGuests(maxFiles()), 1<<16)
 	c.MaxBytes = max(c.MaxBytes, c.MaxMessage+frameExtra)
 	if c.Keepalive < 0 || c.DialTimeout < 0 {
 		fault("Keepalive %s or DialTimeout %s is negative", c.Keepalive, c.DialTimeout)

@@ -61,7 +61,7 @@
 // end it, that does not read, or that speaks anything but this protocol, is dropped: a line in the log, at most one each ten
 // seconds for a peer and reason, and an [Incident] for the block list. So is one that claims another's id or an older run of its
 // own while a newer one is connected. Other connections do not notice. What is not known to be anybody (no certificate yet) has
-// Config.DialTimeout and 16 KiB to become somebody, and less when there are many of its sort (lobby.go).
+// Config.DialTimeout and 16 KiB to become somebody, and less when there are many of its sort, first of all from its address (lobby.go).
 //
 // A member that lies can do this as a relay: read, change, hold back, lose, repeat and reorder the messages that go through it, and make up answers
 // and failures, `unreachable` among them, so that they are sent again; say that it reaches who is gone, or what a node hosts that this one has

@@ -78,6 +78,7 @@ func New(cfg Config) (*Link, error) {
 		peers: make(map[address]*peer), listeners: make(map[net.Listener]struct{}),
 		alive: make(map[*wire]struct{}), standing: make(map[*wire]struct{}), streams: make(map[*stream]struct{}),
 		kinds: slices.Clone(cfg.Kinds), version: 1}
+	l.lobby.most = cfg.MaxHandshakes
 	l.members.Store(&map[cluster.NodeID]*peer{})
 	l.lookOut = make(chan struct{}, 1)
 	l.relays = make(map[string]bool)

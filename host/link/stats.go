@@ -8,11 +8,14 @@ type Stats struct {
 	Serving  int // requests of others that have not been answered
 	Streams  int // open, of either direction
 
+	Handshakes int // connections from others that have not said who they are yet
+
 	Connected   uint64 // connections that this node made
 	Reconnected uint64 // of these, to a node that it had been connected to
 	Unreached   uint64 // attempts that failed
 	Accepted    uint64 // connections from others that were admitted
 	Refused     uint64 // connections from or to others that were not, for a fault of theirs
+	Crowded     uint64 // of these, the ones that made room for others before they had said who they are
 	Dropped     uint64 // connections ended for a fault of the other end
 	Sent        uint64 // messages to other nodes
 	Overloaded  uint64 // messages of others refused for want of room
@@ -90,6 +93,7 @@ func (l *Link) Stats() Stats {
 		}
 	}
 	s.Streams = len(l.streams)
+	s.Handshakes, s.Crowded = l.lobby.counts()
 	s.RelayedOut, s.RelayedIn, s.PassedOn = l.relayedOut.Load(), l.relayedIn.Load(), l.passedOn.Load()
 	s.Connected, s.Reconnected, s.Unreached, s.Accepted = t.connected, t.reconnected, t.unreached, t.accepted
 	s.Refused, s.Dropped, s.Sent, s.Overloaded, s.BytesIn, s.BytesOut = t.refused, t.dropped, t.sent, t.overloaded, t.in, t.out

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Waiting   int               // actors that wait for others
 	Modules   map[string]int    // module files by state
 	Members   map[string]int    // nodes of the cluster by state, as this one sees them; nil: no cluster
+	Gateway   *GatewayCounts    // nil: the node has no gateway
 	Link      *LinkCounts       // nil: the node has no link
 	Quorum    *QuorumCounts     // nil: there are no voters
 	Memory    *MemoryCounts     // nil: it was not looked at yet
@@ -96,6 +97,7 @@ func (t *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 		descWakeTime, descWaiting, descModules, descMembers, descMemory, descBudget, descPressure, descRefused, descBuild} {
 		ch <- d
 	}
+	describeGateway(ch)
 	describeLink(ch)
 	describeQuorum(ch)
 }
@@ -150,6 +152,9 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 	}
 	for state, n := range s.Members {
 		ch <- gauge(descMembers, float64(n), state)
+	}
+	if s.Gateway != nil {
+		s.Gateway.collect(ch)
 	}
 	if s.Link != nil {
 		s.Link.collect(ch)

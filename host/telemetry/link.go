@@ -10,11 +10,14 @@ type LinkCounts struct {
 	Serving  int // requests of others that have not been answered
 	Streams  int // open, of either direction
 
+	Handshakes int // connections from others that have not said who they are yet
+
 	Connected   uint64 // connections that this node made
 	Reconnected uint64 // of these, to a node that it had been connected to
 	Unreached   uint64 // attempts to connect that failed
 	Accepted    uint64 // connections from others that were admitted
 	Refused     uint64 // connections that were not admitted, for a fault of the other end
+	Crowded     uint64 // of these, the ones that made room for others before they had said who they are
 	Dropped     uint64 // connections ended for a fault of the other end
 	Sent        uint64 // messages to other nodes
 	Overloaded  uint64 // messages of others refused for want of room
@@ -37,6 +40,8 @@ var (
 	descLinkInFlight    = desc("link_requests_in_flight", "Requests to other nodes that await replies.")
 	descLinkServing     = desc("link_requests_serving", "Requests of other nodes that have not been answered.")
 	descLinkStreams     = desc("link_streams", "Streams to other nodes that are open, such as those that the voters' log goes over.")
+	descLinkHandshakes  = desc("link_handshakes", "Connections from other nodes, or from anybody, that have not said who they are yet.")
+	descLinkCrowded     = desc("link_crowded_total", "Connections ended before they had said who they are, to make room for others.")
 	descLinkConnected   = desc("link_connected_total", "Connections to other nodes since the start, by who made them.", "direction")
 	descLinkReconnected = desc("link_reconnected_total", "Connections made to a node that was connected before.")
 	descLinkUnreached   = desc("link_unreached_total", "Attempts to connect to another node that failed.")
@@ -49,8 +54,8 @@ var (
 )
 
 func describeLink(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{descLinkConnections, descLinkInFlight, descLinkServing, descLinkStreams, descLinkConnected, descLinkReconnected,
-		descLinkUnreached, descLinkRefused, descLinkDropped, descLinkSent, descLinkOverloaded, descLinkRelayed, descLinkBytes} {
+	for _, d := range [...]*prometheus.Desc{descLinkConnections, descLinkInFlight, descLinkServing, descLinkStreams, descLinkHandshakes, descLinkConnected, descLinkReconnected,
+		descLinkUnreached, descLinkRefused, descLinkCrowded, descLinkDropped, descLinkSent, descLinkOverloaded, descLinkRelayed, descLinkBytes} {
 		ch <- d
 	}
 }
@@ -61,11 +66,13 @@ func (l *LinkCounts) collect(ch chan<- prometheus.Metric) {
 	ch <- gauge(descLinkInFlight, float64(l.InFlight))
 	ch <- gauge(descLinkServing, float64(l.Serving))
 	ch <- gauge(descLinkStreams, float64(l.Streams))
+	ch <- gauge(descLinkHandshakes, float64(l.Handshakes))
 	ch <- counter(descLinkConnected, l.Connected, directionOut)
 	ch <- counter(descLinkConnected, l.Accepted, directionIn)
 	ch <- counter(descLinkReconnected, l.Reconnected)
 	ch <- counter(descLinkUnreached, l.Unreached)
 	ch <- counter(descLinkRefused, l.Refused)
+	ch <- counter(descLinkCrowded, l.Crowded)
 	ch <- counter(descLinkDropped, l.Dropped)
 	ch <- counter(descLinkSent, l.Sent)
 	ch <- counter(descLinkOverloaded, l.Overloaded)

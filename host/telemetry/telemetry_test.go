@@ -101,7 +101,8 @@ func TestWhatTheNodeCounts(t *testing.T) {
 	tel := New()
 	tel.Watch(func() Snapshot {
 		return Snapshot{Version: "v1", Bytes: 4096, Evictions: 2, Waiting: 1, Modules: map[string]int{"loaded": 3},
-			Memory: &MemoryCounts{Budget: 100, Parts: map[string]int64{"pages": 10, "heap": 20}, Pressure: 0.5, Refused: 3},
+			Memory:  &MemoryCounts{Budget: 100, Parts: map[string]int64{"pages": 10, "heap": 20}, Pressure: 0.5, Refused: 3},
+			Gateway: &GatewayCounts{Open: 8, Max: 9, Refused: 10, Displaced: 11},
 			Kinds: []KindCounts{{Kind: "counter", Turns: 10, Inline: 9, Fuel: 123, Traps: 1, Limits: 2, Deadlocks: 3, MailboxFull: 4, Expired: 5, StartFailures: 6,
 				HeldBack: 7, Backoff: true}, {Kind: "well"}}}
 	})
@@ -109,6 +110,8 @@ func TestWhatTheNodeCounts(t *testing.T) {
 		`wasilo_module_files{state="loaded"} 3`,
 		`wasilo_memory_bytes{part="pages"} 10`, `wasilo_memory_bytes{part="heap"} 20`, "wasilo_memory_budget_bytes 100", "wasilo_memory_pressure 0.5",
 		"wasilo_memory_growth_refused_total 3",
+		"wasilo_http_connections 8", "wasilo_http_connections_max 9", "wasilo_http_connections_refused_total 10",
+		"wasilo_http_connections_displaced_total 11",
 		`wasilo_turns_total{kind="counter"} 10`, `wasilo_turns_inline_total{kind="counter"} 9`, `wasilo_fuel_total{kind="counter"} 123`,
 		`wasilo_actor_errors_total{code="trap",kind="counter"} 1`, `wasilo_actor_errors_total{code="limit_exceeded",kind="counter"} 2`,
 		`wasilo_actor_errors_total{code="deadlock",kind="counter"} 3`, `wasilo_actor_errors_total{code="mailbox_full",kind="counter"} 4`,
@@ -124,14 +127,14 @@ func TestMembersAndLink(t *testing.T) {
 	}
 	tel.Watch(func() Snapshot {
 		return Snapshot{Members: map[string]int{"alive": 2, "failed": 1, "left": 0},
-			Link: &LinkCounts{Outgoing: 1, Incoming: 2, InFlight: 3, Serving: 4, Streams: 15, Connected: 5, Reconnected: 6, Unreached: 7, Accepted: 8,
-				Refused: 9, Dropped: 10, Sent: 11, Overloaded: 12, BytesIn: 13, BytesOut: 14,
+			Link: &LinkCounts{Outgoing: 1, Incoming: 2, InFlight: 3, Serving: 4, Streams: 15, Handshakes: 18, Connected: 5, Reconnected: 6, Unreached: 7, Accepted: 8,
+				Refused: 9, Crowded: 19, Dropped: 10, Sent: 11, Overloaded: 12, BytesIn: 13, BytesOut: 14,
 				RelayedOut: 15, RelayedIn: 16, PassedOn: 17}}
 	})
 	wants(t, scrape(t, tel),
 		`wasilo_cluster_members{state="alive"} 2`, `wasilo_cluster_members{state="failed"} 1`, `wasilo_cluster_members{state="left"} 0`,
 		`wasilo_link_connections{direction="out"} 1`, `wasilo_link_connections{direction="in"} 2`,
-		`wasilo_link_requests_in_flight 3`, `wasilo_link_requests_serving 4`, `wasilo_link_streams 15`,
+		`wasilo_link_requests_in_flight 3`, `wasilo_link_requests_serving 4`, `wasilo_link_streams 15`, `wasilo_link_handshakes 18`, `wasilo_link_crowded_total 19`,
 		`wasilo_link_connected_total{direction="out"} 5`, `wasilo_link_connected_total{direction="in"} 8`,
 		`wasilo_link_reconnected_total 6`, `wasilo_link_unreached_total 7`, `wasilo_link_refused_total 9`, `wasilo_link_dropped_total 10`,
 		`wasilo_link_messages_sent_total 11`, `wasilo_link_overloaded_total 12`,

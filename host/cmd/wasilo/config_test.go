@@ -61,7 +61,7 @@ func TestEverySetting(t *testing.T) {
 		"limits.max_message": "2MiB", "limits.mailbox": "7", "limits.turn": "1s", "limits.request": "2s", "limits.idle": "3m",
 		"limits.hibernate": "never", "limits.max_sleep": "64MiB", "limits.memory": "128MiB",
 		"limits.table": "5000", "limits.stack": "1MiB", "limits.fuel": "123456789", "limits.host_calls": "77", "limits.outgoing": "6", "limits.log_bytes": "2KiB",
-		"limits.max_actors": "9", "limits.max_bytes": "1GiB",
+		"limits.max_actors": "9", "limits.max_conns": "10", "limits.max_bytes": "1GiB",
 	}
 	want := defaultSettings()
 	want.logLevel, want.logFormat, want.turnLog = slog.LevelDebug, "json", "/t"
@@ -71,7 +71,7 @@ func TestEverySetting(t *testing.T) {
 		Profile: serfwatch.WAN, Mode: cluster.Client, Placement: "weighted", Weight: 3,
 		Voters: []cluster.Node{{ID: "n1", Authority: "127.0.0.1:1"}, {ID: "n2", Authority: "127.0.0.1:8"}}, VotersEven: true, Voter: true, Quorum: true, CA: "/ca.crt", Cert: "/n1.crt", Key: "/n1.key", GossipKey: "/gossip.key"}
 	want.host.Limits = host.Limits{MaxMessage: 2 << 20, Mailbox: 7, Turn: time.Second, Request: 2 * time.Second, Idle: 3 * time.Minute,
-		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxBytes: 1 << 30,
+		Hibernate: host.Never, MaxSleep: 64 << 20, Memory: 128 << 20, MaxActors: 9, MaxConns: 10, MaxBytes: 1 << 30,
 		Table: 5000, Stack: 1 << 20, Fuel: 123456789, HostCalls: 77, Outgoing: 6, LogBytes: 2 << 10}
 	var file strings.Builder
 	var env, args []string

@@ -208,6 +208,12 @@ func nodeSettings() []setting {
 				c.host.Limits.MaxActors, err = parseCount(v, 1, mostCount)
 				return err
 			}},
+		{key: "limits.max_conns", name: "max-conns",
+			usage: "`N` connections that clients may have to the gateway (default half of the files that the process may open, at most 16384)",
+			set: func(c *settings, v string) (err error) {
+				c.host.Limits.MaxConns, err = parseCount(v, 1, mostCount)
+				return err
+			}},
 		{key: "limits.max_sleep", name: "max-sleep",
 			usage: "`SIZE` of memory that hibernated actors may take of --max-bytes, more goes to the directory of data (default a third)",
 			set: func(c *settings, v string) (err error) {
