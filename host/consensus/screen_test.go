@@ -83,6 +83,7 @@ func TestScreen(t *testing.T) {
 		}, "and a majority has one of term"},
 		{"in another's name", func(m *raft.AppendEntriesRequest) { m.RPCHeader = headOf(rid("b", 99), "b:1") }, "said to be of"},
 		{"by another's address", func(m *raft.AppendEntriesRequest) { m.Addr = []byte(victim.ID().address("x:1")) }, "said to be of"},
+		//lint:ignore SA1019 what a liar may fill in
 		{"in the old form", func(m *raft.AppendEntriesRequest) { m.Leader, m.Addr = m.Addr, nil }, "said to be of"},
 		{"a heartbeat in another's name", func(m *raft.AppendEntriesRequest) {
 			*m = raft.AppendEntriesRequest{RPCHeader: headOf(victim.ID(), victim.authority), Term: m.Term}
