@@ -128,44 +128,45 @@ func (n *node) screenForgets() {
 }
 
 // TestAMemberThatIsNoVoter cannot bring those down who have a leader, nor the leader; the one that was cut off from it listens to the new ones, as a
-// voter must that was away while all others were replaced. Over real links, with a certificate like any other.
+// voter must that was away while all others were replaced.
 func TestAMemberThatIsNoVoter(t *testing.T) {
-	w := newWorld(t, newLoopback(), "a", "b", "c", "d")
-	w.start(calm, abc...)
-	w.propose("one")
-	l := w.leader()
-	d := w.nodes["d"]
-	before, _ := l.Leadership()
-	for _, n := range []*node{w.nodes["a"], w.nodes["b"], w.nodes["c"]} {
-		n.machine.await(t, 1)
-		n.awaitLeader(l.id)
-		c := newChief(t, d.net, rid("d", 4), d.authority, n)
-		if err := c.tryAppend(before.Term+7, 0, 0, 0); err == nil || !strings.Contains(err.Error(), "is no voter of this one's configuration, and says that it leads; the leader is "+l.ID().String()) {
-			t.Errorf("%s answered a heartbeat %v", n.id, err)
+	bubble(t, func(t *testing.T, w *world) {
+		w.start(nil, abc...)
+		w.propose("one")
+		l := w.leader()
+		d := w.nodes["d"]
+		before, _ := l.Leadership()
+		for _, n := range []*node{w.nodes["a"], w.nodes["b"], w.nodes["c"]} {
+			n.machine.await(t, 1)
+			n.awaitLeader(l.id)
+			c := newChief(t, d.net, rid("d", 4), d.authority, n)
+			if err := c.tryAppend(before.Term+7, 0, 0, 0); err == nil || !strings.Contains(err.Error(), "is no voter of this one's configuration, and says that it leads; the leader is "+l.ID().String()) {
+				t.Errorf("%s answered a heartbeat %v", n.id, err)
+			}
+			if err := c.tryAppend(before.Term+7, 1, 1, 1); err == nil || !strings.Contains(err.Error(), "the leader is ") {
+				t.Errorf("%s answered entries %v", n.id, err)
+			}
+			if _, err := c.send(c.snapshot(before.Term+7, 1000, before.Term+7, 0), nil); err == nil || !strings.Contains(err.Error(), "the leader is ") {
+				t.Errorf("%s answered a snapshot %v", n.id, err)
+			}
+			id, address := c.peer()
+			if err := c.trans.TimeoutNow(id, address, &raft.TimeoutNowRequest{RPCHeader: c.head}, new(raft.TimeoutNowResponse)); err == nil || !strings.Contains(err.Error(), "hands over a leadership") {
+				t.Errorf("%s answered a transfer %v", n.id, err)
+			}
+			var resp raft.RequestVoteResponse
+			vote := raft.RequestVoteRequest{RPCHeader: c.head, Term: before.Term + 7, LastLogIndex: 1 << 30, LastLogTerm: before.Term, LeadershipTransfer: true}
+			if err := c.trans.RequestVote(id, address, &vote, &resp); err != nil || resp.Granted { // raft's own
+				t.Errorf("%s votes: %+v, %v", n.id, resp, err)
+			}
+			if n != l && n.Stats().Term >= before.Term+7 {
+				t.Errorf("%s took the term", n.id)
+			}
 		}
-		if err := c.tryAppend(before.Term+7, 1, 1, 1); err == nil || !strings.Contains(err.Error(), "the leader is ") {
-			t.Errorf("%s answered entries %v", n.id, err)
+		w.propose("two")
+		if now, _ := w.leader().Leadership(); now.Term >= before.Term+7 {
+			t.Errorf("term %d after term %d", now.Term, before.Term)
 		}
-		if _, err := c.send(c.snapshot(before.Term+7, 1000, before.Term+7, 0), nil); err == nil || !strings.Contains(err.Error(), "the leader is ") {
-			t.Errorf("%s answered a snapshot %v", n.id, err)
-		}
-		id, address := c.peer()
-		if err := c.trans.TimeoutNow(id, address, &raft.TimeoutNowRequest{RPCHeader: c.head}, new(raft.TimeoutNowResponse)); err == nil || !strings.Contains(err.Error(), "hands over a leadership") {
-			t.Errorf("%s answered a transfer %v", n.id, err)
-		}
-		var resp raft.RequestVoteResponse
-		vote := raft.RequestVoteRequest{RPCHeader: c.head, Term: before.Term + 7, LastLogIndex: 1 << 30, LastLogTerm: before.Term, LeadershipTransfer: true}
-		if err := c.trans.RequestVote(id, address, &vote, &resp); err != nil || resp.Granted { // raft's own
-			t.Errorf("%s votes: %+v, %v", n.id, resp, err)
-		}
-		if n != l && n.Stats().Term >= before.Term+7 {
-			t.Errorf("%s took the term", n.id)
-		}
-	}
-	w.propose("two")
-	if now, _ := w.leader().Leadership(); now.Term >= before.Term+7 {
-		t.Errorf("term %d after term %d", now.Term, before.Term)
-	}
+	}, "a", "b", "c", "d")
 }
 
 // awaitLeader waits until a node leads as far as a voter knows, or, with "", none.
