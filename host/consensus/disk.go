@@ -575,7 +575,8 @@ type watchedSink struct {
 	raft.SnapshotSink
 	s                       *snapshots
 	index, term, configured uint64
-	bytes                   []byte // all that was written
+	bytes                   []byte // all that was written, until it was read
+	read                    bool
 }
 
 func (w *watchedSink) Write(b []byte) (int, error) {
@@ -589,9 +590,13 @@ func (w *watchedSink) Write(b []byte) (int, error) {
 
 // Close puts the snapshot in its place, if it can be read: with one that cannot, this voter would not start any more. Whoever sent it is to blame.
 func (w *watchedSink) Close() error {
-	if err := w.s.d.checkSnapshot(w.index, w.bytes); err != nil {
-		_ = w.SnapshotSink.Cancel()
-		return fmt.Errorf("the snapshot of entry %d cannot be read: %w", w.index, err)
+	if !w.read { // raft closes a snapshot of its own once more
+		err := w.s.d.checkSnapshot(w.index, w.bytes)
+		if err != nil {
+			_ = w.SnapshotSink.Cancel()
+			return fmt.Errorf("the snapshot of entry %d cannot be read: %w", w.index, err)
+		}
+		w.read, w.bytes = true, nil
 	}
 	err := w.SnapshotSink.Close()
 	if errors.Is(err, fs.ErrExist) { // the same one, in the same millisecond: its name is taken, and the disk is well

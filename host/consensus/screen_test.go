@@ -299,6 +299,44 @@ func TestACrashBeforeTheOldLogIsGone(t *testing.T) {
 	}
 }
 
+// TestEntriesFollowOneAnother: what gets past the screen all the same is an error, and no fault of the disk.
+func TestEntriesFollowOneAnother(t *testing.T) {
+	d, _, err := openDisk(t.TempDir(), "test", "a", slog.New(slog.DiscardHandler), seam{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(true); err != nil {
+			t.Error(err)
+		}
+	}()
+	store := func(ok bool, indices ...uint64) {
+		t.Helper()
+		var logs []*raft.Log
+		for _, i := range indices {
+			logs = append(logs, &raft.Log{Index: i, Term: 1, Type: raft.LogCommand})
+		}
+		if err := d.StoreLogs(logs); (err == nil) != ok || d.failure() != nil {
+			t.Errorf("%d: %v, %v", indices, err, d.failure())
+		}
+	}
+	store(false, 2)
+	store(true, 1, 2)
+	store(false, 4)
+	store(false, 3, 5)
+	store(false, 2)
+	store(true, 3)
+	all := raft.Configuration{Servers: []raft.Server{{ID: "a#0000000000000001", Address: "a#0000000000000001@a:1"}}}
+	sink := must((&snapshots{d}).Create(raft.SnapshotVersionMax, 100, 7, all, 1, nowhere{}))
+	must(sink.Write(appendSnapshot(nil, 100, nil)))
+	if err := errors.Join(sink.Close(), d.DeleteRange(1, 3)); err != nil {
+		t.Fatal(err)
+	}
+	store(false, 4)
+	store(false, 102)
+	store(true, 101, 102)
+}
+
 // TestRefusalsDoNotFillTheLog: who is refused asks again and again.
 func TestRefusalsDoNotFillTheLog(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
