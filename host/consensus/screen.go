@@ -167,20 +167,8 @@ const (
 
 // tell logs a refusal. Who is refused asks again, ten times a second and more.
 func (s *screen) tell(from RaftID, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.told[from.Node]
-	if t == nil {
-		t = &told{since: time.Now()}
-		s.told[from.Node] = t
-	}
-	spared := 0
-	if now := time.Now(); now.Sub(t.since) >= toldTime {
-		spared = t.spare
-		*t = told{since: now}
-	}
-	if t.lines++; t.lines > toldLines {
-		t.spare++
+	spared, say := s.count(from.Node)
+	if !say {
 		return
 	}
 	args := []any{"from", from.String(), "why", err}
@@ -188,6 +176,27 @@ func (s *screen) tell(from RaftID, err error) {
 		args = append(args, "not_logged_before", spared)
 	}
 	s.log.Warn("a request of another voter was refused", args...)
+}
+
+// count reports whether another refusal of a node is to be logged, and how many were not.
+func (s *screen) count(node core.NodeID) (spared int, say bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	t := s.told[node]
+	if t == nil {
+		t = &told{since: now}
+		s.told[node] = t
+	}
+	if now.Sub(t.since) >= toldTime {
+		spared = t.spare
+		*t = told{since: now}
+	}
+	if t.lines++; t.lines > toldLines {
+		t.spare++
+		return 0, false
+	}
+	return spared, true
 }
 
 // single is a stream as the only one that a transport ever accepts.
