@@ -18,6 +18,7 @@ import (
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
 	"github.com/wasilo/wasilo/cluster/core"
+	"github.com/wasilo/wasilo/host/consensus"
 )
 
 // mesh is the network between the links of nodes in this process. Who is cut from whom can neither connect nor keep its connections; who is
@@ -207,6 +208,13 @@ func (p *parliament) link(id string) string {
 	return p.links[id]
 }
 
+// steady gives voters timeouts that are to their sessions as the usual ones are to usual sessions. With the usual ones a machine that stands still
+// for half a second costs a leader, and one that does so again and again has none; what a session bears is to be in the tests, and no more.
+func (p *parliament) steady(v *consensus.VoterConfig) {
+	t := min(p.session*2/15, 2*time.Second)
+	v.Heartbeat, v.Election, v.Lease = t, t, t
+}
+
 // seat is the configuration of a node: a voter if its name is one's.
 func (p *parliament) seat(id string, change func(*Config), kinds ...NativeKind) Config {
 	p.t.Helper()
@@ -217,7 +225,7 @@ func (p *parliament) seat(id string, change func(*Config), kinds ...NativeKind) 
 		p.dirs[id] = p.t.TempDir()
 	}
 	cfg.DataDir = p.dirs[id]
-	cfg.Net.Link, cfg.Net.session = p.link(id), p.session
+	cfg.Net.Link, cfg.Net.session, cfg.Net.voter = p.link(id), p.session, p.steady
 	if slices.ContainsFunc(p.voters, func(v cluster.Node) bool { return string(v.ID) == id }) {
 		cfg.Net.Voters = p.voters
 	}
@@ -428,6 +436,42 @@ func (p *parliament) leave(id string) {
 	defer cancel()
 	if err := n.Shutdown(ctx); err != nil {
 		p.t.Errorf("%s: shutting down: %v", id, err)
+	}
+}
+
+// vigil sees whether nodes keep the sessions that they have. None of them ends while the machine goes on: what a node's calls come to is for tests
+// to say as long as that is so.
+func (p *parliament) vigil(ids ...string) (kept func() bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var lost atomic.Bool
+	for _, id := range ids {
+		resident := p.nodes[id].quorum.resident
+		first, _ := resident.Standing()
+		wg.Go(func() {
+			for {
+				s, changed := resident.Standing()
+				left := time.NewTimer(time.Until(s.Until))
+				select {
+				case <-changed:
+				case <-ctx.Done():
+				case <-left.C:
+				}
+				left.Stop()
+				if now, _ := resident.Standing(); now.Session != first.Session || time.Now().After(now.Until) {
+					lost.Store(true)
+				}
+				if lost.Load() || ctx.Err() != nil {
+					return
+				}
+			}
+		})
+	}
+	p.t.Cleanup(func() { cancel(); wg.Wait() })
+	return func() bool {
+		cancel()
+		wg.Wait()
+		return !lost.Load()
 	}
 }
 

@@ -18,7 +18,9 @@ import (
 func TestAVotersDiskFails(t *testing.T) {
 	p := newParliament(t, 3)
 	often := func(cfg *Config) {
+		steady := cfg.Net.voter
 		cfg.Net.voter = func(v *consensus.VoterConfig) {
+			steady(v)
 			v.SnapshotEvery, v.Trailing, v.SnapshotCheck = 20, 5, 100*time.Millisecond
 		}
 	}

@@ -59,6 +59,7 @@ type disk struct {
 	cache *raft.LogCache
 	snaps *raft.FileSnapshotStore
 
+	check      func(state []byte) error  // the machine's part of a snapshot; nil: it is not looked into
 	configured atomic.Uint64             // index of the configuration in the newest snapshot
 	raft       atomic.Pointer[raft.Raft] // once it runs on this disk
 
@@ -215,6 +216,11 @@ func (d *disk) verify() error {
 	case last > 0 && first > newest+1:
 		return d.damaged(path, fmt.Errorf("the last snapshot ends with entry %d, and the log begins with entry %d", newest, first))
 	}
+	if last > 0 && last < newest {
+		if err := d.forget(first, last); err != nil {
+			return err
+		}
+	}
 	if _, err := log.Get([]byte("LastVoteCand")); err != nil {
 		return d.damaged(path, err)
 	}
@@ -236,6 +242,17 @@ func (d *disk) verify() error {
 			return d.diskError(path, err)
 		}
 	}
+	return nil
+}
+
+// forget empties a log that ends before the newest snapshot: the process ended between two steps, when it had the snapshot of another voter and not
+// yet thrown away what that holds. raft goes on behind the snapshot, and such a log takes nothing that does not follow its last entry.
+func (d *disk) forget(first, last uint64) error {
+	d.log.Info("the log ends before the newest snapshot, and goes on after that", "first", first, "last", last)
+	if err := d.wal.DeleteRange(first, last); err != nil {
+		return d.diskError(filepath.Join(d.dir, walDir), err)
+	}
+	d.extent.last = 0
 	return nil
 }
 
@@ -420,6 +437,9 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 			return err // whoever sent it is to blame, not the disk
 		}
 	}
+	if err := d.follows(logs); err != nil {
+		return err // the same
+	}
 	if err := d.failure(); err != nil {
 		return err
 	}
@@ -430,6 +450,26 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 		d.mu.Lock()
 		d.extent.last = logs[n-1].Index
 		d.mu.Unlock()
+	}
+	return nil
+}
+
+// follows says why entries do not continue the log, or the snapshot that it begins behind. raft-wal would refuse them, or begin anew.
+func (d *disk) follows(logs []*raft.Log) error {
+	last, err := d.cache.LastIndex()
+	if err != nil {
+		return d.wrote(err)
+	}
+	if last == 0 {
+		d.mu.Lock()
+		last = d.extent.index
+		d.mu.Unlock()
+	}
+	for _, l := range logs {
+		if l.Index != last+1 {
+			return fmt.Errorf("entry %d does not follow entry %d", l.Index, last)
+		}
+		last = l.Index
 	}
 	return nil
 }
@@ -522,8 +562,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c r
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	s.d.configured.Store(configurationIndex)
-	return &watchedSink{sink, s, index, term}, nil
+	return &watchedSink{SnapshotSink: sink, s: s, index: index, term: term, configured: configurationIndex}, nil
 }
 
 func (s *snapshots) failed(err error) error {
@@ -534,11 +573,14 @@ func (s *snapshots) failed(err error) error {
 // watchedSink is a snapshot being written.
 type watchedSink struct {
 	raft.SnapshotSink
-	s           *snapshots
-	index, term uint64
+	s                       *snapshots
+	index, term, configured uint64
+	bytes                   []byte // all that was written, until it was read
+	read                    bool
 }
 
 func (w *watchedSink) Write(b []byte) (int, error) {
+	w.bytes = append(w.bytes, b...)
 	n, err := w.SnapshotSink.Write(b)
 	if err != nil {
 		err = w.s.failed(err)
@@ -546,7 +588,16 @@ func (w *watchedSink) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// Close puts the snapshot in its place, if it can be read: with one that cannot, this voter would not start any more. Whoever sent it is to blame.
 func (w *watchedSink) Close() error {
+	if !w.read { // raft closes a snapshot of its own once more
+		err := w.s.d.checkSnapshot(w.index, w.bytes)
+		if err != nil {
+			_ = w.SnapshotSink.Cancel()
+			return fmt.Errorf("the snapshot of entry %d cannot be read: %w", w.index, err)
+		}
+		w.read, w.bytes = true, nil
+	}
 	err := w.SnapshotSink.Close()
 	if errors.Is(err, fs.ErrExist) { // the same one, in the same millisecond: its name is taken, and the disk is well
 		return err
@@ -555,5 +606,20 @@ func (w *watchedSink) Close() error {
 		return w.s.failed(err)
 	}
 	w.s.d.snapshotted(w.index, w.term)
+	w.s.d.configured.Store(w.configured)
+	return nil
+}
+
+// checkSnapshot says what is wrong with the bytes of a snapshot that ends with an entry.
+func (d *disk) checkSnapshot(index uint64, b []byte) error {
+	held, state, err := readSnapshot(b)
+	switch {
+	case err != nil:
+		return err
+	case held > index:
+		return fmt.Errorf("it holds entry %d", held)
+	case d.check != nil:
+		return d.check(state)
+	}
 	return nil
 }

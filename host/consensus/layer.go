@@ -22,7 +22,7 @@ type Network interface {
 }
 
 // layer is the streams between voters, as raft's transport wants them. A stream begins with who is meant and who speaks; the other end
-// answers that it is the one, or what is wrong, and the rest is raft's.
+// answers that it is the one, or what is wrong, and the rest is raft's: requests in one direction, answers in the other.
 type layer struct {
 	self      RaftID
 	authority string
@@ -32,9 +32,9 @@ type layer struct {
 
 	ctx    context.Context // ended by Close
 	cancel context.CancelFunc
-	taken  chan net.Conn
 
 	fallback func(RaftID) (string, bool) // the authority that the configuration names
+	serve    func(*conn, RaftID)         // takes what a voter asks over a stream that it opened, until that is closed
 
 	mu   sync.Mutex
 	open map[*conn]struct{}
@@ -47,7 +47,7 @@ var (
 
 func newLayer(self RaftID, cfg *VoterConfig) *layer {
 	l := &layer{self: self, authority: cfg.Authority, net: cfg.Network, resolve: cfg.Resolve, log: cfg.Log,
-		taken: make(chan net.Conn), open: make(map[*conn]struct{})}
+		open: make(map[*conn]struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -115,7 +115,11 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 		_ = raw.Close()
 		return nil, err
 	}
-	return l.enter(raw)
+	c, err := l.enter(raw)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // knock asks for the voter that is meant.
@@ -155,7 +159,8 @@ func readShort(r io.Reader) (string, error) {
 // take answers whoever opened a stream and, if it is this voter that was meant, hands it to raft until it is closed.
 func (l *layer) take(raw net.Conn, from core.NodeID) {
 	_ = raw.SetDeadline(time.Now().Add(refusalTime))
-	if err := l.welcome(raw, from); err != nil {
+	speaker, err := l.welcome(raw, from)
+	if err != nil {
 		l.log.Warn("a stream between voters was refused", "node", from, "why", err)
 		sayNo(raw, err.Error())
 		return
@@ -169,50 +174,42 @@ func (l *layer) take(raw net.Conn, from core.NodeID) {
 		return
 	}
 	defer c.Close()
-	select {
-	case l.taken <- c:
-	case <-l.ctx.Done():
-		return
-	}
-	<-c.(*conn).done
+	l.serve(c, speaker)
 }
 
-func (l *layer) welcome(raw io.Reader, from core.NodeID) error {
+// welcome returns which voter of the node it is that speaks.
+func (l *layer) welcome(raw io.Reader, from core.NodeID) (RaftID, error) {
 	var format [1]byte
 	if _, err := io.ReadFull(raw, format[:]); err != nil {
-		return fmt.Errorf("it did not say whom it means: %w", err)
+		return RaftID{}, fmt.Errorf("it did not say whom it means: %w", err)
 	}
 	if format[0] != streamFormat {
-		return fmt.Errorf("it speaks format %d of the voters' streams; node %s speaks %d", format[0], l.self.Node, streamFormat)
+		return RaftID{}, fmt.Errorf("it speaks format %d of the voters' streams; node %s speaks %d", format[0], l.self.Node, streamFormat)
 	}
 	to, err := readShort(raw)
 	if err != nil {
-		return fmt.Errorf("it did not say whom it means: %w", err)
+		return RaftID{}, fmt.Errorf("it did not say whom it means: %w", err)
 	}
 	speaker, err := readShort(raw)
 	if err != nil {
-		return fmt.Errorf("it did not say who it is: %w", err)
+		return RaftID{}, fmt.Errorf("it did not say who it is: %w", err)
 	}
 	id, err := ParseRaftID(speaker)
 	switch {
 	case err != nil:
-		return fmt.Errorf("it is no voter: %w", err)
+		return RaftID{}, fmt.Errorf("it is no voter: %w", err)
 	case id.Node != from:
-		return fmt.Errorf("it says that it is voter %s, and its certificate is of node %s", id, from)
+		return RaftID{}, fmt.Errorf("it says that it is voter %s, and its certificate is of node %s", id, from)
 	case to != l.self.String():
-		return fmt.Errorf("voter %.100q is not here, this is %s: the node lost its disk, and the old voter has to be removed", to, l.self)
+		return RaftID{}, fmt.Errorf("voter %.100q is not here, this is %s: the node lost its disk, and the old voter has to be removed", to, l.self)
 	}
-	return nil
+	return id, nil
 }
 
-// Accept waits for a stream that another voter opened.
+// Accept waits until the layer is closed: the streams that others open go to serve.
 func (l *layer) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.taken:
-		return c, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	}
+	<-l.ctx.Done()
+	return nil, net.ErrClosed
 }
 
 // Close ends all streams.
@@ -238,7 +235,7 @@ type raftAddr string
 func (raftAddr) Network() string  { return "link" }
 func (a raftAddr) String() string { return string(a) }
 
-func (l *layer) enter(raw net.Conn) (net.Conn, error) {
+func (l *layer) enter(raw net.Conn) (*conn, error) {
 	c := &conn{Conn: raw, layer: l, done: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,6 +19,8 @@ func TestHostileStreams(t *testing.T) {
 	self := rid("a", 1)
 	l := newLayer(self, &VoterConfig{Authority: "a:1", Log: slog.New(slog.DiscardHandler)})
 	defer l.Close()
+	served := make(chan RaftID)
+	l.serve = func(_ *conn, from RaftID) { served <- from }
 	good := preamble(self, rid("b", 2))
 	for _, c := range []struct {
 		name string
@@ -51,8 +53,10 @@ func TestHostileStreams(t *testing.T) {
 	if err := knock(theirs, self, rid("b", 2)); err != nil {
 		t.Error(err)
 	}
-	c := must(l.Accept())
-	_ = c.Close()
+	if from := <-served; from != rid("b", 2) {
+		t.Error("it was taken for", from)
+	}
+	_ = theirs.Close()
 	_ = l.Close()
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)

@@ -151,6 +151,14 @@ func (l *Log) Restore(_ uint64, snapshot []byte) error {
 	return nil
 }
 
+// CheckSnapshot says why [Log.Restore] would not take a snapshot.
+func (l *Log) CheckSnapshot(snapshot []byte) error {
+	_, err := core.ReadSnapshot(snapshot)
+	return err
+}
+
+var _ checker = (*Log)(nil)
+
 // read answers a follower: what comes after an index of a generation, a page of a snapshot, or, with a channel, nothing yet.
 func (l *Log) read(q question) (answer, <-chan struct{}) {
 	l.mu.Lock()

@@ -22,6 +22,13 @@ type Machine interface {
 	Restore(index uint64, snapshot []byte) error
 }
 
+// checker is a [Machine] that can tell whether a snapshot of another voter can be restored. Without that a voter takes what it is sent, and finds
+// out when it starts the next time.
+type checker interface {
+	// CheckSnapshot says why a state cannot be restored. It changes nothing, and may be called at any time.
+	CheckSnapshot(snapshot []byte) error
+}
+
 // replica is the Machine as raft sees it.
 type replica struct {
 	machine    Machine

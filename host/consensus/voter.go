@@ -94,6 +94,9 @@ func (v *Voter) open() error {
 	}
 	v.log = v.log.With("voter", v.id.String())
 	v.cfg.Log = v.log
+	if m, ok := v.cfg.Machine.(checker); ok {
+		v.disk.check = m.CheckSnapshot
+	}
 	fresh, err := v.disk.unwritten()
 	if err != nil {
 		return v.disk.damaged(v.disk.dir, err)
@@ -108,8 +111,10 @@ func (v *Voter) open() error {
 	// One request at a time, that is, no pipelines: in v1.8.0 a leader whose pipeline was refused, by a follower that has another leader, may
 	// wait for ever to send the next request, and its replication to that follower and raft's shutdown with it. Entries are proposed one at a
 	// time anyhow.
+	timeout := max(4*v.cfg.Heartbeat, time.Second)
 	v.trans = newScreen(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: v.layer, ServerAddressProvider: v.layer,
-		MaxPool: 3, MaxRPCsInFlight: 1, Timeout: max(4*v.cfg.Heartbeat, time.Second), Logger: newLogger(v.log, "transport")}), v.log)
+		MaxPool: 3, MaxRPCsInFlight: 1, Timeout: timeout, Logger: newLogger(v.log, "transport")}), timeout, v.log, v.disk.standing)
+	v.layer.serve = v.trans.serve
 	if err := v.start(); err != nil {
 		return err
 	}

@@ -76,16 +76,18 @@ func (j *journal) Restore(index uint64, b []byte) error {
 	defer j.mu.Unlock()
 	j.entries, j.last = nil, index
 	for len(b) > 0 {
-		n := binary.BigEndian.Uint32(b)
-		if int(n) > len(b)-4 {
+		if len(b) < 4 || int(binary.BigEndian.Uint32(b)) > len(b)-4 {
 			return errors.New("short")
 		}
+		n := binary.BigEndian.Uint32(b)
 		j.entries = append(j.entries, string(b[4:4+n]))
 		b = b[4+n:]
 	}
 	j.changedLocked()
 	return nil
 }
+
+func (j *journal) CheckSnapshot(b []byte) error { return new(journal).Restore(0, b) }
 
 func (j *journal) all() []string {
 	j.mu.Lock()
