@@ -71,14 +71,14 @@ func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte("\x81\xa7Servers\xdd\x0f\xff\xff\xff\x80"))
 	f.Add(append([]byte("\x81\xa1x"), bytes.Repeat([]byte{0x91}, 5000)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m := &raft.InstallSnapshotRequest{SnapshotVersion: raft.SnapshotVersionMax, Configuration: b}
+		m := &raft.InstallSnapshotRequest{SnapshotVersion: raft.SnapshotVersionMax, Term: 1, LastLogIndex: 1, LastLogTerm: 1, Configuration: b}
 		if err := checkConfiguration(b); err != nil {
-			if unreadable(m) == nil || checkEntry(&raft.Log{Type: raft.LogConfiguration, Data: b}) == nil {
+			if (standing{}).snapshot(m) == nil || checkEntry(&raft.Log{Type: raft.LogConfiguration, Data: b}) == nil {
 				t.Fatalf("it passes, though %v", err)
 			}
 			return
 		}
-		if err := unreadable(m); err != nil {
+		if err := (standing{}).snapshot(m); err != nil {
 			t.Fatal(err)
 		}
 		c := raft.DecodeConfiguration(b)
