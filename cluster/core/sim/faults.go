@@ -19,7 +19,41 @@ type faults struct {
 
 	moves float64 // share of hand-overs in which something goes wrong
 
+	stuck []*stuck // messages of turns
+
 	over bool
+}
+
+// stuck is a message of a turn that is stuck somewhere on its way. Whatever becomes of the activation does not recall it.
+type stuck struct {
+	c    *call
+	to   *node
+	send func()
+	sent bool
+}
+
+// hold holds a message up for seconds, if not until another overtakes it.
+func (f *faults) hold(c *call, to *node, send func()) {
+	f.w.stats.Stuck++
+	s := &stuck{c: c, to: to}
+	s.send = func() {
+		if !s.sent {
+			s.sent = true
+			f.stuck = slices.DeleteFunc(f.stuck, func(o *stuck) bool { return o == s })
+			send()
+		}
+	}
+	f.stuck = append(f.stuck, s)
+	f.w.after(f.w.between(0, 9*time.Second), s.send)
+}
+
+// overtaken lets what is stuck go on at the worst moment: when a node has just heard of a later activation of the same sender.
+func (f *faults) overtaken(q *proc, c *call) {
+	for _, s := range slices.Clone(f.stuck) {
+		if s.to == q.n && s.c.caller == c.caller && s.c.epoch.Less(c.epoch) && f.w.chance(0.7) {
+			s.send()
+		}
+	}
 }
 
 func (f *faults) init(w *world) {

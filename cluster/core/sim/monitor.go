@@ -369,6 +369,64 @@ func (m *monitor) passed(a *activation) {
 	}
 }
 
+// hit checks an entry of the PID cache that is about to be used: it is what a resolve would answer at this moment, unless that refuses for a
+// session that has run out.
+func (m *monitor) hit(c *call, e *cached) {
+	p := c.p
+	r := p.machine.Step(&core.Input{Type: core.Resolve, Identity: c.actor.id, Finishing: c.finishing && !c.here, Chain: c.chain}, p.local())[0]
+	switch {
+	case r.Type == core.Use && e.to != nil && r.Handle == any(e.to):
+	case r.Type == core.Forward && e.to == nil && *r.Member == *e.route.Member:
+	case r.Type == core.Refuse && r.Refusal == core.RefusedNoQuorum:
+	default:
+		where := "node " + string(e.route.Member.ID)
+		if e.to != nil {
+			where = fmt.Sprintf("its activation under %v/%d (ended %v, revoked %v)", e.route.Epoch, e.route.Serial, e.to.ended, e.to.revoked)
+		}
+		m.w.fail("cache", "%s#%d has %s cached at %s, and a resolve is answered with effect %d (refusal %d, member %v)%s", p.n.id, p.boot, c.actor.id, where,
+			r.Type, r.Refusal, r.Member, m.history(c.actor.i))
+	}
+}
+
+// sentAtOnce is how often a request may go to other nodes without a back-off: the first time, once more where nobody else was named, and
+// along two redirects.
+const sentAtOnce = 4
+
+// sent checks that a request does not go round in a ring of nodes which name each other.
+func (m *monitor) sent(c *call) {
+	if c.sends > sentAtOnce {
+		m.w.fail("ring", "request %d to %s has gone from %s to %d nodes without a back-off", c.id, c.actor.id, c.p.n.id, c.sends)
+	}
+}
+
+// received checks what a process makes of a message of a turn elsewhere: it is refused if, and only if, the process knows of a newer epoch of the
+// sender, by its own copy of the log or by a message that came before.
+func (m *monitor) received(q *proc, c *call, refused bool) {
+	key := senderKey{c.caller.kind, c.caller.part}
+	seen, highest := q.heard[key], abi.Epoch{}
+	if a := q.machine.View().Assigned(); a != nil {
+		slot, _ := a.Slot(key.kind, key.part)
+		highest = slot.Epoch
+	}
+	stale := c.epoch.Less(highest)
+	if highest.Less(c.epoch) {
+		m.w.stats.SendersAhead++
+	}
+	switch {
+	case stale:
+		m.w.stats.StaleSenders++
+	case c.epoch.Less(seen):
+		m.w.stats.StaleByMessage++
+		stale, highest = true, seen
+	default:
+		q.heard[key] = c.epoch
+	}
+	if stale != refused {
+		m.w.fail("sender", "%s#%d gets a message of %s under %v, knows of %v, and refuses it: %v%s", q.n.id, q.boot, c.caller.id, c.epoch, highest, refused,
+			m.history(c.caller.i))
+	}
+}
+
 // activated is I5 for activations as such.
 func (m *monitor) activated(a *activation) {
 	k := m.key(a)
