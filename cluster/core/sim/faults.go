@@ -87,6 +87,7 @@ func (f *faults) init(w *world) {
 		some(0.2, 1, f.power)
 		some(0.25, 1, f.block)
 		some(0.25, 1, f.recover)
+		some(0.4, 2, f.suspend)
 	}
 	if len(f.actions) == 0 {
 		f.actions = []func(){f.pause}
@@ -266,6 +267,13 @@ func (f *faults) pause() {
 		d = f.long()
 	}
 	n.p.pause(d)
+}
+
+// suspend is that the lid of a laptop is closed.
+func (f *faults) suspend() {
+	if n := f.someone(); n != nil {
+		n.suspend(max(f.long(), core.SuspendMost+10*time.Millisecond))
+	}
 }
 
 func (f *faults) crash() {

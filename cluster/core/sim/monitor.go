@@ -59,6 +59,7 @@ type liveKey struct {
 type tenure struct {
 	p        *proc
 	deadline time.Duration // of p's clock: the latest renewal that was committed, as of its sending
+	lasts    time.Duration // the same by the clock that goes on while a machine is suspended
 	ended    bool
 }
 
@@ -206,6 +207,7 @@ func (m *monitor) renewed(prop *proposal, i int, r core.Result) {
 	t := m.tenure(id)
 	t.p = it.from
 	t.deadline = max(t.deadline, it.sent+core.SessionTime)
+	t.lasts = max(t.lasts, it.sentUp+core.SessionTime)
 	m.w.stats.Renewals++
 }
 
@@ -217,9 +219,15 @@ func (m *monitor) expired(s core.SessionID) {
 	if w.shape.calm {
 		w.fail("I10", "without faults session %d expired", s)
 	}
-	if p := t.p; p != nil && !p.dead && p.tenant.Session() == s && p.local() < max(p.until, t.deadline) {
-		w.fail("I4", "session %d of %s#%d expires at %v of its clock; its deadline there is %v, and by the renewals that were committed %v", s, p.n.id,
-			p.boot, p.local(), p.until, t.deadline)
+	p := t.p
+	if p == nil || p.dead || p.tenant.Session() != s {
+		return
+	}
+	// A machine that is suspended does not know how late it is.
+	unaware := p.n.asleep || p.blind
+	if p.uptime() < t.lasts || p.local() < p.until && !unaware {
+		w.fail("I4", "session %d of %s#%d expires at %v of its clock (%v with suspensions); its deadline there is %v, and by the renewals that were committed %v (%v)",
+			s, p.n.id, p.boot, p.local(), p.uptime(), p.until, t.deadline, t.lasts)
 	}
 }
 
@@ -326,6 +334,10 @@ func (m *monitor) passed(a *activation) {
 	if w.shape.available {
 		return
 	}
+	if m.inGap(a) {
+		w.stats.GapPasses++
+		return
+	}
 	l, now := &m.places[i], w.stats.Events
 	epoch := a.lease.Epoch
 	var mine *span
@@ -427,6 +439,10 @@ func (m *monitor) received(q *proc, c *call, refused bool) {
 	}
 }
 
+// inGap reports whether an activation is in the gap that is documented: its machine was suspended, its session has ended, and it has not looked
+// since. What it does then counts as never done, and nobody who has heard of its end takes part.
+func (m *monitor) inGap(a *activation) bool { return a.p.blind && !a.stillOwned() }
+
 // activated is I5 for activations as such.
 func (m *monitor) activated(a *activation) {
 	k := m.key(a)
@@ -458,7 +474,7 @@ func (m *monitor) ended(a *activation) {
 
 // turn is a turn of a hibernating actor that took its place in the order.
 func (m *monitor) turn(a *activation) {
-	if a.actor.kind != kindHib || m.w.shape.available {
+	if a.actor.kind != kindHib || m.w.shape.available || m.inGap(a) {
 		return
 	}
 	h := &m.hib[a.actor.i]

@@ -27,6 +27,9 @@ type node struct {
 	rate     float64
 	base     time.Duration
 	baseTrue time.Duration
+	asleep   bool          // the machine is suspended: the clock stands still
+	slept    time.Duration // true time of its beginning
+	lag      time.Duration // how long it was suspended in all: by how much another clock, which goes on, is ahead
 
 	// The disk of a voter.
 	snapshot []byte
@@ -35,6 +38,9 @@ type node struct {
 }
 
 func (n *node) clock() time.Duration {
+	if n.asleep {
+		return n.base
+	}
 	return n.base + time.Duration(float64(n.w.now-n.baseTrue)*n.rate)
 }
 
@@ -53,12 +59,14 @@ type proc struct {
 	dead   bool
 	paused bool
 	stood  time.Duration // true time of the end of the last pause
+	blind  bool          // its machine was suspended, and it has not looked since
 	inbox  []func()
 
-	table   *core.Table
-	tenant  *core.Tenant
-	machine *core.Machine
-	until   time.Duration
+	table    *core.Table
+	tenant   *core.Tenant
+	machine  *core.Machine
+	until    time.Duration
+	suspends core.Suspends
 	voting
 	following
 	silo
@@ -83,6 +91,7 @@ func (p *proc) every(d time.Duration, fn func()) {
 
 func (n *node) boot() {
 	w := n.w
+	n.wake()
 	n.boots++
 	w.procs++
 	w.stats.Boots++
@@ -111,6 +120,7 @@ func (n *node) boot() {
 			Draining: n.draining}, p.table)
 		p.every(core.RenewEvery/5, func() { p.tell(&core.TenantInput{Type: core.TenantTick}) })
 		p.tell(&core.TenantInput{Type: core.TenantTick})
+		p.suspends.Look(n.lag)
 		if n.voter {
 			p.every(50*time.Millisecond, p.chairTick)
 		} else {
@@ -159,6 +169,57 @@ func (p *proc) pause(d time.Duration) {
 			w.at(w.now+w.between(0, 2*time.Millisecond), p, fn)
 		}
 	})
+}
+
+// suspend suspends the machine: its process stands still, and its monotonic clock with it.
+func (n *node) suspend(d time.Duration) {
+	w, p := n.w, n.p
+	if p == nil || p.paused {
+		return
+	}
+	w.stats.Suspends++
+	w.note(p, "is suspended")
+	n.setRate(n.rate)
+	n.asleep, n.slept = true, w.now
+	slept := n.slept
+	p.pause(d)
+	w.after(d, func() {
+		if n.slept == slept {
+			n.wake()
+		}
+	})
+}
+
+// wake ends a suspension. The process finds out by its next look.
+func (n *node) wake() {
+	w := n.w
+	if !n.asleep {
+		return
+	}
+	n.asleep, n.baseTrue = false, w.now
+	n.lag += w.now - n.slept
+	if p := n.p; p != nil && p.tenant != nil {
+		p.blind = true
+		w.at(w.now+w.between(0, core.SuspendLook), p, p.look)
+	}
+}
+
+// look is the watch for suspensions, at a moment at which there may be something to be seen.
+func (p *proc) look() {
+	p.blind = false
+	if d := p.suspends.Look(p.n.lag); d != 0 {
+		p.w.note(p, "was suspended for %v", d)
+		p.tell(&core.TenantInput{Type: core.TenantSuspended})
+	}
+}
+
+// uptime is the clock of a process that goes on while its machine is suspended.
+func (p *proc) uptime() time.Duration {
+	up := p.local() + p.n.lag
+	if p.n.asleep {
+		up += p.w.now - p.n.slept
+	}
+	return up
 }
 
 // tell steps the tenant and does what it wants.

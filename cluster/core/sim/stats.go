@@ -14,6 +14,7 @@ type Stats struct {
 	// Faults.
 	Cuts, OneWay, Pairwise, Isolated, StoreCuts, Heals              int
 	Lost, Late, Doubled                                             int
+	Suspends, GapPasses                                             int
 	Pauses, Crashes, QuickRestarts, PowerCycles, Drifts             int
 	Elections, Transfers, Inherited, LostProposals, Repeated        int
 	Recoveries, LostEntries, Replays, Snapshots                     int

@@ -40,8 +40,9 @@ type proposal struct {
 type item struct {
 	command core.Command
 	from    *proc
-	ask     uint64 // 0: no answer is wanted
-	sent    time.Duration
+	ask     uint64        // 0: no answer is wanted
+	sent    time.Duration // by the sender's clock
+	sentUp  time.Duration // by that which goes on
 	hops    int
 }
 
@@ -411,12 +412,12 @@ type following struct {
 
 // ask sends what the tenant asks for.
 func (p *proc) ask(n uint64, c core.Command) {
-	p.send(item{command: c, from: p, ask: n, sent: p.local()})
+	p.send(item{command: c, from: p, ask: n, sent: p.local(), sentUp: p.uptime()})
 }
 
 func (p *proc) propose(commands []core.Command) {
 	for _, c := range commands {
-		p.send(item{command: c, from: p, sent: p.local()})
+		p.send(item{command: c, from: p, sent: p.local(), sentUp: p.uptime()})
 	}
 }
 
