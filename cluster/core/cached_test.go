@@ -78,12 +78,16 @@ func TestAWithdrawnKindIsNobodysToBeAsked(t *testing.T) {
 	if !m.View().Keeps("b", r) {
 		t.Fatal("it is not kept from the start")
 	}
-	grow(t, table, Command{Type: UpdateSession, Session: 2})
+	pending := m.Step(&Input{Type: Resolve, Identity: must(abi.ParseIdentity("a/x"))}, 0)[0]
+	grow(t, table, Command{Type: UpdateSession, Session: 2}, Command{Type: UpdateSession, Session: 1})
 	var moved *Moved
 	for _, e := range m.Step(&Input{Type: Assigned, Assignments: table.Assignments(), Session: 1}, 0) {
 		if e.Type == Recheck {
 			moved = e.Moved
 		}
+	}
+	if e := m.Step(&Input{Type: Activated, Lease: pending.Lease, Handle: 1}, 0)[0]; e.Type != Admit || !e.Held {
+		t.Errorf("an activation that was on its way: %+v", e)
 	}
 	if m.View().Keeps("b", r) {
 		t.Error("the view keeps the route")

@@ -125,7 +125,7 @@ type Effect struct {
 	Type     EffectType
 	Refusal  Refusal
 	Refused  bool
-	Held     bool // it is about to move: others have to ask for their way
+	Held     bool // it is about to move, or nobody hosts its kind any more: others have to ask for their way
 	Identity Identity
 	Lease    Lease
 	Handle   any

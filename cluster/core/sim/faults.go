@@ -88,6 +88,7 @@ func (f *faults) init(w *world) {
 		some(0.25, 1, f.block)
 		some(0.25, 1, f.recover)
 		some(0.4, 2, f.suspend)
+		some(0.4, 3, f.seats)
 	}
 	if len(f.actions) == 0 {
 		f.actions = []func(){f.pause}
@@ -456,9 +457,10 @@ func (f *faults) recover() {
 
 // survivor is the voter whose disk is left, now and then the one that had heard least.
 func (f *faults) survivor() *node {
-	least := pick(f.w, f.w.voters.members)
+	able := slices.DeleteFunc(slices.Clone(f.w.voters.members), func(n *node) bool { return n.lost })
+	least := pick(f.w, able)
 	if f.w.chance(0.6) {
-		for _, n := range f.w.voters.members {
+		for _, n := range able {
 			if n.stored < least.stored {
 				least = n
 			}

@@ -14,8 +14,10 @@ type node struct {
 	i      int
 	id     core.NodeID
 	member core.Member // without the boot
-	voter  bool
-	client bool // hosts nothing
+	voter  bool        // it has a vote, or had until its disk was lost
+	lost   bool        // its disk was lost: it has no vote, and counts as one that is down until it is removed
+	again  bool        // it is to have a vote (again)
+	client bool        // hosts nothing
 	boots  uint64
 	p      *proc // nil: it is down
 
@@ -59,6 +61,7 @@ type proc struct {
 	dead   bool
 	paused bool
 	stood  time.Duration // true time of the end of the last pause
+	votes  bool          // it runs as a voter
 	blind  bool          // its machine was suspended, and it has not looked since
 	inbox  []func()
 
@@ -99,7 +102,7 @@ func (n *node) boot() {
 	p := &proc{w: w, n: n, boot: w.rng.Uint64N(1e6) + 1, serial: w.procs, start: n.clock() - w.between(0, time.Minute)}
 	n.p = p
 	p.table = core.NewTable()
-	if n.voter {
+	if p.votes = n.voter && !n.lost; p.votes {
 		p.replay()
 	}
 	quorum := !w.shape.available
@@ -121,7 +124,7 @@ func (n *node) boot() {
 		p.every(core.RenewEvery/5, func() { p.tell(&core.TenantInput{Type: core.TenantTick}) })
 		p.tell(&core.TenantInput{Type: core.TenantTick})
 		p.suspends.Look(n.lag)
-		if n.voter {
+		if p.votes {
 			p.every(50*time.Millisecond, p.chairTick)
 		} else {
 			p.every(60*time.Millisecond, p.poll)

@@ -91,6 +91,7 @@ func (w *world) play() {
 	if !w.shape.available {
 		w.each(50*time.Millisecond, w.voters.watch)
 		w.each(200*time.Millisecond, w.faults.unblock)
+		w.each(500*time.Millisecond, w.faults.operate)
 	}
 	w.each(25*time.Millisecond, w.clients)
 	end := w.shape.length

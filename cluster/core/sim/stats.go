@@ -17,6 +17,7 @@ type Stats struct {
 	Suspends, GapPasses                                             int
 	Pauses, Crashes, QuickRestarts, PowerCycles, Drifts             int
 	Elections, Transfers, Inherited, LostProposals, Repeated        int
+	VotersAdded, VotersRemoved, DisksLost, Installed                int
 	Recoveries, LostEntries, Replays, Snapshots                     int
 	KindChanges, Drains, Leaves, Boots, AtMoves, AtReleases, Blocks int
 	Entries, Renewals, Void, Expiries, SessionsLost, Regroups       int
