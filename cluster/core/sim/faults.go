@@ -273,6 +273,13 @@ func (f *faults) pause() {
 // suspend is that the lid of a laptop is closed.
 func (f *faults) suspend() {
 	if n := f.someone(); n != nil {
+		if f.w.chance(0.3) { // while it starts
+			n.crash("restarted")
+			n.boot()
+			d := f.w.between(0, 200*time.Millisecond)
+			f.w.after(d, func() { n.suspend(f.w.between(d+core.SuspendMost, 4*time.Second)) })
+			return
+		}
 		n.suspend(max(f.long(), core.SuspendMost+10*time.Millisecond))
 	}
 }

@@ -231,6 +231,19 @@ func (m *monitor) expired(s core.SessionID) {
 	}
 }
 
+// believes checks rule 1 from the node's side: it believes in its session for no longer than the renewals that were committed last, by the clock that
+// goes on, once it has seen that its machine was suspended.
+func (m *monitor) believes(p *proc) {
+	s := p.tenant.Session()
+	if s == 0 || p.blind || p.n.asleep {
+		return
+	}
+	if t := m.tenure(s); p.until > t.lasts-p.n.lag {
+		m.w.fail("I4", "%s#%d believes in session %d until %v of its clock; by the renewals that were committed it lasts until %v", p.n.id, p.boot, s, p.until,
+			t.lasts-p.n.lag)
+	}
+}
+
 // released notes what a release says.
 func (m *monitor) released(c *core.Command, t *core.Table) {
 	to := core.SessionID(0)

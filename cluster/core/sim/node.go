@@ -169,7 +169,11 @@ func (p *proc) pause(d time.Duration) {
 			w.rng.Shuffle(len(late), func(i, j int) { late[i], late[j] = late[j], late[i] })
 		}
 		for _, fn := range late {
-			w.at(w.now+w.between(0, 2*time.Millisecond), p, fn)
+			d := 2 * time.Millisecond
+			if p.n.asleep && w.chance(0.15) { // nobody took it while the machine was suspended: it is sent again
+				d = time.Second
+			}
+			w.at(w.now+w.between(0, d), p, fn)
 		}
 	})
 }
@@ -236,6 +240,7 @@ func (p *proc) tell(in *core.TenantInput) {
 			p.propose(e.Commands)
 		case core.Until:
 			p.until = e.Until
+			p.w.mon.believes(p)
 			p.step(&core.Input{Type: core.Renewed, Until: e.Until})
 		case core.SessionLost:
 			p.w.stats.SessionsLost++
