@@ -1,7 +1,8 @@
 package cluster
 
 import (
-	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -33,11 +34,7 @@ func (r *Runtime) HandleSession(until time.Time) {
 // HandleHold keeps new messages for the actors of a part, which is about to move, until [Runtime.HandleUnhold]. Those of turns that its
 // actors wait for pass.
 func (r *Runtime) HandleHold(p core.Part) {
-	r.mu.Lock()
-	out := r.applyLocked(r.machine.Step(&core.Input{Type: core.Hold, Part: p}, r.now()))
-	r.cache.drop(p.Partitions.Moved(), func(e *pidEntry) bool { return e.route.Local() && slices.Contains(p.Kinds, e.id.Kind()) })
-	r.mu.Unlock()
-	r.run(out)
+	r.step(&core.Input{Type: core.Hold, Part: p})
 }
 
 // HandleSeal says that the activations of a part that is held have ended. If it returns true, nothing of the part begins here until
@@ -60,13 +57,39 @@ func (r *Runtime) cutOff(e *pidEntry, env *abi.Envelope) bool {
 	return r.cfg.Quorum && !e.route.Local() && env.Caller.IsZero() && r.gate.shut()
 }
 
-// stale refuses a message of an actor that has been given to another session since: what a paused node sends late.
-func (r *Runtime) stale(env *abi.Envelope) error {
-	if !r.cfg.Quorum || env.Caller.IsZero() {
-		return nil
+// senders guards what messages have shown of their senders' epochs beyond the view, which is mostly nothing.
+type senders struct {
+	mu    sync.Mutex
+	known core.Senders
+	any   atomic.Bool // known has something
+}
+
+// refuses is [core.Senders.Refuses], without the lock where the view is all that is known and the message confirms it.
+func (s *senders) refuses(v *View, caller Identity, epoch abi.Epoch) bool {
+	if !s.any.Load() && v.Epoch(caller.Kind(), core.PartitionOf(caller)) == epoch {
+		return false
 	}
-	known := r.View().Epoch(env.Caller.Kind(), core.PartitionOf(env.Caller))
-	if !env.SenderEpoch.Less(known) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refused := s.known.Refuses(v, caller, epoch)
+	s.any.Store(s.known.Len() > 0)
+	return refused
+}
+
+func (s *senders) settle(v *View) {
+	if !s.any.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known.Settle(v)
+	s.any.Store(s.known.Len() > 0)
+}
+
+// stale refuses a message of an actor that has been given to another session since, by the log or by what has come from there: what a paused
+// node sends late.
+func (r *Runtime) stale(env *abi.Envelope) error {
+	if !r.cfg.Quorum || env.Caller.IsZero() || !r.senders.refuses(r.View(), env.Caller, env.SenderEpoch) {
 		return nil
 	}
 	return abi.NewError(abi.ErrDenied, "the message comes from an activation of "+env.Caller.Key()+

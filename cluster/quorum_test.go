@@ -342,6 +342,41 @@ func TestAStaleSenderIsRefused(t *testing.T) {
 	})
 }
 
+// A node that is a moment behind the log knows a later activation by its messages, and refuses what an earlier one sends late.
+func TestAnOvertakenSenderIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := join(t)
+		sender := id("bank/sender")
+		slot, _ := m.log.table.Assignments().Slot("bank", core.PartitionOf(sender))
+		epoch := func(later uint64) abi.Epoch {
+			return abi.Epoch{Generation: slot.Epoch.Generation, Index: slot.Epoch.Index + later}
+		}
+		send := func(later uint64) error {
+			e := env("counter/a")
+			e.Caller, e.SenderEpoch = sender, epoch(later)
+			done := make(chan error, 1)
+			m.API().Receive(e, "n2", func(_ []byte, err error) { done <- err })
+			return <-done
+		}
+		for _, later := range []uint64{0, 2, 2, 4} {
+			if err := send(later); err != nil {
+				t.Errorf("%d: %v", later, err)
+			}
+			m.tell() // what the node knows already
+		}
+		for _, later := range []uint64{0, 2, 3} {
+			wantCode(t, send(later), abi.ErrDenied)
+		}
+		e := env("counter/a")
+		e.Caller, e.SenderEpoch = id("bank/another"), epoch(0)
+		done := make(chan error, 1)
+		m.API().Receive(e, "n2", func(_ []byte, err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Errorf("one of another partition: %v", err)
+		}
+	})
+}
+
 func (m *tenant) part(move core.MoveID) core.Part {
 	return core.Part{Move: move, Group: m.group, Kinds: []string{"bank", "counter"}, Partitions: everything()}
 }
@@ -425,6 +460,56 @@ func TestAHeldPart(t *testing.T) {
 		}
 		if n := 3*abi.DefaultMailbox + posts; len(got) > n || len(got) < posts+10 {
 			t.Errorf("%d messages", len(got))
+		}
+	})
+}
+
+// Those whom an actor of a held part waits for find their way, and open it to nobody else: neither by the activation that they use, nor by one
+// that was on its way when the part was held.
+func TestAHeldPartStaysHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := join(t)
+		m.ok("counter/a")
+		m.ok("counter/b")
+		open := make(chan struct{})
+		m.silo.onActivate = func(req ActivationRequest) error {
+			if req.Lease.Identity == id("counter/c") {
+				<-open
+			}
+			return nil
+		}
+		first := make(chan error, 1)
+		go func() {
+			_, err := m.request("counter/c")
+			first <- err
+		}()
+		synctest.Wait()
+		m.Runtime().HandleHold(m.part(7))
+		close(open)
+		if err := <-first; err != nil { // it had asked before
+			t.Error(err)
+		}
+		chained := env("counter/b")
+		chained.Chain = []Identity{id("counter/a")}
+		if _, err := m.API().Send(t.Context(), chained); err != nil {
+			t.Errorf("chained: %v", err)
+		}
+		answers := make(chan error, 2)
+		for _, who := range []string{"counter/b", "counter/c"} {
+			go func() {
+				_, err := m.request(who)
+				answers <- err
+			}()
+		}
+		synctest.Wait()
+		if n := len(answers); n != 0 {
+			t.Errorf("%d requests came through", n)
+		}
+		m.Runtime().HandleUnhold(7)
+		for range 2 {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -48,7 +48,9 @@ func (r *Runtime) resolveOnce(q *query) (answer, error) {
 				moved.route.Member = effect.Member
 				e = &moved
 			}
-			r.cache.put(e)
+			if !effect.Held {
+				r.cache.put(e)
+			}
 			r.mu.Unlock()
 			return answer{entry: e}, nil
 		case core.Wait:

@@ -34,6 +34,7 @@ type Runtime struct {
 	_        [64]byte // what requests read is apart from what activations write
 	carried  carried
 	sends    atomic.Uint64 // numbers what is posted to other nodes or waits, so that it keeps its order
+	senders  senders
 	lost     atomic.Uint64 // messages that failed and had nobody to be told
 	dirty    atomic.Bool   // there are events or gauges to flush
 	flushing sync.Mutex
@@ -189,17 +190,22 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 	for i := range effects {
 		switch e := &effects[i]; e.Type {
 		case core.Admit:
-			r.cache.put(e.Handle.(*pidEntry))
+			if !e.Held {
+				r.cache.put(e.Handle.(*pidEntry))
+			}
 		case core.Invalidate:
 			r.cache.remove(e.Lease.Identity, e.Lease.Epoch)
 		case core.Recheck:
 			v := r.machine.View()
 			r.view.Store(v)
 			r.cache.recheck(v, e.Moved)
+			r.senders.settle(v)
 			if r.changed != nil {
 				close(r.changed)
 				r.changed = nil
 			}
+		case core.Withhold:
+			r.cache.drop(e.Part.Partitions.Moved(), func(entry *pidEntry) bool { return e.Part.Withholds(entry.id.Kind(), entry.route) })
 		case core.Revoke:
 			gone := e.Handle.(*pidEntry)
 			if gone.permit != nil {

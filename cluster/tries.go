@@ -22,25 +22,14 @@ type tries struct {
 	q       query
 	n       int           // attempts begun
 	own     int           // of these, how many failed on this node
-	jumps   int           // and how many followed a redirect
+	course  core.Course   // through redirects and back-offs
 	began   time.Duration // when the last one began to resolve
 	owner   *Node         // whom the view named when it did; nil: nobody
 	next    *Node         // whom a refusal named instead, to be tried at once
-	hops    int           // redirects since the last back-off
 	last    error         // what the attempt before failed with
 	doubt   bool          // one of them may have done something
 	courier *courier      // that carries it, if there is one
 }
-
-// maxHops is how many redirects are followed before a back-off: views that name each other in a circle have to settle first.
-const maxHops = 2
-
-// settling bounds the first back-offs after nodes were found to see different owners: mostly one of them learns within moments
-// what the other knows, and this node's own view does not change by that.
-const (
-	settling      = 100 * time.Millisecond
-	settlingTries = 8
-)
 
 func newTries(r *Runtime, env *abi.Envelope) *tries {
 	// An actor that must exist is active, or has left something. One that is to be active need not be woken for it.
@@ -119,8 +108,7 @@ func (t *tries) refused(ctx context.Context, deadline time.Time, e *pidEntry, er
 		t.doubt = true
 	}
 	if t.next = t.redirected(e, err); t.next != nil {
-		t.hops++
-		t.jumps++
+		t.course.Follow()
 		return nil
 	}
 	if code == abi.ErrOwnershipChanged && t.n == 1 {
@@ -129,11 +117,10 @@ func (t *tries) refused(ctx context.Context, deadline time.Time, e *pidEntry, er
 	return t.pause(ctx, deadline)
 }
 
-// redirected returns the member that a refusal names, if it is worth a try: another one than the one that said so, and not this
-// node, which would have known.
+// redirected returns the member that a refusal names, if it is worth a try.
 func (t *tries) redirected(e *pidEntry, err error) *Node {
 	owner, ok := redirect(err)
-	if !ok || t.hops >= maxHops || owner == e.route.Member.ID || owner == t.r.cfg.Self.ID {
+	if !ok || !t.course.MayFollow(owner, e.route.Member.ID, t.r.cfg.Self.ID) {
 		return nil
 	}
 	top := t.r.View().Topology()
@@ -166,11 +153,7 @@ func (t *tries) pause(ctx context.Context, deadline time.Time) error {
 		c.cause = t.last
 		t.r.mu.Unlock()
 	}
-	d := t.backoff()
-	if (t.hops > 0 || abi.CodeOf(t.last) == abi.ErrOwnershipChanged) && t.n-t.jumps <= settlingTries {
-		d = min(d, settling)
-	}
-	t.hops = 0
+	d := t.course.Pause(t.r.cfg.Retry, t.n, abi.CodeOf(t.last), random())
 	timer := time.NewTimer(min(d, time.Until(deadline)))
 	defer timer.Stop()
 	for {
@@ -200,7 +183,7 @@ func (t *tries) over(ctx context.Context, deadline time.Time) error {
 }
 
 // backoff returns how long to wait after the present attempt.
-func (t *tries) backoff() time.Duration { return t.r.cfg.Retry.Backoff(t.n-t.jumps, random()) }
+func (t *tries) backoff() time.Duration { return t.course.Backoff(t.r.cfg.Retry, t.n, random()) }
 
 // sendAgain reports whether what failed with err is to be sent again: nothing was done, and it is not, or not now, the one to
 // ask; or it may have been done, and the caller has said that twice is no harm.

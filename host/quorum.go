@@ -51,12 +51,10 @@ type quorum struct {
 
 // Times of a node's coming to and going from the voters.
 const (
-	sessionTime = 5 * time.Second        // a start waits for a session
-	moveTime    = 60 * time.Second       // a node that leaves gives everything away, unless nothing moves
-	standstill  = 5 * time.Second        // of moves, after which a node leaves with what it still has
-	suspendLook = 50 * time.Millisecond  // how often it is looked whether the machine was suspended
-	suspendMost = 100 * time.Millisecond // by how much the clock that goes on may be ahead of the one that does not
-	closeTime   = 3 * time.Second        // for the log to show that a session was given up
+	sessionTime = 5 * time.Second  // a start waits for a session
+	moveTime    = 60 * time.Second // a node that leaves gives everything away, unless nothing moves
+	standstill  = 5 * time.Second  // of moves, after which a node leaves with what it still has
+	closeTime   = 3 * time.Second  // for the log to show that a session was given up
 )
 
 // isVoter reports whether this node is to be a voter: it is on the list, was told so, or was one before.
@@ -172,22 +170,21 @@ func (q *quorum) watchVoter() {
 
 // watchSuspend ends the session after the machine was suspended: the clock by which its time is counted stood still meanwhile.
 func (q *quorum) watchSuspend() {
-	t := time.NewTicker(suspendLook)
+	t := time.NewTicker(core.SuspendLook)
 	defer t.Stop()
 	began := time.Now()
 	running := func() time.Duration { return time.Since(began) }
-	for last := aheadBy(uptime, running); ; {
+	var suspends core.Suspends
+	for {
+		if d := suspends.Look(aheadBy(uptime, running)); d != 0 {
+			q.log.Warn("the machine was suspended: this node's session with the voters counts as ended", "for", d)
+			q.resident.Suspended(q.ctx)
+		}
 		select {
 		case <-t.C:
 		case <-q.ctx.Done():
 			return
 		}
-		ahead := aheadBy(uptime, running)
-		if ahead-last > suspendMost {
-			q.log.Warn("the machine was suspended: this node's session with the voters counts as ended", "for", ahead-last)
-			q.resident.Suspended(q.ctx)
-		}
-		last = ahead
 	}
 }
 
@@ -197,7 +194,7 @@ func aheadBy(one, other func() time.Duration) time.Duration {
 	for {
 		before := other()
 		at := one()
-		if after := other(); after-before <= suspendMost/10 {
+		if after := other(); after-before <= core.SuspendMost/10 {
 			return at - after
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/wasilo/wasilo/cluster/core"
 )
 
 func TestANodeThatStoodStillEndsItsActivations(t *testing.T) {
@@ -57,7 +59,7 @@ func TestUptimeGoesOn(t *testing.T) {
 // A process that waits for a processor between the readings of two clocks is not one whose machine was suspended.
 func TestClocksThatAreReadApart(t *testing.T) {
 	var now time.Duration // of both clocks
-	pauses := []time.Duration{0, 3 * suspendMost, 0, 0, 3 * suspendMost, 0, 0, 0, 0}
+	pauses := []time.Duration{0, 3 * core.SuspendMost, 0, 0, 3 * core.SuspendMost, 0, 0, 0, 0}
 	read := func(ahead time.Duration) func() time.Duration {
 		return func() time.Duration {
 			at := now + ahead

@@ -23,7 +23,9 @@ func (m *Machine) activated(in *Input) {
 		e.owed = false
 		m.do(Effect{Type: Revoke, Lease: e.lease, Handle: e.handle})
 	case e.lease.State == LeaseActive:
-		m.do(Effect{Type: Admit, Lease: e.lease, Handle: e.handle})
+		kind := e.lease.Identity.Kind()
+		held := m.holds(kind, e.partition) != nil || m.view.kinds[kind].withdrawn
+		m.do(Effect{Type: Admit, Lease: e.lease, Handle: e.handle, Held: held})
 	}
 	m.wake(e)
 }

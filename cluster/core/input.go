@@ -87,7 +87,7 @@ type EffectType uint8
 
 // The effects of a [Machine]. The first five answer a [Resolve].
 const (
-	// Use: send to the activation behind Handle, and remember it in the PID cache.
+	// Use: send to the activation behind Handle, and remember it in the PID cache, unless Held is set.
 	Use EffectType = 1 + iota
 	// Activate: request an activation under Lease on this node (Member), then tell [Activated] or [Failed].
 	Activate
@@ -99,12 +99,14 @@ const (
 	// Refuse: it cannot be resolved now (Refusal).
 	Refuse
 
-	// Admit: enter Handle into the PID cache; answers Activated. Without it the activation is not to be used.
+	// Admit: enter Handle into the PID cache, unless Held is set; answers Activated. Without it the activation is not to be used.
 	Admit
 	// Invalidate: drop the identity's PID if it is of the lease's epoch (Lease).
 	Invalidate
 	// Recheck: there is a new view. Drop every PID that it does not keep; they are among the partitions of Moved.
 	Recheck
+	// Withhold: drop every PID that the part is to have nobody find for now (Part; see [Part.Withholds]).
+	Withhold
 	// Revoke: tell the silo to discard the activation behind Handle (Lease).
 	Revoke
 	// Wake: whoever waits for the identity asks again (Identity).
@@ -123,11 +125,13 @@ type Effect struct {
 	Type     EffectType
 	Refusal  Refusal
 	Refused  bool
+	Held     bool // it is about to move, or nobody hosts its kind any more: others have to ask for their way
 	Identity Identity
 	Lease    Lease
 	Handle   any
 	Member   *Member
 	Moved    *Moved
+	Part     *Part
 	Kind     string
 	Epoch    abi.Epoch
 }

@@ -117,7 +117,9 @@ func (m *Machine) Step(in *Input, now time.Duration) []Effect {
 	case Renewed:
 		m.until = in.Until
 	case Hold:
-		m.held[in.Part.Move] = &heldPart{Part: in.Part}
+		h := &heldPart{Part: in.Part}
+		m.held[in.Part.Move] = h
+		m.do(Effect{Type: Withhold, Part: &h.Part})
 	case Seal:
 		m.seal(in.Part)
 	case Unhold:
@@ -241,7 +243,8 @@ func (m *Machine) resolve(in *Input, now time.Duration) {
 	}
 
 	e := m.ledger.byIdentity[id]
-	if h := m.holds(id.Kind(), p); h != nil && !m.awaited(h, in.Chain) {
+	h := m.holds(id.Kind(), p)
+	if h != nil && !m.awaited(h, in.Chain) {
 		m.waiting[id] = struct{}{}
 		m.do(Effect{Type: Wait, Identity: id})
 		return
@@ -274,6 +277,6 @@ func (m *Machine) resolve(in *Input, now time.Duration) {
 		e.waited = true
 		m.do(Effect{Type: Wait, Identity: id, Refused: true})
 	default:
-		m.do(Effect{Type: Use, Lease: e.lease, Handle: e.handle, Member: owner})
+		m.do(Effect{Type: Use, Lease: e.lease, Handle: e.handle, Member: owner, Held: h != nil})
 	}
 }

@@ -127,8 +127,9 @@ type heldPart struct {
 	sealed bool // nothing of it runs here any more
 }
 
-func (h *heldPart) has(kind string, p Partition) bool {
-	return h.Partitions.Has(p) && slices.Contains(h.Kinds, kind)
+// has reports whether a partition of a kind is in p.
+func (p *Part) has(kind string, partition Partition) bool {
+	return p.Partitions.Has(partition) && slices.Contains(p.Kinds, kind)
 }
 
 // holds returns the part that is about to move with a partition of a kind, so that nothing new may begin there; nil: there is none.

@@ -20,6 +20,9 @@ const (
 	bugResumeEnded          // a node goes on after its session has ended
 	bugImageOnAbort         // what was staged for a move that was aborted is woken all the same
 	bugFenceLate            // the store's fence is claimed with the first write, not at the activation
+	bugCacheKept            // the PID cache keeps what a new view does not confirm
+	bugStaleSender          // messages of activations that have been replaced are taken
+	bugSuspendKept          // a node goes on with its session after its machine was suspended
 	bugEnd
 )
 

@@ -209,8 +209,13 @@ func (t *Tenant) Step(in *TenantInput, now time.Duration) []TenantEffect {
 	case TenantHosts:
 		t.cfg.Kinds, t.cfg.Weight, t.cfg.Draining = sortedKinds(in.Kinds), in.Weight, in.Draining
 	case TenantSuspended:
-		if t.session != 0 {
+		switch {
+		case planted(bugSuspendKept):
+		case t.session != 0:
 			t.lose()
+		default: // of a session that was asked for before, nobody knows how long ago that was
+			clear(t.asks)
+			t.ever = false
 		}
 	case TenantClose:
 		t.closing = true

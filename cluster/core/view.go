@@ -168,11 +168,15 @@ type Moved [Partitions]bool
 // moved compares v with the view before it.
 func (v *View) moved(prev *View) *Moved {
 	var all *Moved
-	type change struct{ from, to *group }
+	type change struct {
+		from, to *group
+		gone     bool // there is nobody to be asked for it any more, whoever owns it
+	}
 	seen := make(map[change]bool)
 	for kind, was := range prev.kinds {
-		c := change{was.group, v.kinds[kind].group}
-		if c.from == c.to || c.from == nil || seen[c] { // what nobody hosted had no actors
+		now := v.kinds[kind]
+		c := change{was.group, now.group, now.withdrawn && !was.withdrawn}
+		if c.from == c.to && !c.gone || c.from == nil || seen[c] { // what nobody hosted had no actors
 			continue
 		}
 		seen[c] = true
@@ -180,7 +184,7 @@ func (v *View) moved(prev *View) *Moved {
 			all = new(Moved)
 		}
 		for p := range all {
-			all[p] = all[p] || !c.from.same(c.to, p)
+			all[p] = all[p] || c.gone || !c.from.same(c.to, p)
 		}
 	}
 	return all

@@ -9,9 +9,18 @@ import (
 
 // calling is the requests that a process carries for others: those of clients whose gateway it is, of turns, of outboxes.
 type calling struct {
-	waits   [][]waiter // by actor
-	pausing []waiter   // in a back-off, which ends when the view names another owner
+	cache   []*cached // by actor; nil: no entry
+	senders core.Senders
+	heard   map[senderKey]abi.Epoch // newest epoch of a message that came; the monitor's
+	waits   [][]waiter              // by actor
+	pausing []waiter                // in a back-off, which ends when the view names another owner
 	busyOut map[pair]bool
+}
+
+// senderKey is a partition of a kind, whose actors have one epoch.
+type senderKey struct {
+	kind string
+	part core.Partition
 }
 
 type pair struct{ from, to int }
@@ -22,6 +31,8 @@ type waiter struct {
 }
 
 func (k *calling) init(actors int) {
+	k.cache = make([]*cached, actors)
+	k.heard = make(map[senderKey]abi.Epoch)
 	k.waits = make([][]waiter, actors)
 	k.busyOut = make(map[pair]bool)
 }
@@ -34,33 +45,35 @@ type call struct {
 	id         uint64
 	deadline   time.Duration // of p's clock
 	chain      []core.Identity
-	finishing  bool // for a running turn
-	here       bool // it came from another node: only an activation of this one
+	caller     *actor    // that asks within its turn; nil: a client, or an outbox
+	epoch      abi.Epoch // of the caller's activation
+	finishing  bool      // for a running turn
+	here       bool      // it came from another node: only an activation of this one
 	idempotent bool
 	done       func(reply)
 
-	tries, own, jumps, hops int
+	tries, own int
+	course     core.Course
+	sends      int // to other nodes since the last back-off
 
 	next          core.NodeID
 	owner         core.NodeID
 	refused       abi.Epoch
 	refusedSerial uint64
+	entry         *cached // that the present attempt uses
 	ended         bool
 }
 
 // Limits as in cluster/tries.go.
-const (
-	maxHops       = 2
-	settling      = 100 * time.Millisecond
-	settlingTries = 8
-	// answerTime stands for the link's own notice that a peer does not answer.
-	answerTime = 1500 * time.Millisecond
-)
+// answerTime stands for the link's own notice that a peer does not answer.
+const answerTime = 1500 * time.Millisecond
 
 func (p *proc) call(c *call) {
 	c.p = p
 	p.after(c.deadline-p.local(), func() { c.end(reply{code: abi.ErrTimeout}) })
-	c.try()
+	if !c.hit() {
+		c.try()
+	}
 }
 
 func (c *call) end(r reply) {
@@ -93,6 +106,7 @@ func (c *call) try() {
 		return
 	}
 	c.tries++
+	c.entry = nil
 	p.w.stats.Tries++
 	if to := c.next; to != "" {
 		c.next = ""
@@ -104,16 +118,19 @@ func (c *call) try() {
 		RefusedSerial: c.refusedSerial})
 	switch e.Type {
 	case core.Use:
+		c.entry = p.remember(c.actor, &e)
 		c.local(e.Handle.(*activation))
 	case core.Activate:
-		p.activate(e.Lease, c)
+		p.activate(e.Lease, e.Member, c)
 	case core.Forward:
 		if c.here {
 			c.end(reply{code: abi.ErrOwnershipChanged, owner: e.Member.ID})
 			return
 		}
+		c.entry = p.remember(c.actor, &e)
 		c.remote(e.Member.ID)
 	case core.Wait:
+		c.sends = 0
 		try := c.tries
 		p.waits[c.actor.i] = append(p.waits[c.actor.i], waiter{c, try})
 		if e.Refused {
@@ -150,15 +167,12 @@ func (c *call) failed(code abi.Code, owner core.NodeID) {
 }
 
 func (c *call) backoff() time.Duration {
-	return core.RetryPolicy{}.Backoff(c.tries-c.jumps, c.p.w.rng.Float64())
+	return c.course.Backoff(core.RetryPolicy{}, c.tries, c.p.w.rng.Float64())
 }
 
 func (c *call) pause(code abi.Code) {
-	d := c.backoff()
-	if (c.hops > 0 || code == abi.ErrOwnershipChanged) && c.tries-c.jumps <= settlingTries {
-		d = min(d, settling)
-	}
-	c.hops = 0
+	d := c.course.Pause(core.RetryPolicy{}, c.tries, code, c.p.w.rng.Float64())
+	c.sends = 0
 	try := c.tries
 	if c.ownerNow() != c.owner {
 		c.p.after(0, func() { c.again(try) })
@@ -204,6 +218,7 @@ func (c *call) local(a *activation) {
 			c.end(r)
 			return
 		}
+		c.p.forget(c.actor, c.entry)
 		if c.own++; (core.RetryPolicy{}).Exhausted(c.own) {
 			c.end(r)
 			return
@@ -218,6 +233,8 @@ func (c *call) remote(id core.NodeID) {
 	p, w := c.p, c.p.w
 	to := w.nodeByID(id)
 	try := c.tries
+	c.sends++
+	w.mon.sent(c)
 	answered := func(r reply) {
 		if !c.ended && c.tries == try {
 			c.replied(r, id)
@@ -228,11 +245,30 @@ func (c *call) remote(id core.NodeID) {
 		return
 	}
 	left := c.deadline - p.local()
-	w.toNode(p.n, to, func(q *proc) {
-		q.call(&call{actor: c.actor, op: c.op, id: c.id, deadline: q.local() + left, chain: c.chain, finishing: c.finishing, here: true,
-			idempotent: c.idempotent, done: func(r reply) { w.toProc(q.n, p, func() { answered(r) }) }})
-	})
+	send := func() { w.toNode(p.n, to, func(q *proc) { q.accept(c, p, left, answered) }) }
+	if c.caller != nil && w.chance(4*w.faults.stale) {
+		w.faults.hold(c, to, send)
+	} else {
+		send()
+	}
 	p.after(min(answerTime, left), func() { answered(reply{code: abi.ErrOutcomeUnknown}) })
+}
+
+// accept takes a request from another node, as cluster.API's Receive does.
+func (q *proc) accept(c *call, from *proc, left time.Duration, answered func(reply)) {
+	w := q.w
+	answer := func(r reply) { w.toProc(q.n, from, func() { answered(r) }) }
+	if c.caller != nil && !w.shape.available {
+		refused := q.senders.Refuses(q.machine.View(), c.caller.id, c.epoch)
+		w.mon.received(q, c, refused)
+		w.faults.overtaken(q, c)
+		if refused {
+			answer(reply{code: abi.ErrDenied})
+			return
+		}
+	}
+	q.call(&call{actor: c.actor, op: c.op, id: c.id, deadline: q.local() + left, chain: c.chain, finishing: c.finishing, here: true,
+		idempotent: c.idempotent, done: answer})
 }
 
 // replied is the answer of another node.
@@ -243,9 +279,10 @@ func (c *call) replied(r reply, from core.NodeID) {
 		c.end(r)
 		return
 	}
-	if r.owner != "" && r.owner != from && r.owner != c.p.n.id && c.hops < maxHops {
-		c.hops++
-		c.jumps++
+	c.p.forget(c.actor, c.entry)
+	if c.course.MayFollow(r.owner, from, c.p.n.id) {
+		c.course.Follow()
+		c.p.w.stats.Redirects++
 		c.next = r.owner
 		c.try()
 		return

@@ -19,7 +19,41 @@ type faults struct {
 
 	moves float64 // share of hand-overs in which something goes wrong
 
+	stuck []*stuck // messages of turns
+
 	over bool
+}
+
+// stuck is a message of a turn that is stuck somewhere on its way. Whatever becomes of the activation does not recall it.
+type stuck struct {
+	c    *call
+	to   *node
+	send func()
+	sent bool
+}
+
+// hold holds a message up for seconds, if not until another overtakes it.
+func (f *faults) hold(c *call, to *node, send func()) {
+	f.w.stats.Stuck++
+	s := &stuck{c: c, to: to}
+	s.send = func() {
+		if !s.sent {
+			s.sent = true
+			f.stuck = slices.DeleteFunc(f.stuck, func(o *stuck) bool { return o == s })
+			send()
+		}
+	}
+	f.stuck = append(f.stuck, s)
+	f.w.after(f.w.between(0, 9*time.Second), s.send)
+}
+
+// overtaken lets what is stuck go on at the worst moment: when a node has just heard of a later activation of the same sender.
+func (f *faults) overtaken(q *proc, c *call) {
+	for _, s := range slices.Clone(f.stuck) {
+		if s.to == q.n && s.c.caller == c.caller && s.c.epoch.Less(c.epoch) && f.w.chance(0.7) {
+			s.send()
+		}
+	}
 }
 
 func (f *faults) init(w *world) {
@@ -53,6 +87,8 @@ func (f *faults) init(w *world) {
 		some(0.2, 1, f.power)
 		some(0.25, 1, f.block)
 		some(0.25, 1, f.recover)
+		some(0.4, 2, f.suspend)
+		some(0.4, 3, f.seats)
 	}
 	if len(f.actions) == 0 {
 		f.actions = []func(){f.pause}
@@ -232,6 +268,20 @@ func (f *faults) pause() {
 		d = f.long()
 	}
 	n.p.pause(d)
+}
+
+// suspend is that the lid of a laptop is closed.
+func (f *faults) suspend() {
+	if n := f.someone(); n != nil {
+		if f.w.chance(0.3) { // while it starts
+			n.crash("restarted")
+			n.boot()
+			d := f.w.between(0, 200*time.Millisecond)
+			f.w.after(d, func() { n.suspend(f.w.between(d+core.SuspendMost, 4*time.Second)) })
+			return
+		}
+		n.suspend(max(f.long(), core.SuspendMost+10*time.Millisecond))
+	}
 }
 
 func (f *faults) crash() {
@@ -414,9 +464,10 @@ func (f *faults) recover() {
 
 // survivor is the voter whose disk is left, now and then the one that had heard least.
 func (f *faults) survivor() *node {
-	least := pick(f.w, f.w.voters.members)
+	able := slices.DeleteFunc(slices.Clone(f.w.voters.members), func(n *node) bool { return n.lost })
+	least := pick(f.w, able)
 	if f.w.chance(0.6) {
-		for _, n := range f.w.voters.members {
+		for _, n := range able {
 			if n.stored < least.stored {
 				least = n
 			}

@@ -59,6 +59,7 @@ type liveKey struct {
 type tenure struct {
 	p        *proc
 	deadline time.Duration // of p's clock: the latest renewal that was committed, as of its sending
+	lasts    time.Duration // the same by the clock that goes on while a machine is suspended
 	ended    bool
 }
 
@@ -206,6 +207,7 @@ func (m *monitor) renewed(prop *proposal, i int, r core.Result) {
 	t := m.tenure(id)
 	t.p = it.from
 	t.deadline = max(t.deadline, it.sent+core.SessionTime)
+	t.lasts = max(t.lasts, it.sentUp+core.SessionTime)
 	m.w.stats.Renewals++
 }
 
@@ -217,9 +219,28 @@ func (m *monitor) expired(s core.SessionID) {
 	if w.shape.calm {
 		w.fail("I10", "without faults session %d expired", s)
 	}
-	if p := t.p; p != nil && !p.dead && p.tenant.Session() == s && p.local() < max(p.until, t.deadline) {
-		w.fail("I4", "session %d of %s#%d expires at %v of its clock; its deadline there is %v, and by the renewals that were committed %v", s, p.n.id,
-			p.boot, p.local(), p.until, t.deadline)
+	p := t.p
+	if p == nil || p.dead || p.tenant.Session() != s {
+		return
+	}
+	// A machine that is suspended does not know how late it is.
+	unaware := p.n.asleep || p.blind
+	if p.uptime() < t.lasts || p.local() < p.until && !unaware {
+		w.fail("I4", "session %d of %s#%d expires at %v of its clock (%v with suspensions); its deadline there is %v, and by the renewals that were committed %v (%v)",
+			s, p.n.id, p.boot, p.local(), p.uptime(), p.until, t.deadline, t.lasts)
+	}
+}
+
+// believes checks rule 1 from the node's side: it believes in its session for no longer than the renewals that were committed last, by the clock that
+// goes on, once it has seen that its machine was suspended.
+func (m *monitor) believes(p *proc) {
+	s := p.tenant.Session()
+	if s == 0 || p.blind || p.n.asleep {
+		return
+	}
+	if t := m.tenure(s); p.until > t.lasts-p.n.lag {
+		m.w.fail("I4", "%s#%d believes in session %d until %v of its clock; by the renewals that were committed it lasts until %v", p.n.id, p.boot, s, p.until,
+			t.lasts-p.n.lag)
 	}
 }
 
@@ -326,6 +347,10 @@ func (m *monitor) passed(a *activation) {
 	if w.shape.available {
 		return
 	}
+	if m.inGap(a) {
+		w.stats.GapPasses++
+		return
+	}
 	l, now := &m.places[i], w.stats.Events
 	epoch := a.lease.Epoch
 	var mine *span
@@ -369,6 +394,68 @@ func (m *monitor) passed(a *activation) {
 	}
 }
 
+// hit checks an entry of the PID cache that is about to be used: it is what a resolve would answer at this moment, unless that refuses for a
+// session that has run out.
+func (m *monitor) hit(c *call, e *cached) {
+	p := c.p
+	r := p.machine.Step(&core.Input{Type: core.Resolve, Identity: c.actor.id, Finishing: c.finishing && !c.here, Chain: c.chain}, p.local())[0]
+	switch {
+	case r.Type == core.Use && e.to != nil && r.Handle == any(e.to):
+	case r.Type == core.Forward && e.to == nil && *r.Member == *e.route.Member:
+	case r.Type == core.Refuse && r.Refusal == core.RefusedNoQuorum:
+	default:
+		where := "node " + string(e.route.Member.ID)
+		if e.to != nil {
+			where = fmt.Sprintf("its activation under %v/%d (ended %v, revoked %v)", e.route.Epoch, e.route.Serial, e.to.ended, e.to.revoked)
+		}
+		m.w.fail("cache", "%s#%d has %s cached at %s, and a resolve is answered with effect %d (refusal %d, member %v)%s", p.n.id, p.boot, c.actor.id, where,
+			r.Type, r.Refusal, r.Member, m.history(c.actor.i))
+	}
+}
+
+// sentAtOnce is how often a request may go to other nodes without a back-off: the first time, once more where nobody else was named, and
+// along two redirects.
+const sentAtOnce = 4
+
+// sent checks that a request does not go round in a ring of nodes which name each other.
+func (m *monitor) sent(c *call) {
+	if c.sends > sentAtOnce {
+		m.w.fail("ring", "request %d to %s has gone from %s to %d nodes without a back-off", c.id, c.actor.id, c.p.n.id, c.sends)
+	}
+}
+
+// received checks what a process makes of a message of a turn elsewhere: it is refused if, and only if, the process knows of a newer epoch of the
+// sender, by its own copy of the log or by a message that came before.
+func (m *monitor) received(q *proc, c *call, refused bool) {
+	key := senderKey{c.caller.kind, c.caller.part}
+	seen, highest := q.heard[key], abi.Epoch{}
+	if a := q.machine.View().Assigned(); a != nil {
+		slot, _ := a.Slot(key.kind, key.part)
+		highest = slot.Epoch
+	}
+	stale := c.epoch.Less(highest)
+	if highest.Less(c.epoch) {
+		m.w.stats.SendersAhead++
+	}
+	switch {
+	case stale:
+		m.w.stats.StaleSenders++
+	case c.epoch.Less(seen):
+		m.w.stats.StaleByMessage++
+		stale, highest = true, seen
+	default:
+		q.heard[key] = c.epoch
+	}
+	if stale != refused {
+		m.w.fail("sender", "%s#%d gets a message of %s under %v, knows of %v, and refuses it: %v%s", q.n.id, q.boot, c.caller.id, c.epoch, highest, refused,
+			m.history(c.caller.i))
+	}
+}
+
+// inGap reports whether an activation is in the gap that is documented: its machine was suspended, its session has ended, and it has not looked
+// since. What it does then counts as never done, and nobody who has heard of its end takes part.
+func (m *monitor) inGap(a *activation) bool { return a.p.blind && !a.stillOwned() }
+
 // activated is I5 for activations as such.
 func (m *monitor) activated(a *activation) {
 	k := m.key(a)
@@ -400,7 +487,7 @@ func (m *monitor) ended(a *activation) {
 
 // turn is a turn of a hibernating actor that took its place in the order.
 func (m *monitor) turn(a *activation) {
-	if a.actor.kind != kindHib || m.w.shape.available {
+	if a.actor.kind != kindHib || m.w.shape.available || m.inGap(a) {
 		return
 	}
 	h := &m.hib[a.actor.i]

@@ -14,8 +14,10 @@ type node struct {
 	i      int
 	id     core.NodeID
 	member core.Member // without the boot
-	voter  bool
-	client bool // hosts nothing
+	voter  bool        // it has a vote, or had until its disk was lost
+	lost   bool        // its disk was lost: it has no vote, and counts as one that is down until it is removed
+	again  bool        // it is to have a vote (again)
+	client bool        // hosts nothing
 	boots  uint64
 	p      *proc // nil: it is down
 
@@ -27,6 +29,9 @@ type node struct {
 	rate     float64
 	base     time.Duration
 	baseTrue time.Duration
+	asleep   bool          // the machine is suspended: the clock stands still
+	slept    time.Duration // true time of its beginning
+	lag      time.Duration // how long it was suspended in all: by how much another clock, which goes on, is ahead
 
 	// The disk of a voter.
 	snapshot []byte
@@ -35,6 +40,9 @@ type node struct {
 }
 
 func (n *node) clock() time.Duration {
+	if n.asleep {
+		return n.base
+	}
 	return n.base + time.Duration(float64(n.w.now-n.baseTrue)*n.rate)
 }
 
@@ -53,12 +61,15 @@ type proc struct {
 	dead   bool
 	paused bool
 	stood  time.Duration // true time of the end of the last pause
+	votes  bool          // it runs as a voter
+	blind  bool          // its machine was suspended, and it has not looked since
 	inbox  []func()
 
-	table   *core.Table
-	tenant  *core.Tenant
-	machine *core.Machine
-	until   time.Duration
+	table    *core.Table
+	tenant   *core.Tenant
+	machine  *core.Machine
+	until    time.Duration
+	suspends core.Suspends
 	voting
 	following
 	silo
@@ -83,6 +94,7 @@ func (p *proc) every(d time.Duration, fn func()) {
 
 func (n *node) boot() {
 	w := n.w
+	n.wake()
 	n.boots++
 	w.procs++
 	w.stats.Boots++
@@ -90,7 +102,7 @@ func (n *node) boot() {
 	p := &proc{w: w, n: n, boot: w.rng.Uint64N(1e6) + 1, serial: w.procs, start: n.clock() - w.between(0, time.Minute)}
 	n.p = p
 	p.table = core.NewTable()
-	if n.voter {
+	if p.votes = n.voter && !n.lost; p.votes {
 		p.replay()
 	}
 	quorum := !w.shape.available
@@ -111,7 +123,8 @@ func (n *node) boot() {
 			Draining: n.draining}, p.table)
 		p.every(core.RenewEvery/5, func() { p.tell(&core.TenantInput{Type: core.TenantTick}) })
 		p.tell(&core.TenantInput{Type: core.TenantTick})
-		if n.voter {
+		p.suspends.Look(n.lag)
+		if p.votes {
 			p.every(50*time.Millisecond, p.chairTick)
 		} else {
 			p.every(60*time.Millisecond, p.poll)
@@ -156,9 +169,64 @@ func (p *proc) pause(d time.Duration) {
 			w.rng.Shuffle(len(late), func(i, j int) { late[i], late[j] = late[j], late[i] })
 		}
 		for _, fn := range late {
-			w.at(w.now+w.between(0, 2*time.Millisecond), p, fn)
+			d := 2 * time.Millisecond
+			if p.n.asleep && w.chance(0.15) { // nobody took it while the machine was suspended: it is sent again
+				d = time.Second
+			}
+			w.at(w.now+w.between(0, d), p, fn)
 		}
 	})
+}
+
+// suspend suspends the machine: its process stands still, and its monotonic clock with it.
+func (n *node) suspend(d time.Duration) {
+	w, p := n.w, n.p
+	if p == nil || p.paused {
+		return
+	}
+	w.stats.Suspends++
+	w.note(p, "is suspended")
+	n.setRate(n.rate)
+	n.asleep, n.slept = true, w.now
+	slept := n.slept
+	p.pause(d)
+	w.after(d, func() {
+		if n.slept == slept {
+			n.wake()
+		}
+	})
+}
+
+// wake ends a suspension. The process finds out by its next look.
+func (n *node) wake() {
+	w := n.w
+	if !n.asleep {
+		return
+	}
+	n.asleep, n.baseTrue = false, w.now
+	n.lag += w.now - n.slept
+	if p := n.p; p != nil && p.tenant != nil {
+		p.blind = true
+		w.at(w.now+w.between(0, core.SuspendLook), p, p.look)
+	}
+}
+
+// look is the watch for suspensions, at a moment at which there may be something to be seen.
+func (p *proc) look() {
+	p.blind = false
+	if d := p.suspends.Look(p.n.lag); d != 0 {
+		p.w.note(p, "was suspended for %v", d)
+		p.tell(&core.TenantInput{Type: core.TenantSuspended})
+	}
+}
+
+// uptime is the clock of a process that goes on while its machine is suspended.
+func (p *proc) uptime() time.Duration {
+	up := p.local() + p.n.lag
+	if p.n.asleep {
+		up += p.w.now - p.n.slept
+	}
+	return up
 }
 
 // tell steps the tenant and does what it wants.
@@ -172,6 +240,7 @@ func (p *proc) tell(in *core.TenantInput) {
 			p.propose(e.Commands)
 		case core.Until:
 			p.until = e.Until
+			p.w.mon.believes(p)
 			p.step(&core.Input{Type: core.Renewed, Until: e.Until})
 		case core.SessionLost:
 			p.w.stats.SessionsLost++

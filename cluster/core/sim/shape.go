@@ -13,6 +13,7 @@ import (
 type shape struct {
 	available bool // without voters
 	calm      bool // without faults
+	chatty    bool // one actor asks another again and again
 	length    time.Duration
 }
 
@@ -27,6 +28,7 @@ const (
 func (w *world) build() {
 	w.shape.calm = w.seed%10 == 0
 	w.shape.available = w.seed%10 == 9
+	w.shape.chatty = w.seed%4 == 1
 	w.shape.length = w.between(6*time.Second, 14*time.Second)
 	if w.shape.calm {
 		w.stats.Calm++
@@ -89,6 +91,7 @@ func (w *world) play() {
 	if !w.shape.available {
 		w.each(50*time.Millisecond, w.voters.watch)
 		w.each(200*time.Millisecond, w.faults.unblock)
+		w.each(500*time.Millisecond, w.faults.operate)
 	}
 	w.each(25*time.Millisecond, w.clients)
 	end := w.shape.length
@@ -144,6 +147,9 @@ func (w *world) clients() {
 		o.call = other
 	case a.kind == kindRow && other.kind == kindRow && w.chance(0.6):
 		o.post = other
+	}
+	if from, to := w.actors[1], w.actors[0]; w.shape.chatty && w.chance(0.4) && (!w.faults.over || w.hosted(to.kind)) {
+		a, o = from, op{add: true, call: to}
 	}
 	w.request(pick(w, w.nodes), a, o, pick(w, []time.Duration{2 * time.Second, 10 * time.Second}), nil)
 }

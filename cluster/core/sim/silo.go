@@ -29,6 +29,7 @@ type activation struct {
 	p       *proc
 	actor   *actor
 	lease   core.Lease
+	member  *core.Member // this node, as the view had it
 	mailbox []*work
 	first   []*call // asked for it
 	ready   bool
@@ -95,6 +96,11 @@ func (p *proc) effect(e *core.Effect) {
 			p.w.mon.ended(a)
 			a.stop()
 		}
+	case core.Admit:
+		a := e.Handle.(*activation)
+		p.remember(a.actor, &core.Effect{Lease: e.Lease, Handle: a, Member: a.member, Held: e.Held})
+	case core.Invalidate, core.Recheck, core.Withhold:
+		p.recache(e)
 	case core.Wake:
 		p.wake(p.w.byID(e.Identity))
 	case core.Forget:
@@ -121,9 +127,9 @@ func (a *activation) mayRun() bool {
 }
 
 // activate begins an activation under a lease.
-func (p *proc) activate(lease core.Lease, c *call) {
+func (p *proc) activate(lease core.Lease, member *core.Member, c *call) {
 	w := p.w
-	a := &activation{p: p, actor: w.byID(lease.Identity), lease: lease, first: []*call{c}}
+	a := &activation{p: p, actor: w.byID(lease.Identity), lease: lease, member: member, first: []*call{c}}
 	p.live = append(p.live, a)
 	w.stats.Activations++
 	w.mon.activated(a)
@@ -302,7 +308,7 @@ func (a *activation) middle(k *work) {
 		}
 		w.stats.HostCalls++
 		w.reqs++
-		p.call(&call{actor: to, op: op{add: true}, deadline: min(k.deadline, p.local()+3*time.Second), id: w.reqs, chain: append(slices.Clone(k.chain), a.actor.id),
+		p.call(&call{actor: to, op: op{add: true}, deadline: min(k.deadline, p.local()+3*time.Second), id: w.reqs, chain: append(slices.Clone(k.chain), a.actor.id), caller: a.actor, epoch: a.lease.Epoch,
 			finishing: true, idempotent: to.kind == kindRow, done: func(reply) { p.after(0, func() { a.last(k) }) }})
 		return
 	}

@@ -14,14 +14,18 @@ type Stats struct {
 	// Faults.
 	Cuts, OneWay, Pairwise, Isolated, StoreCuts, Heals              int
 	Lost, Late, Doubled                                             int
+	Suspends, GapPasses                                             int
 	Pauses, Crashes, QuickRestarts, PowerCycles, Drifts             int
 	Elections, Transfers, Inherited, LostProposals, Repeated        int
+	VotersAdded, VotersRemoved, DisksLost, Installed                int
 	Recoveries, LostEntries, Replays, Snapshots                     int
 	KindChanges, Drains, Leaves, Boots, AtMoves, AtReleases, Blocks int
 	Entries, Renewals, Void, Expiries, SessionsLost, Regroups       int
 	MovesBegun, Moves, Aborts, HandOvers, HandOversFailed           int
 	TakenIn, Images, Restored, StatesLost, OwnerChanges             int
 	Requests, Succeeded, TimedOut, Failed, Tries                    int
+	Stuck, SendersAhead, StaleSenders, StaleByMessage               int
+	Hits, HeldEntries, Invalidated, Redirects                       int
 	Activations, Turns, HostCalls, Checks, Refused                  int
 	Commits, Stale, Unknown, Messages, Delivered, Probes, Served    int
 }

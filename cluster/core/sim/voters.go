@@ -34,14 +34,16 @@ type proposal struct {
 	items   []item        // whom to answer
 	chair   bool
 	barrier bool
+	change  *change // of who votes; such an entry has no data
 }
 
 // item is one command of a proposal that came from a node.
 type item struct {
 	command core.Command
 	from    *proc
-	ask     uint64 // 0: no answer is wanted
-	sent    time.Duration
+	ask     uint64        // 0: no answer is wanted
+	sent    time.Duration // by the sender's clock
+	sentUp  time.Duration // by that which goes on
 	hops    int
 }
 
@@ -87,17 +89,20 @@ func (v *voters) last() uint64 { return uint64(len(v.log)) }
 
 // majority reports whether a voter reaches, and is reached by, more than half of them.
 func (v *voters) majority(n *node) bool {
-	if n.p == nil || n.p.paused {
+	if !n.up() {
 		return false
 	}
 	count := 0
 	for _, o := range v.members {
-		if o == n || o.p != nil && !o.p.paused && v.w.net.both(n.i, o.i) {
+		if o == n || o.up() && v.w.net.both(n.i, o.i) {
 			count++
 		}
 	}
 	return count > len(v.members)/2
 }
+
+// up reports whether a voter can vote.
+func (n *node) up() bool { return n.p != nil && !n.p.paused && n.p.votes && !n.lost }
 
 // watch elects a leader where one is missing. It is called every 50 ms.
 func (v *voters) watch() {
@@ -128,7 +133,11 @@ func (v *voters) beat() {
 			w.at(w.now, l.p, func() { l.p.advance(commit) })
 			continue
 		}
-		v.w.toNode(l.p.n, n, func(q *proc) { q.hear(l, commit) })
+		v.w.toNode(l.p.n, n, func(q *proc) {
+			if q.votes {
+				q.hear(l, commit)
+			}
+		})
 	}
 }
 
@@ -143,6 +152,7 @@ func (p *proc) hear(l *leadership, commit uint64) {
 	}
 	if v.leader == l {
 		p.hint = l.p.n
+		p.install(l)
 	}
 	p.advance(min(commit, v.last()))
 }
@@ -262,6 +272,9 @@ func (v *voters) commit(prop *proposal) {
 	w.stats.Entries++
 	if prop.data != nil {
 		w.mon.commit(v.last(), prop)
+	}
+	if prop.change != nil {
+		v.changed(prop.change)
 	}
 }
 
@@ -411,12 +424,12 @@ type following struct {
 
 // ask sends what the tenant asks for.
 func (p *proc) ask(n uint64, c core.Command) {
-	p.send(item{command: c, from: p, ask: n, sent: p.local()})
+	p.send(item{command: c, from: p, ask: n, sent: p.local(), sentUp: p.uptime()})
 }
 
 func (p *proc) propose(commands []core.Command) {
 	for _, c := range commands {
-		p.send(item{command: c, from: p, sent: p.local()})
+		p.send(item{command: c, from: p, sent: p.local(), sentUp: p.uptime()})
 	}
 }
 
@@ -429,7 +442,7 @@ func (p *proc) send(it item) {
 		return
 	}
 	to := p.asked
-	if p.n.voter && p.hint != nil {
+	if p.votes && p.hint != nil {
 		to = p.hint
 	}
 	if to == nil || w.chance(0.2) {
@@ -463,6 +476,8 @@ func (p *proc) poll() {
 	generation, index := p.table.Generation(), p.at
 	w.toNode(p.n, p.follows, func(q *proc) {
 		switch {
+		case !q.votes:
+			return
 		case q.table.Generation() == generation && q.applied < index:
 			return
 		case q.table.Generation() == generation && q.fedFrom <= index:
@@ -538,7 +553,7 @@ func (v *voters) recover(survivor *node, stopAll bool) {
 	v.leader, v.down = nil, false
 	// The others get what the survivor has.
 	for _, n := range v.members {
-		n.snapshot, n.snapAt, n.stored = survivor.snapshot, survivor.snapAt, keep
+		n.snapshot, n.snapAt, n.stored, n.lost = survivor.snapshot, survivor.snapAt, keep, false
 	}
 	v.truth = core.NewTable()
 	for i, e := range v.log {
