@@ -90,6 +90,10 @@ func runRandom(ctx context.Context, wasm []byte, p *forge.Module, slice uint64) 
 	return out, nil
 }
 
+// costly are limits without those on what the runtime's compiler would do for a module.
+var costly = forge.Limits{MaxBody: 1 << 60, MaxNestingSum: 1 << 60, MaxBlocks: 1 << 60, MaxBlocksSquared: 1 << 60, MaxValues: 1 << 60, MaxLocalsSum: 1 << 60,
+	MaxWalks: 1 << 60, MaxPhis: 1 << 60, MaxLive: 1 << 60, MaxGlobalLoads: 1 << 60, MaxWide: 1 << 60, MaxCompiler: 1 << 60, MaxPairs: 1 << 60}
+
 // compareForged runs a module both ways.
 func compareForged(t *testing.T, wasm []byte) (forge.Tier, bool) {
 	t.Helper()
@@ -103,8 +107,12 @@ func compareForged(t *testing.T, wasm []byte) (forge.Tier, bool) {
 	}{{20, 0}, {20, 1}, {1, 0}, {1, 1}, {100_000, 0}, {100_000, 1}} {
 		p, err := forge.Prepare(wasm, forge.Options{Meter: true, Dispatch: run.dispatch})
 		if err != nil {
+			_, bare := forge.Prepare(wasm, forge.Options{Meter: true, Dispatch: run.dispatch, Limits: costly})
+			if bare == nil {
+				return tier, false // valid, and dearer to compile than is accepted
+			}
 			dumpWasm(t, wasm)
-			t.Fatalf("refused: %v", err)
+			t.Fatalf("refused: %v; without limits of cost: %v", err, bare)
 		}
 		if tier = p.Tier; run.dispatch > 0 && (p.Dispatched > 0) != (tier == forge.Image) {
 			t.Fatalf("%s, %d tables became functions", tier, p.Dispatched)
