@@ -6,12 +6,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
 // How a hand-over is carried out. It is the host's work in production.
 const (
-	quietTime = 2 * time.Second        // for turns to end
+	quietTime = turnTime + time.Second // for turns to end
 	sendAgain = 300 * time.Millisecond // if the target does not say that it has everything
 	sendTries = 8
 )
@@ -60,9 +61,10 @@ func (p *proc) settleDown(h *handOver) {
 		return
 	}
 	quiet := true
-	for _, a := range p.live {
-		if has(&h.part, a.actor) && (a.ended || !a.idle()) {
-			quiet = false
+	for _, a := range slices.Clone(p.live) {
+		if has(&h.part, a.actor) {
+			a.giveBack()
+			quiet = quiet && !a.ended && a.idle()
 		}
 	}
 	if !quiet {
@@ -92,6 +94,23 @@ func (p *proc) settleDown(h *handOver) {
 	}
 	h.manifest = c.manifest()
 	p.ship(h, c, sendTries)
+}
+
+// giveBack has what waits in the mailbox ask for its way again, which is to wait for the move. What a turn waits for stays.
+func (a *activation) giveBack() {
+	if !a.ready || !a.busy {
+		return
+	}
+	var given []*work
+	a.mailbox = slices.DeleteFunc(a.mailbox, func(k *work) bool {
+		if len(k.chain) == 0 {
+			given = append(given, k)
+		}
+		return len(k.chain) == 0
+	})
+	for _, k := range given {
+		k.reply(reply{code: abi.ErrOwnershipChanged})
+	}
 }
 
 func (p *proc) giveUp(h *handOver) {

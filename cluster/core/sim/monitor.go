@@ -265,8 +265,8 @@ func (m *monitor) released(c *core.Command, t *core.Table) {
 		l := &m.places[i]
 		if l.owner == c.Session && g.Slots[a.part].Owner != c.Session {
 			l.released = l.highest
-			if a.kind == kindHib && m.hib[i].holder == c.Session && to != 0 {
-				m.hib[i].holder = to
+			if a.kind == kindHib && m.hib[i].holder == c.Session {
+				m.hib[i].holder = to // 0: whoever took over was gone by the end of the same entry, and the state with it
 			}
 		}
 	}

@@ -22,6 +22,7 @@ const (
 	settleTime = 10 * time.Second
 	probeTime  = 2 * time.Second
 	restTime   = 4 * time.Second
+	calmTime   = time.Minute // after restTime, for the last moves
 )
 
 // build makes the cluster of a seed.
@@ -103,6 +104,9 @@ func (w *world) play() {
 	w.run(end + settleTime + probeTime)
 	w.quiet = true
 	w.run(end + settleTime + probeTime + restTime)
+	for last := w.now + calmTime; w.broken == nil && w.behind() && w.now < last; { // partitions may still be spread
+		w.run(w.now + restTime/40)
+	}
 	if w.broken == nil {
 		w.rest()
 	}
@@ -225,6 +229,11 @@ func (w *world) probeAll() {
 			}
 		}
 	}
+}
+
+// behind reports whether some node has not heard of all that the log makes.
+func (w *world) behind() bool {
+	return !w.shape.available && slices.ContainsFunc(w.nodes, func(n *node) bool { return n.p != nil && differs(w.voters.truth, n.p.table) != "" })
 }
 
 // rest is what must hold when nothing happens any more.

@@ -298,6 +298,9 @@ func (a *activation) next() {
 	p.after(d, func() { a.middle(k) })
 }
 
+// turnTime is for how long a turn waits for another actor at most.
+const turnTime = 3 * time.Second
+
 // middle is what a turn does between its beginning and its end: perhaps a request to another actor, perhaps much computing.
 func (a *activation) middle(k *work) {
 	p, w := a.p, a.p.w
@@ -308,7 +311,7 @@ func (a *activation) middle(k *work) {
 		}
 		w.stats.HostCalls++
 		w.reqs++
-		p.call(&call{actor: to, op: op{add: true}, deadline: min(k.deadline, p.local()+3*time.Second), id: w.reqs, chain: append(slices.Clone(k.chain), a.actor.id), caller: a.actor, epoch: a.lease.Epoch,
+		p.call(&call{actor: to, op: op{add: true}, deadline: min(k.deadline, p.local()+turnTime), id: w.reqs, chain: append(slices.Clone(k.chain), a.actor.id), caller: a.actor, epoch: a.lease.Epoch,
 			finishing: true, idempotent: to.kind == kindRow, done: func(reply) { p.after(0, func() { a.last(k) }) }})
 		return
 	}

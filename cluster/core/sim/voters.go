@@ -456,7 +456,7 @@ func (p *proc) send(it item) {
 		if stuck {
 			d = w.between(3*time.Second, 5*time.Second)
 		}
-		w.after(d, send)
+		w.after(min(d, max(0, w.shape.length-w.now)), send) // what is still on its way when all is healed is a fault that is not
 		return
 	}
 	send()
@@ -476,7 +476,12 @@ func (p *proc) poll() {
 	generation, index := p.table.Generation(), p.at
 	w.toNode(p.n, p.follows, func(q *proc) {
 		switch {
-		case !q.votes:
+		case !q.votes: // it says so
+			w.toProc(q.n, p, func() {
+				if p.follows == q.n {
+					p.polling, p.follows = false, nil
+				}
+			})
 			return
 		case q.table.Generation() == generation && q.applied < index:
 			return
