@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,13 @@ func (r *Runtime) cutOff(e *pidEntry, env *abi.Envelope) bool {
 	return r.cfg.Quorum && !e.route.Local() && env.Caller.IsZero() && r.gate.shut()
 }
 
+// HandleHeard says how far this node has heard of the log, of which it has been told all that matters by [Runtime.HandleAssigned].
+func (r *Runtime) HandleHeard(generation uint32, index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.accuse(r.senders.settle(r.machine.View(), abi.Epoch{Generation: generation, Index: index}))
+}
+
 // senders guards what messages have shown of their senders' epochs beyond the view, which is mostly nothing.
 type senders struct {
 	mu    sync.Mutex
@@ -64,34 +72,58 @@ type senders struct {
 	any   atomic.Bool // known has something
 }
 
-// refuses is [core.Senders.Refuses], without the lock where the view is all that is known and the message confirms it.
-func (s *senders) refuses(v *View, caller Identity, epoch abi.Epoch) bool {
-	if !s.any.Load() && v.Epoch(caller.Kind(), core.PartitionOf(caller)) == epoch {
-		return false
+// judge is [core.Senders.Judge], without the lock where the view is all that is known and the message confirms it.
+func (r *Runtime) judge(caller Identity, epoch abi.Epoch, from NodeID) core.Verdict {
+	s := &r.senders
+	if !s.any.Load() && r.View().Epoch(caller.Kind(), core.PartitionOf(caller)) == epoch {
+		return core.Current
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	refused := s.known.Refuses(v, caller, epoch)
+	// The view is read under the lock: it must not be older than what settle has heard.
+	verdict := s.known.Judge(r.View(), caller, epoch, from)
 	s.any.Store(s.known.Len() > 0)
-	return refused
+	return verdict
 }
 
-func (s *senders) settle(v *View) {
-	if !s.any.Load() {
-		return
-	}
+func (s *senders) settle(v *View, upTo abi.Epoch) []core.Claim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known.Settle(v)
+	invented := s.known.Settle(v, upTo)
 	s.any.Store(s.known.Len() > 0)
+	return invented
+}
+
+// accuse tells the log of epochs that nodes made up.
+func (r *Runtime) accuse(invented []core.Claim) {
+	for _, c := range invented {
+		if n := r.invented.Add(1); seldom(n) {
+			r.log.Error("a node has sent a message under an epoch that the voters have never given: it, or what relayed the message, lies or is broken; "+
+				"if it stays so, keep it out with `wasilo members block`, and look into it", "node", c.From, "kind", c.Kind, "partition", c.Partition,
+				"epoch", written(c.Epoch), "times", n)
+		}
+	}
 }
 
 // stale refuses a message of an actor that has been given to another session since, by the log or by what has come from there: what a paused
-// node sends late.
-func (r *Runtime) stale(env *abi.Envelope) error {
-	if !r.cfg.Quorum || env.Caller.IsZero() || !r.senders.refuses(r.View(), env.Caller, env.SenderEpoch) {
+// node sends late. It refuses epochs that are made up as well.
+func (r *Runtime) stale(env *abi.Envelope, from NodeID) error {
+	if !r.cfg.Quorum || env.Caller.IsZero() {
 		return nil
 	}
-	return abi.NewError(abi.ErrDenied, "the message comes from an activation of "+env.Caller.Key()+
-		" that has been replaced since: its node has lost the actor; nothing was done")
+	switch r.judge(env.Caller, env.SenderEpoch, from) {
+	case core.Replaced:
+		return abi.NewError(abi.ErrDenied, "the message comes from an activation of "+env.Caller.Key()+
+			" that has been replaced since: its node has lost the actor; nothing was done")
+	case core.Invented:
+		r.accuse([]core.Claim{{Kind: env.Caller.Kind(), Partition: core.PartitionOf(env.Caller), Epoch: env.SenderEpoch, From: from}})
+		return abi.NewError(abi.ErrDenied, "the message says to come from an activation of "+env.Caller.Key()+" under epoch "+written(env.SenderEpoch)+
+			", which the voters have never given; nothing was done")
+	case core.FarAhead:
+		return abi.NewError(abi.ErrNotReady, "the message comes from an activation of "+env.Caller.Key()+" under epoch "+written(env.SenderEpoch)+
+			", of which this node has not heard by far: it catches up with the voters, or the epoch is made up; nothing was done")
+	}
+	return nil
 }
+
+func written(e abi.Epoch) string { return fmt.Sprintf("%d.%d", e.Generation, e.Index) }

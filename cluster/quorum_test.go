@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -374,6 +375,51 @@ func TestAnOvertakenSenderIsRefused(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("one of another partition: %v", err)
 		}
+	})
+}
+
+// A node that makes epochs up has this one refuse the real owner's messages until it has heard of the log as far as that, and no longer; the log of
+// the node says who did it.
+func TestAnEpochThatIsMadeUpIsFoundOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := join(t)
+		sender := id("bank/sender")
+		slot, _ := m.log.table.Assignments().Slot("bank", core.PartitionOf(sender))
+		at := m.log.table.Assignments()
+		send := func(epoch abi.Epoch, from NodeID) error {
+			e := env("counter/a")
+			e.Caller, e.SenderEpoch = sender, epoch
+			done := make(chan error, 1)
+			m.API().Receive(e, from, func(_ []byte, err error) { done <- err })
+			return <-done
+		}
+		ok := func(what string) {
+			t.Helper()
+			if err := send(slot.Epoch, "n2"); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		ahead := func(by uint64) abi.Epoch { return abi.Epoch{Generation: at.Generation, Index: at.Index + by} }
+
+		wantCode(t, send(ahead(1<<40), "liar"), abi.ErrNotReady)
+		wantCode(t, send(abi.Epoch{Generation: at.Generation + 1, Index: 1}, "liar"), abi.ErrNotReady)
+		ok("after what nobody believes")
+		if err := send(ahead(5), "liar"); err != nil {
+			t.Errorf("what may be so: %v", err)
+		}
+		wantCode(t, send(slot.Epoch, "n2"), abi.ErrDenied)
+		m.Runtime().HandleHeard(at.Generation, at.Index+4)
+		wantCode(t, send(slot.Epoch, "n2"), abi.ErrDenied)
+		if log := m.node.log.String(); strings.Contains(log, "liar") {
+			t.Errorf("accused too early: %s", log)
+		}
+		m.Runtime().HandleHeard(at.Generation, at.Index+5)
+		ok("after all is heard")
+		if log := m.node.log.String(); !strings.Contains(log, "under an epoch that the voters have never given") || !strings.Contains(log, "node=liar") {
+			t.Errorf("nobody is accused: %s", log)
+		}
+		wantCode(t, send(ahead(5), "liar"), abi.ErrDenied)
+		ok("after it was found out")
 	})
 }
 

@@ -27,7 +27,7 @@ func (a *API) Receive(env *abi.Envelope, from NodeID, done func(payload []byte, 
 		r.fail(&parcel{env: env, done: done, from: from}, r.refusal(env.Target, core.RefusedShuttingDown))
 		return
 	}
-	err := r.stale(env)
+	err := r.stale(env, from)
 	if err != nil {
 		r.fail(&parcel{env: env, done: done, from: from}, err)
 		return

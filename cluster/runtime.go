@@ -36,6 +36,7 @@ type Runtime struct {
 	sends    atomic.Uint64 // numbers what is posted to other nodes or waits, so that it keeps its order
 	senders  senders
 	lost     atomic.Uint64 // messages that failed and had nobody to be told
+	invented atomic.Uint64 // messages under epochs that the voters have never given
 	dirty    atomic.Bool   // there are events or gauges to flush
 	flushing sync.Mutex
 	flushed  gauges // guarded by flushing
@@ -199,7 +200,9 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 			v := r.machine.View()
 			r.view.Store(v)
 			r.cache.recheck(v, e.Moved)
-			r.senders.settle(v)
+			if r.senders.any.Load() {
+				r.accuse(r.senders.settle(v, abi.Epoch{}))
+			}
 			if r.changed != nil {
 				close(r.changed)
 				r.changed = nil

@@ -78,11 +78,14 @@ func (a *asker) candidates() []core.Member {
 	return all
 }
 
-// news is what a follower brings: entries, or a table in place of the one there is.
+// news is what a follower brings: entries, or a table in place of the one there is, or neither, and how far it has heard.
 type news struct {
 	records []record
 	table   *core.Table
-	err     error // it cannot go on: a newer version wrote what it got
+	// upTo is the index in a generation up to which there is nothing more; 0: that is not known, there may be more than fits.
+	generation uint32
+	upTo       uint64
+	err        error // it cannot go on: a newer version wrote what it got
 }
 
 // A voter that does not answer in time is not asked again at once: what the others know by then counts within a second or two.
@@ -172,11 +175,14 @@ func (f *follower) choose() (core.Member, bool) {
 // take makes news of an answer; nil: there is none yet.
 func (f *follower) take(a *answer) (*news, error) {
 	if a.snapshot == 0 && len(a.page) == 0 {
+		if a.generation != f.q.generation {
+			return nil, nil // it is behind
+		}
 		if len(a.records) == 0 {
-			return nil, nil
+			return &news{generation: a.generation, upTo: a.index}, nil
 		}
 		f.q.after = a.records[len(a.records)-1].index
-		return &news{records: a.records}, nil
+		return &news{records: a.records, generation: a.generation}, nil
 	}
 	if a.offset == 0 {
 		f.pages = nil
@@ -201,7 +207,7 @@ func (f *follower) take(a *answer) (*news, error) {
 		return nil, errOlder // never back
 	}
 	f.q.generation, f.q.after = table.Generation(), table.Index()
-	return &news{table: table}, nil
+	return &news{table: table, generation: table.Generation()}, nil
 }
 
 const (

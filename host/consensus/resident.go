@@ -17,6 +17,8 @@ import (
 // Runtime is what a [Resident] tells of the log: a *cluster.Runtime is one.
 type Runtime interface {
 	HandleAssigned(a *core.Assignments, session core.SessionID)
+	// HandleHeard says how far the node has heard of the log, after what HandleAssigned says of it.
+	HandleHeard(generation uint32, index uint64)
 	HandleSession(until time.Time)
 	HandleHold(p core.Part)
 	HandleUnhold(m core.MoveID)
@@ -197,7 +199,12 @@ func (m *Resident) advance(ctx context.Context, n news) {
 			}
 		}
 	}
-	m.step(ctx, core.TenantInput{Type: core.TenantAdvanced, Table: m.table})
+	if n.table != nil || len(n.records) > 0 {
+		m.step(ctx, core.TenantInput{Type: core.TenantAdvanced, Table: m.table})
+	}
+	if n.generation == m.table.Generation() {
+		m.cfg.Runtime.HandleHeard(n.generation, max(n.upTo, m.table.Index()))
+	}
 }
 
 // versionError is why a node has to end that got something newer than it knows; nil for other errors.

@@ -78,6 +78,7 @@ type lodger struct {
 	until    time.Time
 	session  core.SessionID
 	assigned *core.Assignments
+	heard    uint64 // index of the log
 	told     []string
 	held     map[core.MoveID]bool
 	tookIn   map[core.MoveID]abi.Epoch
@@ -100,6 +101,15 @@ func (l *lodger) HandleAssigned(a *core.Assignments, session core.SessionID) {
 	}
 	l.assigned, l.session = a, session
 	l.told = append(l.told, fmt.Sprint("assigned ", session))
+}
+
+func (l *lodger) HandleHeard(generation uint32, index uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.assigned == nil || generation != l.assigned.Generation || index < l.assigned.Index || index < l.heard {
+		l.t.Errorf("%s: it has heard up to %d of generation %d, after %d, and knows %+v", l.id, index, generation, l.heard, l.assigned)
+	}
+	l.heard = index
 }
 
 func (l *lodger) HandleHold(p core.Part) {
@@ -275,6 +285,15 @@ func TestResidentKeepsASession(t *testing.T) {
 			if left := time.Until(h.end()); left > core.SessionTime {
 				t.Fatalf("the session lasts for another %s", left)
 			}
+		}
+		there := c.seats["v2"].index()
+		time.Sleep(feedTime + 20*time.Millisecond)
+		synctest.Wait()
+		h.lodger.mu.Lock()
+		heard := h.lodger.heard
+		h.lodger.mu.Unlock()
+		if there < 100 || heard < there {
+			t.Errorf("the log was at %d, and the node has heard up to %d", there, heard)
 		}
 		s, _ := h.Standing()
 		if s.Leader != "v2" || s.Owned != core.Partitions || s.Session != session {
@@ -837,4 +856,10 @@ func TestFollowersGetWhatTookEffect(t *testing.T) {
 	if len(follower.Sessions()) != 2 {
 		t.Errorf("the follower has %d sessions, the voters have two", len(follower.Sessions()))
 	}
+}
+
+func (s *seat) index() uint64 {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.table.Index()
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
@@ -36,7 +37,7 @@ func (p *proc) forget(a *actor, e *cached) {
 // recache does to the cache what the machine wants done.
 func (p *proc) recache(e *core.Effect) {
 	if e.Type == core.Recheck {
-		p.senders.Settle(p.machine.View())
+		p.settle(abi.Epoch{})
 	}
 	for i, entry := range p.cache {
 		a := p.w.actors[i]

@@ -259,16 +259,28 @@ func (q *proc) accept(c *call, from *proc, left time.Duration, answered func(rep
 	w := q.w
 	answer := func(r reply) { w.toProc(q.n, from, func() { answered(r) }) }
 	if c.caller != nil && !w.shape.available {
-		refused := q.senders.Refuses(q.machine.View(), c.caller.id, c.epoch)
-		w.mon.received(q, c, refused)
+		verdict := q.senders.Judge(q.machine.View(), c.caller.id, c.epoch, from.n.id)
+		w.mon.received(q, c, verdict)
 		w.faults.overtaken(q, c)
-		if refused {
+		switch verdict {
+		case core.Replaced, core.Invented:
 			answer(reply{code: abi.ErrDenied})
+			return
+		case core.FarAhead:
+			answer(reply{code: abi.ErrNotReady})
 			return
 		}
 	}
 	q.call(&call{actor: c.actor, op: c.op, id: c.id, deadline: q.local() + left, chain: c.chain, finishing: c.finishing, here: true,
 		idempotent: c.idempotent, done: answer})
+}
+
+// settle has the process know how far it has heard of the log. In this world nobody makes epochs up.
+func (p *proc) settle(upTo abi.Epoch) {
+	for _, c := range p.senders.Settle(p.machine.View(), upTo) {
+		p.w.fail("sender", "%s#%d takes epoch %v of %s, partition %d, from %s for made up, having heard of the log up to %v", p.n.id, p.boot, c.Epoch, c.Kind, c.Partition,
+			c.From, upTo)
+	}
 }
 
 // replied is the answer of another node.

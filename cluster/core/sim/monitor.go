@@ -424,9 +424,9 @@ func (m *monitor) sent(c *call) {
 	}
 }
 
-// received checks what a process makes of a message of a turn elsewhere: it is refused if, and only if, the process knows of a newer epoch of the
-// sender, by its own copy of the log or by a message that came before.
-func (m *monitor) received(q *proc, c *call, refused bool) {
+// received checks what a process makes of a message of a turn elsewhere: it is refused for good if, and only if, the process knows of a newer epoch of
+// the sender, by its own copy of the log or by a message that came before; and for now only if it is behind.
+func (m *monitor) received(q *proc, c *call, verdict core.Verdict) {
 	key := senderKey{c.caller.kind, c.caller.part}
 	seen, highest := q.heard[key], abi.Epoch{}
 	if a := q.machine.View().Assigned(); a != nil {
@@ -437,7 +437,16 @@ func (m *monitor) received(q *proc, c *call, refused bool) {
 	if highest.Less(c.epoch) {
 		m.w.stats.SendersAhead++
 	}
+	refused := verdict == core.Replaced
 	switch {
+	case verdict == core.Invented:
+		m.w.fail("sender", "%s#%d takes epoch %v of %s for made up; it knows of %v%s", q.n.id, q.boot, c.epoch, c.caller.id, highest, m.history(c.caller.i))
+	case verdict == core.FarAhead:
+		m.w.stats.FarAhead++
+		if !highest.Less(c.epoch) {
+			m.w.fail("sender", "%s#%d waits for epoch %v of %s, and knows of %v%s", q.n.id, q.boot, c.epoch, c.caller.id, highest, m.history(c.caller.i))
+		}
+		return
 	case stale:
 		m.w.stats.StaleSenders++
 	case c.epoch.Less(seen):

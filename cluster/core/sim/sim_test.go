@@ -58,7 +58,7 @@ func checkActivity(t *testing.T, s *Stats) {
 		"Restored": 2, "StatesLost": 400, "Succeeded": 250000, "TimedOut": 13000, "Failed": 8000, "Turns": 300000, "HostCalls": 15000, "Checks": 650000,
 		"Refused": 300, "Hits": 450000, "HeldEntries": 20000,
 		"Invalidated": 38000, "Redirects": 3000, "VotersAdded": 60, "VotersRemoved": 70, "DisksLost": 45, "Installed": 30, "Suspends": 110,
-		"GapPasses": 25, "Stuck": 400, "SendersAhead": 80, "StaleSenders": 40, "StaleByMessage": 1, "Commits": 70000, "Stale": 400, "Unknown": 1400, "Delivered": 8000, "Served": 20000}
+		"GapPasses": 25, "Stuck": 400, "SendersAhead": 80, "StaleSenders": 40, "StaleByMessage": 1, "FarAhead": 4, "Commits": 70000, "Stale": 400, "Unknown": 1400, "Delivered": 8000, "Served": 20000}
 	s.Each(func(name string, n int64) {
 		if want := least[name] * int64(s.Seeds) / 1000; n < want {
 			t.Errorf("%d %s in %d seeds; at least %d are wanted", n, name, s.Seeds, want)

@@ -24,7 +24,7 @@ type Stats struct {
 	MovesBegun, Moves, Aborts, HandOvers, HandOversFailed           int
 	TakenIn, Images, Restored, StatesLost, OwnerChanges             int
 	Requests, Succeeded, TimedOut, Failed, Tries                    int
-	Stuck, SendersAhead, StaleSenders, StaleByMessage               int
+	Stuck, SendersAhead, StaleSenders, StaleByMessage, FarAhead     int
 	Hits, HeldEntries, Invalidated, Redirects                       int
 	Activations, Turns, HostCalls, Checks, Refused                  int
 	Commits, Stale, Unknown, Messages, Delivered, Probes, Served    int

@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
@@ -522,6 +523,7 @@ func (p *proc) fed(generation uint32, from, upTo uint64, entries []fed) {
 	if news {
 		p.tell(&core.TenantInput{Type: core.TenantAdvanced})
 	}
+	p.settle(abi.Epoch{Generation: p.table.Generation(), Index: upTo})
 }
 
 func (p *proc) replaced(snapshot []byte, upTo uint64) {
@@ -536,6 +538,7 @@ func (p *proc) replaced(snapshot []byte, upTo uint64) {
 	}
 	p.table, p.at = t, upTo
 	p.tell(&core.TenantInput{Type: core.TenantAdvanced, Table: t})
+	p.settle(abi.Epoch{Generation: t.Generation(), Index: upTo})
 }
 
 // recover gives the voters a new life after their majority was lost: what one of them has is what there is. What it had not heard of is
