@@ -60,9 +60,7 @@ func (r *Runtime) cutOff(e *pidEntry, env *abi.Envelope) bool {
 
 // HandleHeard says how far this node has heard of the log, of which it has been told all that matters by [Runtime.HandleAssigned].
 func (r *Runtime) HandleHeard(generation uint32, index uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.accuse(r.senders.settle(r.machine.View(), abi.Epoch{Generation: generation, Index: index}))
+	r.accuse(r.settle(abi.Epoch{Generation: generation, Index: index}))
 }
 
 // senders guards what messages have shown of their senders' epochs beyond the view, which is mostly nothing.
@@ -86,10 +84,15 @@ func (r *Runtime) judge(caller Identity, epoch abi.Epoch, from NodeID) core.Verd
 	return verdict
 }
 
-func (s *senders) settle(v *View, upTo abi.Epoch) []core.Claim {
+// settle forgets what the view knows, or refutes, by now.
+func (r *Runtime) settle(upTo abi.Epoch) []core.Claim {
+	s := &r.senders
+	if !s.any.Load() && upTo == (abi.Epoch{}) {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	invented := s.known.Settle(v, upTo)
+	invented := s.known.Settle(r.View(), upTo)
 	s.any.Store(s.known.Len() > 0)
 	return invented
 }

@@ -157,6 +157,7 @@ func (r *Runtime) step(in *core.Input) {
 type calls struct {
 	revoke []revocation
 	forget []Loss
+	accuse []core.Claim
 }
 
 type revocation struct {
@@ -165,6 +166,7 @@ type revocation struct {
 }
 
 func (r *Runtime) run(c calls) {
+	r.accuse(c.accuse)
 	for _, v := range c.revoke {
 		v.bridge.Revoke(v.lease)
 	}
@@ -200,9 +202,7 @@ func (r *Runtime) applyLocked(effects []core.Effect) (out calls) {
 			v := r.machine.View()
 			r.view.Store(v)
 			r.cache.recheck(v, e.Moved)
-			if r.senders.any.Load() {
-				r.accuse(r.senders.settle(v, abi.Epoch{}))
-			}
+			out.accuse = append(out.accuse, r.settle(abi.Epoch{})...)
 			if r.changed != nil {
 				close(r.changed)
 				r.changed = nil

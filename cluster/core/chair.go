@@ -32,12 +32,17 @@ type Chair struct {
 	reborn  time.Duration // when the generation was last raised
 	gen     uint32
 	expire  time.Duration // after so long a silence a session is ended
+	looked  time.Duration // when it was last called
+	stood   time.Duration // for how long in all it stood still, with its process: then it heard nobody, and nobody was silent
 }
+
+// longestGap is how much of the time between two calls counts as silence.
+const longestGap = RenewEvery
 
 // heard is when this voter applied the newest renewal of a session.
 type heard struct {
 	renewal uint64
-	at      time.Duration
+	at      time.Duration // without the times in which it stood still
 	asked   time.Duration // when an expiry was last proposed, 0: never
 }
 
@@ -46,7 +51,8 @@ func NewChair(table *Table, strategy Strategy, now time.Duration) *Chair {
 	if strategy == nil {
 		strategy = Rendezvous{}
 	}
-	c := &Chair{table: table, planner: Planner{strategy: strategy}, heard: make(map[SessionID]heard), reborn: now, gen: table.generation, expire: ExpireAfter}
+	c := &Chair{table: table, planner: Planner{strategy: strategy}, heard: make(map[SessionID]heard), reborn: now, gen: table.generation, expire: ExpireAfter,
+		looked: now}
 	c.Restored(table, now)
 	return c
 }
@@ -59,17 +65,19 @@ func (c *Chair) LetSessionsLast(session time.Duration) { c.expire = session + se
 func (c *Chair) Restored(table *Table, now time.Duration) {
 	c.table = table
 	clear(c.heard)
+	at := c.awake(now)
 	for _, s := range table.sessions {
-		c.heard[s.ID] = heard{renewal: s.Renewed, at: now}
+		c.heard[s.ID] = heard{renewal: s.Renewed, at: at}
 	}
 	c.generation(now)
 }
 
 // Applied says that the table has applied an entry.
 func (c *Chair) Applied(now time.Duration) {
+	at := c.awake(now)
 	for _, id := range c.table.Touched() {
 		if s := c.table.sessions[id]; s != nil {
-			c.heard[id] = heard{renewal: s.Renewed, at: now}
+			c.heard[id] = heard{renewal: s.Renewed, at: at}
 		}
 	}
 	if len(c.heard) > len(c.table.sessions) {
@@ -82,6 +90,13 @@ func (c *Chair) generation(now time.Duration) {
 	if c.table.generation != c.gen {
 		c.gen, c.reborn = c.table.generation, now
 	}
+}
+
+// awake returns the time without that in which this process stood still.
+func (c *Chair) awake(now time.Duration) time.Duration {
+	c.stood += max(0, now-c.looked-longestGap)
+	c.looked = now
+	return now - c.stood
 }
 
 // Led says that this voter has become the leader. It is to commit a barrier, and tell [Chair.Barrier].
@@ -112,12 +127,13 @@ func (c *Chair) Deposed() { c.leading = false }
 func (c *Chair) Leading() bool { return c.leading && !c.barred }
 
 // Tick returns what is to be proposed now, as one entry; nothing while an earlier proposal of it is under way (busy). It is called
-// whenever something was applied, and every 50 ms or so.
+// whenever something was applied, and every 50 ms or so, by followers too: what is much longer counts as a time in which the process stood still.
 func (c *Chair) Tick(now time.Duration, busy bool) []Command {
+	awake := c.awake(now)
 	if !c.leading || c.barred || busy {
 		return nil
 	}
-	if ended := c.expired(now); len(ended) > 0 {
+	if ended := c.expired(now, awake); len(ended) > 0 {
 		return ended
 	}
 	// After a recovery some node may still believe in a session of the generation before, for as long as one lasts.
@@ -128,7 +144,7 @@ func (c *Chair) Tick(now time.Duration, busy bool) []Command {
 }
 
 // expired returns the expiry of sessions that were silent for too long.
-func (c *Chair) expired(now time.Duration) (all []Command) {
+func (c *Chair) expired(now, awake time.Duration) (all []Command) {
 	if now < c.from && !planted(bugNoWaitAtTakeover) {
 		return nil
 	}
@@ -138,7 +154,7 @@ func (c *Chair) expired(now time.Duration) (all []Command) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.heard)) {
 		h := c.heard[id]
-		if now-h.at < limit || h.asked != 0 && now-h.asked < RenewEvery {
+		if awake-h.at < limit || h.asked != 0 && now-h.asked < RenewEvery {
 			continue
 		}
 		h.asked = now

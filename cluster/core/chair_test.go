@@ -38,6 +38,10 @@ func (w *chairWorld) lead() {
 
 // tick advances the time and returns what the chair proposes, as words.
 func (w *chairWorld) tick(d time.Duration) []Command {
+	for ; d > longestGap; d -= longestGap {
+		w.now += longestGap
+		w.chair.Tick(w.now, true)
+	}
 	w.now += d
 	return w.chair.Tick(w.now, false)
 }
@@ -105,6 +109,32 @@ func TestSilenceCountsFromTheApply(t *testing.T) {
 	if got := w.chair.Tick(w.now+time.Hour, true); got != nil {
 		t.Errorf("while busy it proposes %q", words(got))
 	}
+}
+
+// TestWhoStoodStillHearsFirst: a leader that was stopped for longer than a session lasts ends nobody's when it goes on, before it could have heard
+// them; who is silent still is ended a little later.
+func TestWhoStoodStillHearsFirst(t *testing.T) {
+	w := newChairWorld(t, NewTable())
+	w.lead()
+	w.apply(open(1), open(2))
+	for range 20 {
+		w.expect(w.tick(RenewEvery))
+		w.apply(Command{Type: RenewSession, Session: 1}, Command{Type: RenewSession, Session: 2})
+	}
+	for range 3 { // it stands still again and again
+		w.now += time.Minute
+		w.expect(w.chair.Tick(w.now, false))
+	}
+	w.now += time.Minute
+	w.apply(Command{Type: RenewSession, Session: 1})
+	w.expect(w.tick(ExpireAfter - 4*longestGap - time.Millisecond))
+	w.expect(w.tick(time.Millisecond), "expire 2 @21")
+	w.expect(w.tick(RenewEvery - time.Millisecond))
+	for range 10 { // so slow a leader hears, and ends, who is silent
+		w.now += time.Minute
+		w.chair.Tick(w.now, true)
+	}
+	w.expect(w.tick(0), "expire 1 @22", "expire 2 @21")
 }
 
 // TestSessionsThatLastLonger, on both sides: the node's own end comes before the leader's.

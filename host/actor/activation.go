@@ -126,7 +126,8 @@ type Activation struct {
 	run  func() // a.drain, bound once
 	host Host
 
-	lastUsed atomic.Int64 // unix nanoseconds of the last message's start
+	born     time.Time
+	lastUsed atomic.Int64 // when the last message started, in nanoseconds since born
 	turns    atomic.Uint32
 
 	mu       sync.Mutex
@@ -159,10 +160,9 @@ func New(cfg Config, now time.Time) *Activation {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Activation{cfg: cfg}
+	a := &Activation{cfg: cfg, born: now}
 	a.run = a.drain
 	a.host.a = a
-	a.lastUsed.Store(now.UnixNano())
 	return a
 }
 
@@ -172,8 +172,9 @@ func (a *Activation) Identity() abi.Identity { return a.cfg.Identity }
 // Epoch is that of the lease under which the actor runs.
 func (a *Activation) Epoch() abi.Epoch { return a.cfg.Epoch }
 
-// LastUsed returns when the last message started.
-func (a *Activation) LastUsed() time.Time { return time.Unix(0, a.lastUsed.Load()) }
+// LastUsed returns when the last message started. Like the time that [New] was given it has a monotonic part: how long ago that is does not
+// change when the wall clock is set.
+func (a *Activation) LastUsed() time.Time { return a.born.Add(time.Duration(a.lastUsed.Load())) }
 
 // Status is a glimpse of an activation for listings.
 type Status struct {

@@ -54,7 +54,7 @@ func (a *Activation) Hibernate(reason string) bool { return a.Leave(reason, true
 // activation that was used since stays. With a zero time it may have been used whenever.
 func (a *Activation) Leave(reason string, sleep bool, used time.Time) bool {
 	a.mu.Lock()
-	if !a.idle() || !used.IsZero() && a.lastUsed.Load() != used.UnixNano() {
+	if !a.idle() || !used.IsZero() && !a.LastUsed().Equal(used) {
 		a.mu.Unlock()
 		return false
 	}

@@ -77,7 +77,7 @@ func (a *Activation) exec(env *abi.Envelope, now time.Time) (err error) {
 	if now, err = a.mayBegin(env, now); err != nil {
 		return err
 	}
-	a.lastUsed.Store(now.UnixNano())
+	a.lastUsed.Store(int64(now.Sub(a.born)))
 	a.turns.Store(a.turns.Load() + 1)
 	a.rested = false
 	told := a.told

@@ -147,6 +147,8 @@ func (m *Resident) follow(ctx context.Context) {
 var (
 	errBlind = errors.New("it knows of no leader")
 	errOlder = errors.New("its table is older than what is here")
+	// errEndless is what no voter's table comes to.
+	errEndless = fmt.Errorf("its snapshot has more than %d bytes", largestSnapshot)
 )
 
 // choose returns whom to ask: this node's own voter, if it is replicated to, then who leads, then the others; of those who failed lately the
@@ -190,6 +192,10 @@ func (f *follower) take(a *answer) (*news, error) {
 	if a.offset != uint64(len(f.pages)) || a.offset != 0 && a.snapshot != f.q.snapshot { // a page from the midst of another snapshot
 		f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
 		return nil, nil
+	}
+	if len(f.pages)+len(a.page) > largestSnapshot {
+		f.pages, f.q.snapshot, f.q.offset = nil, 0, 0
+		return nil, errEndless
 	}
 	f.pages = append(f.pages, a.page...)
 	if f.q.snapshot, f.q.offset = a.snapshot, uint64(len(f.pages)); a.more {

@@ -78,7 +78,7 @@ func (s *Silo) Export(ctx context.Context, part cluster.Part, chunk int, emit fu
 			switch {
 			case errors.As(err, &damaged): // who asks for it first will be told, there as here
 				s.cfg.Log.Error("the state of a sleeping actor is lost", "actor", id, "err", err)
-				z = note(id, info.Epoch, err)
+				z = s.note(id, info.Epoch, err)
 			case err != nil:
 				return w.manifest, err
 			case !ok: // dropped meanwhile
@@ -280,7 +280,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 	}
 	g.stage.Settle(epoch, cluster.PartitionOf, func(id abi.Identity, err error) {
 		s.cfg.Log.Error("the state of a sleeping actor is lost, which came from another node", "actor", id, "err", err)
-		z := note(id, epoch, err)
+		z := s.note(id, epoch, err)
 		if err := s.states.store.Put(cluster.PartitionOf(id), &z); err != nil {
 			s.states.count[dropDamaged].Add(1)
 		}

@@ -90,6 +90,7 @@ type API interface {
 // Silo is a node's activations. Its methods may be called from any goroutine.
 type Silo struct {
 	cfg    Config
+	began  time.Time
 	api    API
 	waits  *actor.Waits
 	shards [shards]shard
@@ -150,7 +151,7 @@ type entry struct {
 	gone     chan struct{} // closed when nothing of it is left
 
 	plain   atomic.Bool                   // its state cannot be captured, ever
-	awake   atomic.Int64                  // until when, in unix nanoseconds, it is left alone since its state could not be kept
+	awake   atomic.Pointer[time.Time]     // until when it is left alone since its state could not be kept; nil: it is not
 	attempt atomic.Pointer[chan struct{}] // closed once it goes on that was to end; nil: nobody waits
 	refusal atomic.Pointer[error]         // why that failed last
 
@@ -182,7 +183,8 @@ func New(cfg Config) *Silo {
 	if cfg.Sweep <= 0 {
 		cfg.Sweep = time.Second
 	}
-	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{}), relief: make(chan struct{}, 1)}
+	s := &Silo{cfg: cfg, waits: actor.NewWaits(), quit: make(chan struct{}), empty: make(chan struct{}), relief: make(chan struct{}, 1),
+		began: time.Now()}
 	s.workers = newWorkers(&s.work)
 	s.states.store = cfg.Sleepers
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -506,7 +508,7 @@ func (s *Silo) PassivateIdle(ctx context.Context) error {
 	var going []departure
 	now := time.Now()
 	s.each(func(e *entry) {
-		if e.kind.stays() && e.awake.Load() > now.UnixNano() {
+		if e.kind.stays() && e.leftAlone(now) {
 			return
 		}
 		failed := e.failing()

@@ -92,8 +92,8 @@ func versionOf(state []byte) uint64 { return binary.BigEndian.Uint64(state[1:]) 
 func here(state []byte) bool { return len(state) >= headLen && state[0] == headHere }
 
 // note is what lies in the place of a state that is lost, for whoever asks for the actor first.
-func note(id abi.Identity, epoch abi.Epoch, why error) sleep.Sleeper {
-	return sleep.Sleeper{Identity: id, Epoch: epoch, Slept: time.Now(), State: append([]byte{headGone}, why.Error()...)}
+func (s *Silo) note(id abi.Identity, epoch abi.Epoch, why error) sleep.Sleeper {
+	return sleep.Sleeper{Identity: id, Epoch: epoch, Slept: s.steady(time.Now()), State: append([]byte{headGone}, why.Error()...)}
 }
 
 // outdated reports whether what was left under a lease of that epoch is out of date, since the node has lost the actor meanwhile.
@@ -275,7 +275,7 @@ func (s *Silo) Replaced(kind string, since time.Time) {
 		version = xxhash.Sum64String(k.Version)
 	}
 	// What the new version keeps was used later. Times are kept to the second; what is left of this one shows when it is to wake.
-	since = since.Truncate(time.Second)
+	since = s.steady(since).Truncate(time.Second)
 	older := func(i sleep.Info) bool {
 		if !i.Slept.Before(since) {
 			return false
@@ -319,7 +319,7 @@ func (e *entry) Take() ([]byte, error) {
 	case err != nil:
 		// It is gone, and whoever asks has to hear of it: a note of it lies in its place until somebody did.
 		s.cfg.Log.Error("the state of a sleeping actor is lost", "actor", id, "err", err)
-		z = note(id, e.lease.Epoch, err)
+		z = s.note(id, e.lease.Epoch, err)
 	case !ok:
 	case s.states.outdated(id, p, z.Epoch):
 		s.states.count[dropLost].Add(1)
@@ -328,7 +328,7 @@ func (e *entry) Take() ([]byte, error) {
 		s.states.count[dropReplaced].Add(1)
 		s.cfg.Log.Warn("a sleeping actor was of another version of its module: its state is given up", "actor", id)
 		ok = false
-	case !e.kind.stays() && time.Since(z.Slept) >= e.kind.Idle: // it would have been passivated by now
+	case !e.kind.stays() && s.steady(time.Now()).Sub(z.Slept) >= e.kind.Idle: // it would have been passivated by now
 		ok = false
 	}
 	switch {
@@ -391,7 +391,7 @@ func (e *entry) woke() {
 	if s.cfg.Woken != nil {
 		s.cfg.Woken(e.kind.Desc.Name, now.Sub(e.waking))
 	}
-	u := unpack(e.taken.Uses).after(now.Sub(e.taken.Slept), 0)
+	u := unpack(e.taken.Uses).after(s.steady(now).Sub(e.taken.Slept), 0)
 	e.taken, e.waking = nil, time.Time{}
 	sh := s.shard(e.lease.Identity)
 	sh.mu.Lock()
@@ -423,7 +423,7 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 		*b = state[:0]
 		// The time is that of the last use: idleness goes on in sleep.
 		err = s.states.store.Put(e.part, &sleep.Sleeper{Identity: id, Epoch: e.lease.Epoch, Uses: u.pack(),
-			Slept: e.act.LastUsed(), State: state})
+			Slept: s.steady(e.act.LastUsed()), State: state})
 	}
 	if err == nil {
 		s.dropLate(id, e.lease.Epoch)
@@ -451,7 +451,8 @@ func (e *entry) keptAwake(err error) {
 		s.cfg.Log.Warn("an actor cannot be hibernated", "actor", e.lease.Identity, "err", err)
 	}
 	if !e.plain.Load() {
-		e.awake.Store(time.Now().Add(pause).UnixNano())
+		until := time.Now().Add(pause)
+		e.awake.Store(&until)
 	}
 	s.left(e)
 	e.refusal.Store(&err)
@@ -481,8 +482,18 @@ func (e *entry) failing() <-chan struct{} {
 
 // canSleep reports whether the activation may be hibernated now, as far as the silo knows.
 func (e *entry) canSleep(now time.Time) bool {
-	return e.awake.Load() <= now.UnixNano() && e.canEverSleep()
+	return !e.leftAlone(now) && e.canEverSleep()
 }
+
+// leftAlone reports whether the activation is left alone for now, since its state could not be kept.
+func (e *entry) leftAlone(now time.Time) bool {
+	until := e.awake.Load()
+	return until != nil && until.After(now)
+}
+
+// steady is a time of this process's monotonic clock as the wall clock would show it, had nobody set it since the silo began. By it sleepers' times
+// are kept and compared: a clock that is set makes nobody older or younger.
+func (s *Silo) steady(t time.Time) time.Time { return s.began.Round(0).Add(t.Sub(s.began)) }
 
 // canEverSleep is canSleep, though its state could not be kept lately.
 func (e *entry) canEverSleep() bool {
@@ -500,6 +511,6 @@ func (s *Silo) expire(now time.Time) {
 		if err != nil || k.stays() {
 			continue
 		}
-		s.states.store.DropKind(name, func(i sleep.Info) bool { return now.Sub(i.Slept) >= k.Idle })
+		s.states.store.DropKind(name, func(i sleep.Info) bool { return s.steady(now).Sub(i.Slept) >= k.Idle })
 	}
 }

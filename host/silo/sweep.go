@@ -79,7 +79,7 @@ func (s *Silo) look(e *entry, now time.Time) (again time.Duration) {
 	}
 	can := st.Sleeps && e.canSleep(now)
 	t := e.kind.terms(can)
-	if st.Sleeps && e.kind.stays() && !can && e.awake.Load() > now.UnixNano() {
+	if st.Sleeps && e.kind.stays() && !can && e.leftAlone(now) {
 		t.end = 0 // its state is not given up because it could not be kept just now
 	}
 	do, again := t.next(idle, st.Warm)
@@ -203,7 +203,7 @@ func (s *Silo) sample(now time.Time, may func(e *entry, idle time.Duration) bool
 		}
 	}
 	found = slices.DeleteFunc(found, func(c candidate) bool {
-		return c.e.kind.stays() && c.e.awake.Load() > now.UnixNano()
+		return c.e.kind.stays() && c.e.leftAlone(now)
 	})
 	for i := range found {
 		c := &found[i]
