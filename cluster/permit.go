@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,8 @@ type Permit interface {
 	// Check returns nil, or why not: ownership_changed if the activation has lost the actor for good, no_quorum if the node's session
 	// with the voters has run out, which it may renew in a moment. It costs a look at the clock.
 	Check() error
-	// Wait is Check, but waits until the given time for a session that has run out.
-	Wait(until time.Time) error
+	// Wait is Check, but waits for a session that has run out, until the given time or the end of ctx.
+	Wait(ctx context.Context, until time.Time) error
 }
 
 // gate is until when this node's session lasts, for all permits.
@@ -80,7 +81,7 @@ func (p *permit) Check() error {
 	return nil
 }
 
-func (p *permit) Wait(until time.Time) error {
+func (p *permit) Wait(ctx context.Context, until time.Time) error {
 	err := p.Check()
 	if err != errLapsed {
 		return err
@@ -95,6 +96,8 @@ func (p *permit) Wait(until time.Time) error {
 		select {
 		case <-changed:
 		case <-timeout.C:
+			return p.Check()
+		case <-ctx.Done():
 			return p.Check()
 		}
 	}

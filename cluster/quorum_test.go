@@ -109,16 +109,23 @@ func TestPermitFollowsTheSession(t *testing.T) {
 
 		// It waits, in vain, and not longer than it is to.
 		began := time.Now()
-		wantCode(t, p.Wait(began.Add(time.Second)), abi.ErrNoQuorum)
+		wantCode(t, p.Wait(t.Context(), began.Add(time.Second)), abi.ErrNoQuorum)
 		if d := time.Since(began); d != time.Second {
 			t.Errorf("it waited for %s", d)
 		}
-		wantCode(t, p.Wait(began), abi.ErrNoQuorum) // nor at all for what is over
+		wantCode(t, p.Wait(t.Context(), began), abi.ErrNoQuorum) // nor at all for what is over
+		began = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		wantCode(t, p.Wait(ctx, began.Add(time.Minute)), abi.ErrNoQuorum) // nor for who has lost patience
+		cancel()
+		if d := time.Since(began); d != time.Second {
+			t.Errorf("it waited for %s", d)
+		}
 
 		// A renewal resumes the same activation.
 		time.AfterFunc(300*time.Millisecond, m.renew)
 		began = time.Now()
-		if err := p.Wait(began.Add(time.Minute)); err != nil || time.Since(began) != 300*time.Millisecond {
+		if err := p.Wait(t.Context(), began.Add(time.Minute)); err != nil || time.Since(began) != 300*time.Millisecond {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		m.ok("counter/a")
@@ -130,7 +137,7 @@ func TestPermitFollowsTheSession(t *testing.T) {
 		m.lapse()
 		time.AfterFunc(100*time.Millisecond, func() { m.Runtime().HandleAssigned(m.log.table.Assignments(), 0) })
 		began = time.Now()
-		wantCode(t, p.Wait(began.Add(time.Minute)), abi.ErrOwnershipChanged)
+		wantCode(t, p.Wait(t.Context(), began.Add(time.Minute)), abi.ErrOwnershipChanged)
 		if d := time.Since(began); d != 100*time.Millisecond {
 			t.Errorf("it was told after %s", d)
 		}
@@ -153,7 +160,7 @@ func TestPermitWakesEverybody(t *testing.T) {
 			for _, p := range []Permit{a, b} {
 				for range 50 {
 					wg.Go(func() {
-						if err := p.Wait(time.Now().Add(time.Hour)); err != nil {
+						if err := p.Wait(t.Context(), time.Now().Add(time.Hour)); err != nil {
 							t.Error(err)
 						}
 					})

@@ -140,7 +140,8 @@ type Activation struct {
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
 	timers   map[string]*timer
-	resting  bool // the runner does nothing but [Activation.Rest]
+	resting  bool   // the runner does nothing but [Activation.Rest]
+	stall    *stall // what the runner waits in before a turn, nil otherwise
 
 	// Owned by whoever set running.
 	inst      Instance
@@ -249,6 +250,9 @@ func (a *Activation) Revoke() {
 		return
 	}
 	a.revoked = true
+	if a.stall != nil {
+		a.stall.end()
+	}
 	if a.running {
 		a.mu.Unlock()
 		return

@@ -141,6 +141,12 @@ func (a *Activation) enqueueLocked(m message, w *waiter) error {
 		a.cfg.Counters.MailboxFull.Add(1)
 		return abi.NewError(abi.ErrMailboxFull, strconv.Itoa(a.cfg.Limits.Mailbox)+" messages wait at "+a.cfg.Identity.Key())
 	}
+	if m.tag == abi.EventCall && a.stall != nil {
+		if err := a.stall.why(); err != nil {
+			a.mu.Unlock()
+			return err
+		}
+	}
 	if m.tag == abi.EventCall && len(m.env.Chain) > 0 {
 		// Under a.mu, so that the edge stands before the message can be popped and answered.
 		e, cycle := a.cfg.Waits.add(m.env, a.cfg.Identity)
@@ -339,11 +345,11 @@ func (a *Activation) handle(m *message) (r answer) {
 	case abi.EventCompletion:
 		o := m.own
 		a.ev = abi.Event{Tag: abi.EventCompletion, Handle: o.handle, Method: o.method, Payload: o.payload, Err: o.err}
-		a.event(o.token, now)
+		a.event(m, o.token, now)
 	case abi.EventTimer:
 		if a.takeTimer(m.own) {
 			a.ev = abi.Event{Tag: abi.EventTimer, Timer: m.own.name, Payload: m.own.payload}
-			a.event(0, now)
+			a.event(m, 0, now)
 		}
 	}
 	return r

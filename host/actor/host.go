@@ -215,7 +215,7 @@ func (h *Host) envelope(q *abi.Request) (*abi.Envelope, error) {
 		return nil, tooLarge("a payload", len(q.Payload), cfg.Limits.MaxMessage)
 	}
 	if cfg.Permit != nil {
-		if err := cfg.Permit.Wait(h.waitsUntil()); err != nil {
+		if err := cfg.Permit.Wait(cfg.Context, h.waitsUntil()); err != nil {
 			return nil, err
 		}
 	}

@@ -119,6 +119,18 @@ func (q *mailbox) remove(wanted func(*message) bool) (message, bool) {
 	return message{}, false
 }
 
+// takeCalls takes out those messages that somebody waits for.
+func (q *mailbox) takeCalls() (calls []message) {
+	for range q.n {
+		if m, _ := q.pop(); m.tag == abi.EventCall {
+			calls = append(calls, m)
+		} else {
+			q.push(m)
+		}
+	}
+	return calls
+}
+
 // take empties the mailbox.
 func (q *mailbox) take() []message {
 	out := make([]message, 0, q.n)

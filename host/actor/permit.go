@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 type Permit interface {
 	// Check returns nil, or why not: ownership_changed for good, no_quorum for now.
 	Check() error
-	// Wait is Check, but waits until a time for what is only not so now.
-	Wait(until time.Time) error
+	// Wait is Check, but waits for what is only not so now, until a time or the end of ctx.
+	Wait(ctx context.Context, until time.Time) error
 }
 
 // fenced is the error of a turn that ran and does not count, since the node could not show at its end that the actor was its own.
@@ -28,7 +29,8 @@ func isFenced(err error) bool {
 	return errors.As(err, &f)
 }
 
-// mayBegin asks before a turn. A caller is told at once, and asks elsewhere; what nobody waits for waits here, as long as a turn may take.
+// mayBegin asks before a turn. A caller is told at once, and asks elsewhere; what nobody waits for waits here, as long as a turn may take, and
+// callers behind it are told at once, too.
 // It returns a time at which the turn might begin: now, or one after the wait.
 func (a *Activation) mayBegin(env *abi.Envelope, now time.Time) (time.Time, error) {
 	p := a.cfg.Permit
@@ -42,7 +44,16 @@ func (a *Activation) mayBegin(env *abi.Envelope, now time.Time) (time.Time, erro
 	if abi.CodeOf(err) != abi.ErrNoQuorum || env != nil && env.Flags&abi.OneWay == 0 {
 		return now, err
 	}
-	if err = p.Wait(time.Now().Add(a.cfg.Limits.Turn)); err != nil {
+	lapsed := func() error {
+		if err := p.Check(); abi.CodeOf(err) == abi.ErrNoQuorum {
+			return err
+		}
+		return nil
+	}
+	a.stalled(err, lapsed, func(ctx context.Context) {
+		err = p.Wait(ctx, time.Now().Add(a.cfg.Limits.Turn))
+	})
+	if err != nil {
 		return now, err
 	}
 	now = time.Now()
@@ -85,7 +96,7 @@ func (a *Activation) mayEnd(env *abi.Envelope, deadline time.Time) (at time.Time
 				until = soon
 			}
 		}
-		if err = p.Wait(until); err == nil {
+		if err = p.Wait(a.cfg.Context, until); err == nil {
 			at = time.Now()
 			err = p.Check()
 		}
@@ -106,7 +117,7 @@ func (a *Activation) mayEnd(env *abi.Envelope, deadline time.Time) (at time.Time
 // Permitted returns nil, or why the running turn may not go on. It waits, until the turn's end, for a node that cannot tell at the moment.
 func (h *Host) Permitted() error {
 	if p := h.a.cfg.Permit; p != nil && !h.deadline.IsZero() {
-		return p.Wait(h.deadline)
+		return p.Wait(h.a.cfg.Context, h.deadline)
 	}
 	return nil
 }

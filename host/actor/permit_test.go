@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -57,7 +58,7 @@ func (p *pass) Check() error {
 	return p.err
 }
 
-func (p *pass) Wait(until time.Time) error {
+func (p *pass) Wait(ctx context.Context, until time.Time) error {
 	err := p.Check()
 	timeout := time.NewTimer(time.Until(until))
 	defer timeout.Stop()
@@ -75,6 +76,8 @@ func (p *pass) Wait(until time.Time) error {
 		select {
 		case <-changed:
 		case <-timeout.C:
+			return err
+		case <-ctx.Done():
 			return err
 		}
 	}
@@ -410,4 +413,4 @@ func (p always) Check() error {
 	return nil
 }
 
-func (p always) Wait(time.Time) error { return p.Check() }
+func (p always) Wait(context.Context, time.Time) error { return p.Check() }

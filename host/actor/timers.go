@@ -87,3 +87,20 @@ func (a *Activation) takeTimer(m *own) bool {
 	a.arm(m.name, t, now)
 	return !leaves
 }
+
+// putTimer sets a timer again that [Activation.takeTimer] took for a turn that did not begin. One that repeats is set already.
+func (a *Activation) putTimer(m *own) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.timers[m.name] != nil {
+		return false
+	}
+	if a.timers == nil {
+		a.timers = make(map[string]*timer)
+	}
+	now := time.Now()
+	t := &timer{gen: m.gen, next: now.Add(againAfter), payload: m.payload}
+	a.timers[m.name] = t
+	a.arm(m.name, t, now)
+	return true
+}

@@ -239,9 +239,9 @@ func (a *Activation) message(env *abi.Envelope, now time.Time) {
 	}
 }
 
-// event runs the turn of a.ev, a completion or timer. behalf is the token of the deferred call that brought it about, 0
+// event runs the turn of a.ev, a completion or timer, which m brought. behalf is the token of the deferred call that brought it about, 0
 // without one.
-func (a *Activation) event(behalf uint64, now time.Time) {
+func (a *Activation) event(m *message, behalf uint64, now time.Time) {
 	tag := a.ev.Tag
 	if !a.cfg.Desc.Handles(tag) {
 		return
@@ -249,6 +249,8 @@ func (a *Activation) event(behalf uint64, now time.Time) {
 	err := a.exec(nil, now)
 	if err == nil {
 		err = a.finishEvent(behalf)
+	} else if a.putBack(m, err) {
+		return
 	}
 	if err != nil {
 		a.cfg.Log.Warn("a turn failed", "actor", a.cfg.Identity, "event", tag.String(), "err", a.broken(err))
