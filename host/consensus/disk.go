@@ -63,6 +63,8 @@ type disk struct {
 	configured atomic.Uint64             // index of the configuration in the newest snapshot
 	raft       atomic.Pointer[raft.Raft] // once it runs on this disk
 
+	writing sync.Mutex // held while entries are stored or deleted: raft deletes old ones on a goroutine of its own
+
 	mu     sync.Mutex
 	extent extent
 	term   uint64        // as it is on disk
@@ -437,6 +439,8 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 			return err // whoever sent it is to blame, not the disk
 		}
 	}
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	if err := d.follows(logs); err != nil {
 		return err // the same
 	}
@@ -478,6 +482,8 @@ func (d *disk) DeleteRange(lo, hi uint64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	d.awaitRotation()
 	switch last, err := d.cache.LastIndex(); {
 	case err != nil:
@@ -489,7 +495,8 @@ func (d *disk) DeleteRange(lo, hi uint64) error {
 }
 
 // awaitRotation waits until raft-wal 0.4.0 has begun its next segment, if it is about to, in the background: deleting does not wait for
-// that, and what is begun after it begins in the wrong place. Storing does wait, before it refuses what is in the log already.
+// that, and what is begun after it begins in the wrong place. Storing does wait, before it refuses what is in the log already. d.writing is
+// held, or the last entry might be deleted meanwhile, and what is to be refused would be stored.
 func (d *disk) awaitRotation() {
 	if last, err := d.wal.LastIndex(); err == nil && last > 0 {
 		_ = d.wal.StoreLogs([]*raft.Log{{Index: last}})
