@@ -67,8 +67,8 @@ func (v *Voter) Add(ctx context.Context, node core.Member, even bool) (RaftID, e
 			return slices.ContainsFunc(members, func(k Member) bool { return k.ID.String() == m })
 		}
 		if h.begun && !slices.ContainsFunc(h.members, ours) {
-			return nil, refuse(ErrRefused, "node %s has a log of other voters (%s): stop it, move its DIR/raft away, and start it again",
-				node.ID, strings.Join(h.members, ", "))
+			return nil, refuse(ErrRefused, "node %s has a log of other voters (%s), of before the voters were recovered, or of another cluster. It must not go on: "+
+				"stop the node, move its DIR/raft away, and start it again", node.ID, strings.Join(h.members, ", "))
 		}
 		if err := v.wouldGoOn(ctx, append(members, Member{ID: h.id, Authority: node.Authority})); err != nil {
 			return nil, err
