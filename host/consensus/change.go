@@ -41,8 +41,8 @@ func (v *Voter) Voters() (members []Member, index uint64) {
 // asked for its raft id first. It counts at once, and catches up meanwhile. It returns when the change is committed.
 //
 // Errors: [ErrNotLeader], [ErrClosed] and [ErrOutcomeUnknown] as of [Voter.Propose]; [ErrChangeRunning]; [ErrEvenVoters] unless even is
-// set; [ErrRefused] for a node that is a voter already, or of another log, and with what to do first. A node that does not answer is the
-// error of the link.
+// set; [ErrRefused] for a node that is a voter already, or of another log, or where too few would answer afterwards, and with what to do
+// first. A node that does not answer is the error of the link.
 func (v *Voter) Add(ctx context.Context, node core.Member, even bool) (RaftID, error) {
 	if _, err := checkVoters([]core.Member{node}); err != nil {
 		return RaftID{}, err
@@ -67,8 +67,11 @@ func (v *Voter) Add(ctx context.Context, node core.Member, even bool) (RaftID, e
 			return slices.ContainsFunc(members, func(k Member) bool { return k.ID.String() == m })
 		}
 		if h.begun && !slices.ContainsFunc(h.members, ours) {
-			return nil, refuse(ErrRefused, "node %s has a log of other voters (%s): stop it, move its DIR/raft away, and start it again",
-				node.ID, strings.Join(h.members, ", "))
+			return nil, refuse(ErrRefused, "node %s has a log of other voters (%s), of before the voters were recovered, or of another cluster. It must not go on: "+
+				"stop the node, move its DIR/raft away, and start it again", node.ID, strings.Join(h.members, ", "))
+		}
+		if err := v.wouldGoOn(ctx, append(members, Member{ID: h.id, Authority: node.Authority})); err != nil {
+			return nil, err
 		}
 		added = h.id
 		return func() raft.Future {
@@ -106,6 +109,9 @@ func (v *Voter) Remove(ctx context.Context, which string, even bool) (RaftID, er
 				"If another one is added or removed right after, allow it with --even", names[found], n)
 		}
 		removed = members[found].ID
+		if err := v.wouldGoOn(ctx, slices.Delete(slices.Clone(members), found, found+1)); err != nil {
+			return nil, err
+		}
 		return func() raft.Future { return v.raft.RemoveServer(removed.server(), index, v.enqueue(ctx)) }, nil
 	})
 	if err != nil {
@@ -113,6 +119,37 @@ func (v *Voter) Remove(ctx context.Context, which string, even bool) (RaftID, er
 	}
 	v.log.Info("a voter was removed", "removed", removed)
 	return removed, nil
+}
+
+// wouldGoOn asks the voters that there would be, and says who does not answer, if the others are no majority: raft goes by a new configuration at
+// once, so that one could not even be committed, and there would never be a leader again who could change it.
+func (v *Voter) wouldGoOn(ctx context.Context, members []Member) error {
+	var nodes []core.Member
+	for _, m := range members {
+		nodes = append(nodes, core.Member{ID: m.ID.Node, Authority: m.Authority})
+	}
+	answers, errs := v.ask(ctx, nodes)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var missing []string
+	for _, m := range members {
+		h, ok := answers[m.ID.Node]
+		switch {
+		case m.ID == v.id:
+		case !ok:
+			missing = append(missing, fmt.Sprintf("%s does not answer (%v)", m.ID, errs[m.ID.Node]))
+		case h.id != m.ID:
+			missing = append(missing, fmt.Sprintf("%s has lost its disk, and is %s", m.ID, h.id))
+		case h.failed:
+			missing = append(missing, fmt.Sprintf("%s has failed", m.ID))
+		}
+	}
+	if n := len(members); len(missing) >= (n+1)/2 {
+		return refuse(ErrRefused, "of the %d voters that there would be, too few are there for a majority, and the log would stand still for good: %s. "+
+			"Start them again first, or remove what is lost with `wasilo voters rm`", n, strings.Join(missing, "; "))
+	}
+	return nil
 }
 
 // change changes the voters, one change at a time. prepare judges it and returns the call that makes it.

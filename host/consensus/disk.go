@@ -63,6 +63,8 @@ type disk struct {
 	configured atomic.Uint64             // index of the configuration in the newest snapshot
 	raft       atomic.Pointer[raft.Raft] // once it runs on this disk
 
+	writing sync.Mutex // held while entries are stored or deleted: raft deletes old ones on a goroutine of its own
+
 	mu     sync.Mutex
 	extent extent
 	term   uint64        // as it is on disk
@@ -110,7 +112,7 @@ func (d *disk) open(clusterName string, seam seam) (RaftID, error) {
 	if err := d.takeLock(); err != nil {
 		return RaftID{}, err
 	}
-	id, known, err := readPassport(d.dir, clusterName, d.node)
+	id, known, err := readPassport(d.dir, passportFile, clusterName, d.node)
 	if err != nil {
 		return RaftID{}, err
 	}
@@ -132,9 +134,12 @@ func (d *disk) open(clusterName string, seam seam) (RaftID, error) {
 		if fresh, err := d.unwritten(); err != nil || !fresh {
 			return RaftID{}, errors.Join(err, d.damaged(filepath.Join(d.dir, passportFile), errors.New("it is missing, and the log is not empty")))
 		}
-		if id, err = newPassport(d.dir, clusterName, d.node); err != nil {
+		if id, err = newPassport(d.dir, passportFile, clusterName, d.node); err != nil {
 			return RaftID{}, d.diskError(d.dir, err)
 		}
+	}
+	if id, err = d.adopt(id, clusterName); err != nil {
+		return RaftID{}, err
 	}
 	if d.store = (checked{d.wal}); seam.wrap != nil {
 		d.store = seam.wrap(d.store)
@@ -217,6 +222,7 @@ func (d *disk) verify() error {
 		return d.damaged(path, fmt.Errorf("the last snapshot ends with entry %d, and the log begins with entry %d", newest, first))
 	}
 	if last > 0 && last < newest {
+		d.log.Info("the log ends before the newest snapshot, and goes on after that", "first", first, "last", last)
 		if err := d.forget(first, last); err != nil {
 			return err
 		}
@@ -248,7 +254,6 @@ func (d *disk) verify() error {
 // forget empties a log that ends before the newest snapshot: the process ended between two steps, when it had the snapshot of another voter and not
 // yet thrown away what that holds. raft goes on behind the snapshot, and such a log takes nothing that does not follow its last entry.
 func (d *disk) forget(first, last uint64) error {
-	d.log.Info("the log ends before the newest snapshot, and goes on after that", "first", first, "last", last)
 	if err := d.wal.DeleteRange(first, last); err != nil {
 		return d.diskError(filepath.Join(d.dir, walDir), err)
 	}
@@ -317,7 +322,7 @@ func (d *disk) verifySnapshots() (newest uint64, err error) {
 		if err != nil {
 			return 0, d.damaged(path, err)
 		}
-		if meta.Index > newest {
+		if meta.Index >= newest { // of two of one entry a recovery has written the second
 			newest = meta.Index
 			d.snapshotted(meta.Index, meta.Term)
 			d.configured.Store(meta.ConfigurationIndex)
@@ -437,6 +442,8 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 			return err // whoever sent it is to blame, not the disk
 		}
 	}
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	if err := d.follows(logs); err != nil {
 		return err // the same
 	}
@@ -478,6 +485,8 @@ func (d *disk) DeleteRange(lo, hi uint64) error {
 	if err := d.failure(); err != nil {
 		return err
 	}
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	d.awaitRotation()
 	switch last, err := d.cache.LastIndex(); {
 	case err != nil:
@@ -489,7 +498,8 @@ func (d *disk) DeleteRange(lo, hi uint64) error {
 }
 
 // awaitRotation waits until raft-wal 0.4.0 has begun its next segment, if it is about to, in the background: deleting does not wait for
-// that, and what is begun after it begins in the wrong place. Storing does wait, before it refuses what is in the log already.
+// that, and what is begun after it begins in the wrong place. Storing does wait, before it refuses what is in the log already. d.writing is
+// held, or the last entry might be deleted meanwhile, and what is to be refused would be stored.
 func (d *disk) awaitRotation() {
 	if last, err := d.wal.LastIndex(); err == nil && last > 0 {
 		_ = d.wal.StoreLogs([]*raft.Log{{Index: last}})

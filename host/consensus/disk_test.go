@@ -414,9 +414,10 @@ func TestRecover(t *testing.T) {
 			r, err := recover(func(b []byte) ([]byte, error) {
 				return append(append([]byte(nil), b...), "\x00\x00\x00\x01G"...), nil
 			})
-			if err != nil || r.ID != id || r.Index < 5 {
+			if err != nil || r.ID == id || r.ID.Node != l.id || r.Index < 5 {
 				t.Fatalf("%+v, %v", r, err)
 			}
+			id = r.ID
 			if generation == 1 && !slices.Equal(r.Lost, lost) {
 				t.Errorf("lost %v, and not %v", r.Lost, lost)
 			}
@@ -426,8 +427,8 @@ func TestRecover(t *testing.T) {
 		if got := l.machine.all(); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "G", "G", "5"}) {
 			t.Errorf("%v", got)
 		}
-		if members, _ := l.Voters(); len(members) != 1 || members[0].ID != id {
-			t.Errorf("%v", members)
+		if members, _ := l.Voters(); len(members) != 1 || members[0].ID != id || l.ID() != id {
+			t.Errorf("%s: %v", l.ID(), members)
 		}
 		// Others join with new disks.
 		f := w.add("d").open(nil)
@@ -440,6 +441,141 @@ func TestRecover(t *testing.T) {
 		if _, err := Recover(t.Context(), RecoverConfig{Dir: t.TempDir(), Cluster: "test", Self: "a", Authority: "a:1", Machine: &journal{},
 			Raise: func(b []byte) ([]byte, error) { return b, nil }}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "there is no log") {
 			t.Error(err)
+		}
+	}, abc...)
+}
+
+// TestRecoverIsInterrupted: whatever of a recovery is on disk, the voter is who it was, or all that the recovery makes of it, and a recovery may follow.
+func TestRecoverIsInterrupted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start(nil, abc...)
+		w.propose("0")
+		l := w.leader()
+		gone, _ := w.followers(l)
+		if _, err := l.Remove(t.Context(), string(gone.id), true); err != nil { // so that there is a configuration in the midst of the log
+			t.Fatal(err)
+		}
+		w.propose("1")
+		old := l.ID()
+		for _, n := range w.sorted() {
+			n.close()
+		}
+		join := func(elem ...string) string { return filepath.Join(append([]string{l.dir, raftDir}, elem...)...) }
+		var passport []byte // of the recovery
+		recover := func() Recovered {
+			time.Sleep(time.Millisecond) // raft names snapshots by the time
+			r, err := Recover(t.Context(), RecoverConfig{Dir: l.dir, Cluster: "test", Self: l.id, Machine: &journal{}, Log: slog.New(slog.DiscardHandler),
+				Raise: func(b []byte) ([]byte, error) {
+					passport = must(os.ReadFile(join(nextFile)))
+					return append(append([]byte(nil), b...), "\x00\x00\x00\x01G"...), nil
+				}})
+			if err != nil || r.ID == old {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			return r
+		}
+		before := l.dir
+		l.dir = copyDir(t, before)
+		made := recover()
+		after, next := l.dir, passport
+
+		replace := func(what, from string) {
+			if err := os.RemoveAll(join(what)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(join(what), os.DirFS(filepath.Join(from, raftDir, what))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write := func(name string, b []byte) {
+			if err := os.WriteFile(join(name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, at := range []struct {
+			name string
+			make func()
+			id   RaftID
+			want []string
+		}{
+			{"without the snapshot", func() { l.dir = copyDir(t, before); write(nextFile, next) }, old, []string{"0", "1"}},
+			{"with the log of before", func() { l.dir = copyDir(t, before); write(nextFile, next); replace(snapshotDir, after) }, made.ID, []string{"0", "1", "G"}},
+			{"under the name of before", func() {
+				l.dir = copyDir(t, after)
+				write(nextFile, next)
+				write(passportFile, must(os.ReadFile(filepath.Join(before, raftDir, passportFile))))
+			}, made.ID, []string{"0", "1", "G"}},
+			{"at its end", func() { l.dir = copyDir(t, after) }, made.ID, []string{"0", "1", "G"}},
+		} {
+			for _, again := range []bool{false, true} {
+				at.make()
+				id, want := at.id, at.want
+				if again {
+					r := recover()
+					if id != old && (r.ID == id || r.Lost != nil) || id == old && len(r.Lost) != 1 {
+						t.Errorf("%s: %+v", at.name, r)
+					}
+					id, want = r.ID, append(slices.Clone(want), "G")
+				}
+				l.open(w.list(abc...))
+				if l.ID() != id {
+					t.Errorf("%s, again: %t: it is %s, and not %s", at.name, again, l.ID(), id)
+				}
+				if id != old {
+					want = append(want[:len(want):len(want)], "x")
+					w.propose("x")
+					d := w.add(core.NodeID(fmt.Sprintf("d%d-%t", i, again))).open(nil)
+					if _, err := l.Add(t.Context(), w.list(d.id)[0], true); err != nil {
+						t.Fatal(err)
+					}
+					if got := d.machine.await(t, len(want)); !slices.Equal(got, want) {
+						t.Errorf("%s, again: %t: who joins has %q, and not %q", at.name, again, got, want)
+					}
+					d.close()
+				} else if members, _ := l.Voters(); len(members) != 2 {
+					t.Errorf("%s: %v", at.name, members)
+				}
+				if got := l.machine.all(); id != old && !slices.Equal(got, want) {
+					t.Errorf("%s, again: %t: it has %q, and not %q", at.name, again, got, want)
+				}
+				l.close()
+			}
+		}
+	}, abc...)
+}
+
+// TestAddAfterRecover: a log of before a recovery does not go on after it, since the raised generation is in no entry.
+func TestAddAfterRecover(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start(nil, abc...)
+		w.propose("0")
+		l := w.leader()
+		former, _ := w.followers(l)
+		former.machine.await(t, 1)
+		for _, n := range w.sorted() {
+			n.close()
+		}
+		if _, err := Recover(t.Context(), RecoverConfig{Dir: l.dir, Cluster: "test", Self: l.id, Machine: &journal{}, Log: slog.New(slog.DiscardHandler),
+			Raise: func(b []byte) ([]byte, error) { return append(append([]byte(nil), b...), "\x00\x00\x00\x01G"...), nil }}); err != nil {
+			t.Fatal(err)
+		}
+		l.open(w.list(abc...))
+		w.propose("1")
+		former.open(w.list(abc...))
+		if _, err := l.Add(t.Context(), w.list(former.id)[0], true); !errors.Is(err, ErrRefused) ||
+			!strings.Contains(err.Error(), "of before the voters were recovered") || !strings.Contains(err.Error(), "move its DIR/raft away") {
+			t.Error(err)
+		}
+		former.close()
+		if err := os.RemoveAll(filepath.Join(former.dir, raftDir)); err != nil {
+			t.Fatal(err)
+		}
+		former.open(nil)
+		if _, err := l.Add(t.Context(), w.list(former.id)[0], true); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := former.machine.await(t, 3), []string{"0", "G", "1"}; !slices.Equal(got, want) {
+			t.Errorf("%q, and not %q", got, want)
 		}
 	}, abc...)
 }

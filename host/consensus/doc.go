@@ -10,7 +10,7 @@
 //
 // # Who is a voter
 //
-// A voter is a node with a disk: its raft id is NODE#NONCE, and the nonce is drawn when DIR/raft is made. A node that lost its disk
+// A voter is a node with a disk: its raft id is NODE#NONCE, and the nonce is drawn when DIR/raft is made, and again by [Recover]. A node that lost its disk
 // comes back with another raft id, which no configuration names, and so it cannot vote twice in a term that it has forgotten. It says
 // so ([NotVoter]) and waits until an operator has removed the old id and added the new one. The first bytes of every stream between
 // voters name the raft id that is meant, and an end that has another one refuses.

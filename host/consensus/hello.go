@@ -16,6 +16,7 @@ type hello struct {
 	index   uint64   // of the configuration
 	members []string // raft ids in the configuration
 	last    uint64   // index of its last entry
+	failed  bool     // it has stopped by itself; an older one does not say so
 }
 
 // Keys of a hello. Append, never reorder, never reuse.
@@ -28,6 +29,7 @@ const (
 	helloIndex   = 5
 	helloMembers = 6
 	helloLast    = 7
+	helloFailed  = 8
 )
 
 const maxVoters = 64 // of any configuration; a useful one has three or five
@@ -38,7 +40,7 @@ func listHash(list string) string {
 }
 
 func appendHello(b []byte, h *hello) []byte {
-	b = abi.AppendMap(b, 8)
+	b = abi.AppendMap(b, 9)
 	b = abi.AppendUint(abi.AppendUint(b, helloFormat), formatVersion)
 	b = abi.AppendText(abi.AppendUint(b, helloID), h.id.String())
 	b = abi.AppendText(abi.AppendUint(b, helloList), h.list)
@@ -49,7 +51,8 @@ func appendHello(b []byte, h *hello) []byte {
 	for _, m := range h.members {
 		b = abi.AppendText(b, m)
 	}
-	return abi.AppendUint(abi.AppendUint(b, helloLast), h.last)
+	b = abi.AppendUint(abi.AppendUint(b, helloLast), h.last)
+	return abi.AppendBool(abi.AppendUint(b, helloFailed), h.failed)
 }
 
 // readHello reads what another voter says. Keys that it does not know are those of a later version.
@@ -96,6 +99,8 @@ func readHello(b []byte) (hello, error) {
 			}
 		case helloLast:
 			h.last = r.Uint()
+		case helloFailed:
+			h.failed = r.Bool()
 		default:
 			r.Skip()
 		}

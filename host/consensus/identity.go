@@ -17,7 +17,7 @@ import (
 	"github.com/wasilo/wasilo/cluster/core"
 )
 
-// RaftID names a voter for as long as it has its disk: NODE#NONCE.
+// RaftID names a voter for as long as it has its disk and the log is not recovered: NODE#NONCE.
 type RaftID struct {
 	Node  core.NodeID
 	Nonce uint64
@@ -64,11 +64,15 @@ type passport struct {
 	Nonce   string      `json:"nonce"` // 16 hexadecimal digits
 }
 
-const passportFile = "voter.json"
+const (
+	passportFile = "voter.json"
+	// nextFile is the passport that a recovery gives the voter. It counts once the newest snapshot names it: see [disk.adopt].
+	nextFile = "voter.next.json"
+)
 
-// readPassport reads whose directory this is; false if it is nobody's yet. The directory is locked by the caller.
-func readPassport(dir, clusterName string, node core.NodeID) (id RaftID, found bool, err error) {
-	path := filepath.Join(dir, passportFile)
+// readPassport reads whose directory this is, or is to be; false if it is nobody's yet. The directory is locked by the caller.
+func readPassport(dir, file, clusterName string, node core.NodeID) (id RaftID, found bool, err error) {
+	path := filepath.Join(dir, file)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return RaftID{}, false, nil
@@ -111,13 +115,13 @@ func parsePassport(b []byte, path, dir, clusterName string, node core.NodeID) (R
 
 // newPassport draws a nonce and writes it down, durably, before anybody can have heard of it. The log is open by then: a directory with
 // a passport and without a log has lost it.
-func newPassport(dir, clusterName string, node core.NodeID) (RaftID, error) {
+func newPassport(dir, file, clusterName string, node core.NodeID) (RaftID, error) {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	id := RaftID{node, binary.BigEndian.Uint64(nonce[:])}
 	b, err := json.MarshalIndent(passport{Format: formatVersion, Cluster: clusterName, Node: node, Nonce: fmt.Sprintf("%016x", id.Nonce)}, "", "\t")
 	if err == nil {
-		err = writeDurably(filepath.Join(dir, passportFile), append(b, '\n'))
+		err = writeDurably(filepath.Join(dir, file), append(b, '\n'))
 	}
 	if err != nil {
 		return RaftID{}, fmt.Errorf("who this voter is cannot be written: %w", err)

@@ -73,7 +73,7 @@ func TestJudge(t *testing.T) {
 }
 
 func TestHello(t *testing.T) {
-	h := hello{id: rid("a", 1<<63), list: "a=a:1", begun: true, index: 7, members: []string{"a#8000000000000000", "b#0000000000000002"}, last: 99}
+	h := hello{id: rid("a", 1<<63), list: "a=a:1", begun: true, index: 7, members: []string{"a#8000000000000000", "b#0000000000000002"}, last: 99, failed: true}
 	b := appendHello(nil, &h)
 	got, err := readHello(b)
 	if err != nil || !reflect.DeepEqual(got, h) {

@@ -201,7 +201,7 @@ func (l *layer) welcome(raw io.Reader, from core.NodeID) (RaftID, error) {
 	case id.Node != from:
 		return RaftID{}, fmt.Errorf("it says that it is voter %s, and its certificate is of node %s", id, from)
 	case to != l.self.String():
-		return RaftID{}, fmt.Errorf("voter %.100q is not here, this is %s: the node lost its disk, and the old voter has to be removed", to, l.self)
+		return RaftID{}, fmt.Errorf("voter %.100q is not here, this is %s: the node lost its disk, and the old voter has to be removed; or the voters were recovered, and yours is a log of before", to, l.self)
 	}
 	return id, nil
 }

@@ -164,7 +164,8 @@ func (l *Log) read(q question) (answer, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := answer{generation: l.table.Generation(), index: l.table.Index()}
-	if l.fatal != nil { // whoever went on from here would never hear of the entry that is missing
+	if l.fatal != nil { // whoever went on from here would never hear of the entry that is missing, which the table's index counts
+		a.index = 0
 		return a, make(chan struct{})
 	}
 	// A follower never goes back: one that is ahead of this voter waits until it has caught up.

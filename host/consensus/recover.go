@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/raft"
@@ -30,7 +33,7 @@ type RecoverConfig struct {
 
 // Recovered is what [Recover] found.
 type Recovered struct {
-	ID    RaftID
+	ID    RaftID   // from now on
 	Index uint64   // of the last entry that is in the log now
 	Lost  []string // raft ids of the voters that are voters no more
 }
@@ -40,7 +43,9 @@ type Recovered struct {
 // on this disk count from then on, also those that no majority had; what only the lost voters had is gone.
 //
 // The new generation and the new configuration are one snapshot, which is there whole or not at all: raft's way to recover writes one
-// anyway, so an entry in the log, which could be lost between two crashes, is not needed. It may be repeated.
+// anyway, so an entry in the log, which could be lost between two crashes, is not needed. The voter has another raft id in it, so that no log of
+// before names anybody of whom one of afterwards is: such a log must not go on where this one does, for it would never be sent the snapshot.
+// It may be repeated, also after it was interrupted.
 func Recover(ctx context.Context, cfg RecoverConfig) (Recovered, error) {
 	none := Recovered{}
 	if cfg.Dir == "" || cfg.Cluster == "" || cfg.Machine == nil || cfg.Raise == nil {
@@ -84,14 +89,24 @@ func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
 	}
 	vc := VoterConfig{Log: cfg.Log, Heartbeat: defaultTimeout, Election: defaultTimeout, Lease: defaultTimeout, Commit: defaultCommit,
 		SnapshotEvery: defaultSnapshotEvery, Trailing: defaultTrailing, SnapshotCheck: defaultSnapshotCheck}
-	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: id.server(), Address: id.address(cfg.Authority)}}}
+	next, err := newPassport(d.dir, nextFile, cfg.Cluster, cfg.Self)
+	if err != nil {
+		return Recovered{}, d.diskError(d.dir, err)
+	}
+	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: next.server(), Address: next.address(cfg.Authority)}}}
 	m := &replica{machine: cfg.Machine, change: cfg.Raise}
 	if err := d.shield(func() error {
-		return raft.RecoverCluster(vc.raft(id), m, d, d, &snapshots{d}, nowhere{}, only)
+		return raft.RecoverCluster(vc.raft(next), m, d, d, &snapshots{d}, nowhere{}, only)
 	}); err != nil {
 		return Recovered{}, fmt.Errorf("the log in %s cannot be recovered: %w", d.dir, err)
 	}
-	r := Recovered{ID: id}
+	switch now, err := d.adopt(id, cfg.Cluster); {
+	case err != nil:
+		return Recovered{}, err
+	case now != next: // raft sorts snapshots of one entry by the time
+		return Recovered{}, fmt.Errorf("the log in %s was not recovered: the new snapshot is older than the one before by this machine's clock. Set it, and repeat this", d.dir)
+	}
+	r := Recovered{ID: next}
 	if metas, err := d.snaps.List(); err == nil && len(metas) > 0 {
 		r.Index = metas[0].Index
 	}
@@ -101,6 +116,39 @@ func (d *disk) recover(id RaftID, cfg RecoverConfig) (Recovered, error) {
 		}
 	}
 	return r, nil
+}
+
+// adopt ends a recovery: with the snapshot that it wrote the voter is another one. The log before it goes first, or it would be sent to new voters
+// in place of the snapshot. Without that snapshot there was no recovery, and the voter is who it was.
+func (d *disk) adopt(id RaftID, clusterName string) (RaftID, error) {
+	next, found, err := readPassport(d.dir, nextFile, clusterName, d.node)
+	if err != nil || !found {
+		return id, err
+	}
+	metas, err := d.snaps.List()
+	if err != nil {
+		return id, d.damaged(filepath.Join(d.dir, snapshotDir), err)
+	}
+	if len(metas) == 0 || !slices.ContainsFunc(metas[0].Configuration.Servers, func(s raft.Server) bool { return s.ID == next.server() }) {
+		return id, nil
+	}
+	first, err := d.wal.FirstIndex()
+	if err != nil {
+		return id, d.damaged(filepath.Join(d.dir, walDir), err)
+	}
+	if first > 0 && first <= metas[0].Index {
+		d.log.Info("a recovery that was interrupted is ended", "voter", next.String(), "first", first, "last", metas[0].Index)
+		if err := d.forget(first, metas[0].Index); err != nil {
+			return id, err
+		}
+	}
+	if err = os.Rename(filepath.Join(d.dir, nextFile), filepath.Join(d.dir, passportFile)); err == nil {
+		err = syncDir(d.dir)
+	}
+	if err != nil {
+		return id, d.diskError(d.dir, err)
+	}
+	return next, nil
 }
 
 func serverNames(servers []raft.Server) string {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +96,41 @@ func TestWriteIndexRefusesWhatIsNoSegment(t *testing.T) {
 		}
 		if got, _ := os.ReadFile(path); !bytes.Equal(got, content) {
 			t.Errorf("%s: the file has changed", name)
+		}
+	}
+}
+
+// TestCutsBesideEachOther: raft deletes old entries while it cuts off the last one. What waits for raft-wal between the two must not come to be an
+// entry in the place of the one that was cut off.
+func TestCutsBesideEachOther(t *testing.T) {
+	d, _, err := openDisk(t.TempDir(), "c", "n1", slog.New(slog.DiscardHandler), seam{segment: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.close(true) }()
+	entry := func(index uint64) []*raft.Log {
+		return []*raft.Log{{Index: index, Term: 1, Type: raft.LogCommand, Data: []byte("data")}}
+	}
+	for i := uint64(1); i <= 10; i++ {
+		if err := d.StoreLogs(entry(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for first := uint64(1); first < 9; first++ {
+		var wg sync.WaitGroup
+		for _, at := range []uint64{first, 10} {
+			wg.Go(func() {
+				if err := d.DeleteRange(at, at); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if last, err := d.LastIndex(); err != nil || last != 9 {
+			t.Fatalf("entry 10 was cut off, and the last is %d, %v", last, err)
+		}
+		if err := d.StoreLogs(entry(10)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

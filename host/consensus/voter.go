@@ -234,7 +234,7 @@ func (v *Voter) recorded(id RaftID) (string, bool) {
 }
 
 func (v *Voter) hello() hello {
-	h := hello{id: v.id, list: formatVoters(v.cfg.Voters)}
+	h := hello{id: v.id, list: formatVoters(v.cfg.Voters), failed: v.State() == Failed}
 	index, servers := v.members()
 	h.index, h.last, h.begun = index, v.raft.LastIndex(), len(servers) > 0
 	for _, s := range servers {

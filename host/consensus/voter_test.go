@@ -304,6 +304,67 @@ func TestVotersComeAndGo(t *testing.T) {
 	}, "a", "b", "c", "d")
 }
 
+// TestRemoveTheLiving: a change after which too few would be left to agree on anything, itself included, is refused.
+func TestRemoveTheLiving(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		disks := w.withDisks()
+		l := w.leader()
+		gone, living := w.followers(l)
+		id := gone.ID()
+		refused := func(which core.NodeID, text string) {
+			t.Helper()
+			_, err := l.Remove(t.Context(), string(which), true)
+			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "of the 2 voters that there would be") || !strings.Contains(err.Error(), id.String()+text) {
+				t.Error(err)
+			}
+		}
+		gone.close()
+		refused(living.id, " does not answer")
+		refused(l.id, " does not answer")
+		if err := os.RemoveAll(filepath.Join(gone.dir, raftDir)); err != nil {
+			t.Fatal(err)
+		}
+		gone.open(nil)
+		refused(living.id, " has lost its disk, and is "+gone.ID().String())
+		w.propose("two")
+		if _, err := l.Remove(t.Context(), id.String(), true); err != nil { // that one may go
+			t.Fatal(err)
+		}
+		if _, err := l.Add(t.Context(), w.list(gone.id)[0], false); err != nil {
+			t.Fatal(err)
+		}
+		gone.machine.await(t, 2)
+
+		disks[living.id].entries.Store(&errFull)
+		w.propose("three")
+		_ = living.awaitFailure()
+		id = living.ID()
+		refused(gone.id, " has failed")
+		living.close()
+		disks[living.id].entries.Store(nil)
+		living.open(nil)
+		if _, err := l.Remove(t.Context(), string(gone.id), true); err != nil { // as it is back
+			t.Fatal(err)
+		}
+		w.propose("four")
+		living.machine.await(t, 4)
+
+		// A voter is added while there are others enough with it, and not while too few are there with it.
+		living.close()
+		if _, err := l.Add(t.Context(), w.list(gone.id)[0], false); err != nil {
+			t.Fatal(err)
+		}
+		d := w.add("d").open(nil)
+		gone.close() // the leader has not noticed
+		if _, err := l.Add(t.Context(), w.list(d.id)[0], true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "of the 4 voters that there would be") {
+			t.Error(err)
+		}
+		gone.open(nil)
+		living.open(nil)
+		w.propose("five")
+	}, abc...)
+}
+
 // TestRemovedWhileAway: nobody tells a voter that is not there; it finds out.
 func TestRemovedWhileAway(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
