@@ -57,7 +57,7 @@ func table(t *testing.T, md string, head ...string) [][]string {
 		}
 		rows = append(rows, cells)
 	}
-	t.Fatalf("ABI.md has no table that starts with %q", head)
+	t.Fatalf("there is no table that starts with %q", head)
 	return nil
 }
 
@@ -120,6 +120,39 @@ func TestPageErrors(t *testing.T) {
 			strconv.Itoa(c.Exit), c.Title})
 	}
 	same(t, table(t, readMarkdown(t), "code", "name", "retryable"), want)
+}
+
+// docs/http.md has the same codes by their status.
+func TestHTTPPageErrors(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "docs", "http.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := make(map[string]string)
+	for _, row := range table(t, string(b), "code", "status", "retryable", "exit") {
+		names, _, _ := strings.Cut(row[0], ": ") // then what it means
+		for name := range strings.SplitSeq(names, ", ") {
+			name = strings.Trim(name, "`")
+			if page[name] != "" {
+				t.Errorf("http.md has %s twice", name)
+			}
+			page[name] = strings.Join(row[1:], " ")
+		}
+	}
+	for _, c := range Codes()[1:] {
+		retryable := ""
+		if c.Retryable {
+			retryable = "yes"
+		}
+		want := strings.Join([]string{strconv.Itoa(c.Status), retryable, strconv.Itoa(c.Exit)}, " ")
+		if page[c.Name] != want {
+			t.Errorf("http.md has %q for %s, the code has %q", page[c.Name], c.Name, want)
+		}
+		delete(page, c.Name)
+	}
+	for name := range page {
+		t.Errorf("http.md has %s, the code has not", name)
+	}
 }
 
 func TestPageTags(t *testing.T) {

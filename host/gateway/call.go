@@ -59,10 +59,12 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, rest string) (int
 		opt.timeout = g.defaultTimeout
 	}
 	timeout := min(opt.timeout, g.maxTimeout)
-	method, err := g.node.Method(r.Context(), target.Kind(), path.method, time.Now().Add(timeout))
+	began := time.Now()
+	method, err := g.node.Method(r.Context(), target.Kind(), path.method, began.Add(timeout))
 	if err != nil {
 		return 0, err
 	}
+	timeout -= time.Since(began)
 	var params, result *abi.Schema
 	if method != nil {
 		params, result = method.Params, method.Result
@@ -76,7 +78,7 @@ func (g *Gateway) call(w http.ResponseWriter, r *http.Request, rest string) (int
 	}
 	env := abi.Envelope{
 		Target: target, Method: path.method, Payload: payload, Flags: opt.flags,
-		IdempotencyKey: opt.idempotency, Deadline: time.Now().Add(timeout), // from when the body is here
+		IdempotencyKey: opt.idempotency, Deadline: time.Now().Add(timeout), // what is left; the body's time is its own
 	}
 	env.TraceParent, env.TraceState = traceContext(r.Header)
 	reply, err := g.node.Send(r.Context(), &env)

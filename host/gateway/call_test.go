@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -411,4 +413,33 @@ func TestAPanicIsAProblem(t *testing.T) {
 	if p := exchange(t, "POST", s.URL+"/v1/actors/echo/a/m", nil).problem(t); p.Status != 500 || strings.Contains(p.Detail, "boom") {
 		t.Errorf("%+v", p)
 	}
+}
+
+// slowBody is {} after a while.
+type slowBody struct {
+	io.Reader
+	after time.Duration
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	time.Sleep(b.after)
+	b.after = 0
+	return b.Reader.Read(p)
+}
+
+// What finding the method takes is of the caller's time; what the body takes is not.
+func TestTheTimeOfACallIsGivenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := &fakeNode{method: func(string, string) (*abi.Method, error) {
+			time.Sleep(7 * time.Second)
+			return nil, nil
+		}}
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "http://localhost/v1/actors/echo/a/m", &slowBody{strings.NewReader("{}"), 5 * time.Second})
+		r.Header.Set(HeaderTimeout, "10s")
+		w, began := httptest.NewRecorder(), time.Now()
+		New(Config{Node: node}).ServeHTTP(w, r)
+		if left := node.last(t).Deadline.Sub(began) - 12*time.Second; w.Code != 200 || left != 3*time.Second {
+			t.Errorf("%d %s, %v left for the actor", w.Code, w.Body, left)
+		}
+	})
 }

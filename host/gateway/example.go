@@ -1,7 +1,11 @@
 package gateway
 
 import (
-	"strconv"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -25,7 +29,7 @@ func appendExample(b []byte, s *abi.Schema, name string) []byte {
 		if name == "" {
 			name = "text"
 		}
-		return strconv.AppendQuote(b, name)
+		return appendJSONText(b, name)
 	case abi.TypeBytes:
 		return append(b, `"AA"`...)
 	case abi.TypeList:
@@ -45,13 +49,32 @@ func appendExample(b []byte, s *abi.Schema, name string) []byte {
 			if n++; n > 1 {
 				b = append(b, ',')
 			}
-			b = strconv.AppendQuote(b, f.Name)
+			b = appendJSONText(b, f.Name)
 			b = append(b, ':')
 			b = appendExample(b, f.Schema, f.Name)
 		}
 		return append(b, '}')
 	}
 	return append(b, "{}"...)
+}
+
+// appendJSONText writes s as JSON, in characters that a terminal shows: names are what a module's author has chosen.
+func appendJSONText(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case unicode.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return append(b, '"')
 }
 
 // Example is one call that a newcomer can type.
@@ -94,5 +117,16 @@ func (e Example) Path() string { return CallPath(e.Target, e.Method) }
 
 // Curl is the call as a line for a shell, to the node at base.
 func (e Example) Curl(base string) string {
-	return "curl -d '" + e.JSON + "' " + base + e.Path()
+	return "curl -d " + ShellWord(e.JSON) + " " + ShellWord(base+e.Path())
+}
+
+// ShellWord writes s as a shell reads it back.
+func ShellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,@%+=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -7,9 +7,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
+
+// OperatorTime bounds the work on what an operator asks for, also where [Config.DefaultTimeout] is longer: clients tell by it a node that
+// works from one that hangs.
+const OperatorTime = 25 * time.Second
 
 // Operator is what operators ask of a node beside looking at it. All of it is called from many goroutines at once; errors carry codes.
 type Operator interface {
@@ -159,11 +164,16 @@ func segment(raw string, page func(http.ResponseWriter, *http.Request, string) (
 	}
 }
 
+// working is the context of what an operator asks for.
+func (g *Gateway) working(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), min(g.defaultTimeout, OperatorTime))
+}
+
 func (g *Gateway) voters(w http.ResponseWriter, r *http.Request) (int, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return 0, methodNotAllowed(r.Method, "GET, HEAD")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.defaultTimeout)
+	ctx, cancel := g.working(r)
 	defer cancel()
 	list, err := g.operator.Voters(ctx)
 	if err != nil {
@@ -197,7 +207,7 @@ func (g *Gateway) voter(w http.ResponseWriter, r *http.Request, which string) (i
 	default:
 		return 0, abi.NewError(abi.ErrInvalidArgument, "even is true or false")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.defaultTimeout)
+	ctx, cancel := g.working(r)
 	defer cancel()
 	done, err := change(ctx, which, even)
 	if err != nil {
@@ -224,7 +234,7 @@ func (g *Gateway) block(w http.ResponseWriter, r *http.Request, node string) (in
 	if r.Method != http.MethodPut && r.Method != http.MethodDelete {
 		return 0, methodNotAllowed(r.Method, "PUT, DELETE")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.defaultTimeout)
+	ctx, cancel := g.working(r)
 	defer cancel()
 	info, err := g.operator.Block(ctx, node, r.Method == http.MethodDelete)
 	if err != nil {

@@ -3,8 +3,11 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -109,6 +112,31 @@ func TestOperatorsAreAskedRightly(t *testing.T) {
 	if p := a.problem(t); a.status != 503 || p.Code != "no_quorum" || !p.Retryable || p.Detail != "too few" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// slowOperator works on a change for as long as it may.
+type slowOperator struct{ fakeOperator }
+
+func (*slowOperator) AddVoter(ctx context.Context, _ string, _ bool) (VoterChange, error) {
+	<-ctx.Done()
+	return VoterChange{}, abi.NewError(abi.ErrTimeout, "too slow")
+}
+
+// What operators ask for is worked on for the time of a call, and not for longer than a client waits.
+func TestOperatorsWaitNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for given, want := range map[time.Duration]time.Duration{time.Second: time.Second, time.Hour: OperatorTime} {
+			g := New(Config{Node: &fakeNode{}, Operator: &slowOperator{}, DefaultTimeout: given})
+			r := httptest.NewRequestWithContext(t.Context(), "PUT", "http://localhost/v1/voters/n4", nil)
+			w, began := httptest.NewRecorder(), time.Now()
+			hang := time.AfterFunc(2*time.Hour, func() { panic("it never ends") })
+			g.ServeHTTP(w, r)
+			hang.Stop()
+			if took := time.Since(began); took != want || w.Code != 504 {
+				t.Errorf("%v: %d after %v", given, w.Code, took)
+			}
+		}
+	})
 }
 
 // Without an operator there are no such pages, and the index does not name them.

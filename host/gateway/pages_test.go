@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/wasilo/wasilo/abi"
 )
@@ -228,8 +229,38 @@ func TestExampleJSON(t *testing.T) {
 			t.Errorf("%s: %s, want %s", s, got, want)
 		}
 	}
+	// A module's author chooses names, and the operator types what becomes of them.
+	for _, name := range []string{"it's", "'; touch owned; '", `"\\`, "a\x00\a\n\u007f\u0085\u202e\ue000\U000e0001é漢𝄞", "\xff$(id)`id`"} {
+		got := ExampleJSON(&abi.Schema{Type: abi.TypeRecord, Fields: []abi.Field{{Name: name, Schema: text}}})
+		var back map[string]string
+		if err := json.Unmarshal([]byte(got), &back); err != nil || back[strings.ToValidUTF8(name, "\ufffd")] == "" || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q: %q %v", name, got, err)
+		}
+	}
 	if _, ok := PickExample([]KindInfo{{Name: "silent"}}); ok {
 		t.Error("an example of a kind that lists nothing")
+	}
+}
+
+// A shell runs the call and nothing else, whatever the module calls its fields.
+func TestCurlIsOneCommand(t *testing.T) {
+	alice, err := abi.ParseIdentity("counter/alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Example{Target: alice, Method: "add", JSON: `{"it's; touch owned":1}`}
+	want := `curl -d '{"it'\''s; touch owned":1}' http://127.0.0.1:7700/v1/actors/counter/alice/add`
+	if got := e.Curl("http://127.0.0.1:7700"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for in, want := range map[string]string{"n1/ca.crt": "n1/ca.crt", "on n1": "'on n1'", "": "''", "it's": `'it'\''s'`,
+		"$HOME": "'$HOME'", "é": "'é'"} {
+		if got := ShellWord(in); got != want {
+			t.Errorf("%q: %s", in, got)
+		}
 	}
 }
 

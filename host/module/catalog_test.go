@@ -3,6 +3,7 @@ package module
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -116,20 +117,41 @@ func TestStartSaysWhatIsWrongWithTheDirectory(t *testing.T) {
 	}
 }
 
-func TestStartRefusesAnUnreadableDirectory(t *testing.T) {
-	h := build(t, nil)
-	if err := os.Chmod(h.dir, 0o311); err != nil {
+// removed removes dir, and returns a path to what is left of it: a directory, which nobody can list.
+func removed(t *testing.T, dir string) string {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(h.dir, 0o755)
-	if _, err := os.ReadDir(h.dir); err == nil {
-		t.Skip("this user may read every directory")
+	t.Cleanup(func() { f.Close() })
+	left := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	if _, err := os.Stat(left); err != nil {
+		t.Skip("this user may read every directory, and there is no /proc")
 	}
-	err := h.Start(t.Context())
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+// TestStartRefusesAnUnreadableDirectory: no permission, or, for a user whom nothing stops, a directory that cannot be listed.
+func TestStartRefusesAnUnreadableDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o311); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(dir, 0o755)
+	if _, err := os.ReadDir(dir); err == nil {
+		dir = removed(t, dir)
+	}
+	c := New(Config[*program]{Dir: dir, Loader: &loader{}})
+	defer c.Close()
+	err := c.Start(t.Context())
 	if err == nil {
 		t.Fatal("no error")
 	}
-	contains(t, err.Error(), h.dir, "readable")
+	contains(t, err.Error(), dir, "readable")
 }
 
 func TestStartOnce(t *testing.T) {

@@ -181,7 +181,7 @@ func (s *Snapshot) collect(ch chan<- prometheus.Metric) {
 		if k.Fuel > 0 { // native kinds have none
 			ch <- counter(descFuel, k.Fuel, k.Kind)
 		}
-		if k.Hibernations+k.CaptureFailures+k.WakeFailures > 0 {
+		if k.Hibernations+k.CaptureFailures+k.Wakes+k.WakeFailures > 0 {
 			ch <- counter(descSlept, k.Hibernations, k.Kind, "ok")
 			ch <- counter(descSlept, k.CaptureFailures, k.Kind, "failed")
 			ch <- counter(descWakes, k.Wakes, k.Kind, "ok")

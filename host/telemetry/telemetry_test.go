@@ -97,6 +97,13 @@ func TestB4_2_RetriesByOutcome(t *testing.T) {
 		`wasilo_block_list_applied_total 1`)
 }
 
+// Actors that moved here wake on a node that has hibernated none.
+func TestWakesOfWhatMovedHere(t *testing.T) {
+	tel := New()
+	tel.Watch(func() Snapshot { return Snapshot{Kinds: []KindCounts{{Kind: "chat", Wakes: 3}}} })
+	wants(t, scrape(t, tel), `wasilo_wakes_total{kind="chat",outcome="ok"} 3`, `wasilo_hibernations_total{kind="chat",outcome="ok"} 0`)
+}
+
 func TestWhatTheNodeCounts(t *testing.T) {
 	tel := New()
 	tel.Watch(func() Snapshot {

@@ -92,7 +92,7 @@ func callLine(self, url string, e gateway.Example) string {
 	}
 	line += e.Target.Key() + " " + e.Method
 	if e.JSON != "{}" {
-		line += " '" + e.JSON + "'"
+		line += " " + gateway.ShellWord(e.JSON)
 	}
 	return line
 }

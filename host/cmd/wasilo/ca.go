@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/link/ca"
 )
 
@@ -50,7 +51,7 @@ and is an error; a gossip key that is there already is kept.`,
 Certify each node, and copy the directory that this makes to the node's machine:
 
   %s node cert n1 --ca %s --cluster wasilo --out n1
-`, oneLine(made.CA), oneLine(made.Key), oneLine(made.GossipKey), selfCommand(), shellWord(args[0]))
+`, oneLine(made.CA), oneLine(made.Key), oneLine(made.GossipKey), selfCommand(), gateway.ShellWord(args[0]))
 		return err
 	}
 	return cmd

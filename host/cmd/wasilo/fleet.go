@@ -120,7 +120,7 @@ func (f *fleet) again(node *fleetNode) string {
 			i++
 			arg += " " + node.Gossip
 		default:
-			arg = shellWord(arg)
+			arg = gateway.ShellWord(arg)
 		}
 		line += " " + arg
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/link/ca"
 )
 
@@ -68,7 +69,7 @@ Copy %s to the machine of %s, and start it there, HOST being its address and OTH
   %s serve --id %s --cluster %s --link HOST:7701 --gossip HOST:7946 --join OTHER:7946 \
     --ca %s --cert %s --key %s --gossip-key %s
 `, oneLine(made.Cert), made.Until.Format(time.DateOnly), oneLine(f.out), args[0], selfCommand(), args[0], f.cluster,
-			shellWord(made.CA), shellWord(made.Cert), shellWord(made.Key), shellWord(made.GossipKey))
+			gateway.ShellWord(made.CA), gateway.ShellWord(made.Cert), gateway.ShellWord(made.Key), gateway.ShellWord(made.GossipKey))
 		return err
 	}
 	return cmd

@@ -200,12 +200,3 @@ func TestConnected(t *testing.T) {
 		t.Error(n)
 	}
 }
-
-func TestShellWord(t *testing.T) {
-	for in, want := range map[string]string{"n1/ca.crt": "n1/ca.crt", "on n1": "'on n1'", "": "''", "it's": `'it'\''s'`,
-		"$HOME": "'$HOME'", "é": "'é'"} {
-		if got := shellWord(in); got != want {
-			t.Errorf("%q: %s", in, got)
-		}
-	}
-}

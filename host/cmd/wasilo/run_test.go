@@ -158,6 +158,10 @@ func TestCallLine(t *testing.T) {
 	if got := callLine("wasilo", "http://127.0.0.1:7700", e); got != `wasilo call counter/alice add '{"by":1}'` {
 		t.Error(got)
 	}
+	e.JSON = `{"it's":1}`
+	if got := callLine("wasilo", "http://127.0.0.1:7700", e); got != `wasilo call counter/alice add '{"it'\''s":1}'` {
+		t.Error(got)
+	}
 	e.JSON = "{}"
 	if got := callLine("./bin/wasilo", "http://127.0.0.1:9", e); got != `./bin/wasilo call --node http://127.0.0.1:9 counter/alice add` {
 		t.Error(got)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/wasilo/wasilo/host"
@@ -13,8 +15,9 @@ func (a *app) serve() *cobra.Command {
 second one ends it at once.
 
 Each setting comes from its flag, else from its variable (--max-message is WASILO_MAX_MESSAGE), else from wasilo.toml,
-else it has the default shown. In the file, log and limits are tables, and [kinds.NAME] has mailbox, turn, idle, hibernate and memory
-of one kind; relative paths start at the file. Sizes are written "64MiB", times "5s".
+else it has the default shown. In the file, log and limits are tables, and [kinds.NAME] has, of one kind,
+` + strings.Join((&configFile{kinds: kindSettings()}).kindKeys(), ", ") + `;
+relative paths start at the file. Sizes are written "64MiB", times "5s".
 
 Nodes that --join each other are one cluster: each actor lives on one of them and answers through all. Beyond loopback they need
 certificates and a gossip key; wasilo ca and wasilo node make them. --mode client is a node that hosts nothing and needs no actors.

@@ -34,17 +34,6 @@ func hidden(r rune) bool {
 	return !unicode.IsGraphic(r) && r != nonJoiner && r != joiner
 }
 
-// shellWord writes s as a shell reads it back.
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,@%+=", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
 // actorName is KIND/ID in a table, in quotes where the ends would not be seen.
 func actorName(kind, id string) string {
 	if name := kind + "/" + id; strings.TrimSpace(id) == id {

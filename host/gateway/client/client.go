@@ -61,6 +61,7 @@ func New(cfg Config) (*Client, error) {
 	if transport == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost = 64 // one host is all there is
+		t.DialContext = (&net.Dialer{Timeout: dialTime}).DialContext
 		transport = t
 	}
 	c.http = &http.Client{
@@ -88,7 +89,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // CallOptions qualify a call. The zero value is a plain one with the node's default time.
 type CallOptions struct {
-	Timeout        time.Duration // 0: what ctx leaves, else the node's default
+	Timeout        time.Duration // 0: what ctx leaves, else the node's default, as long as the node shows that it lives
 	IdempotencyKey string
 	TraceParent    string // W3C trace context
 	TraceState     string
@@ -156,6 +157,10 @@ func (c *Client) call(ctx context.Context, target abi.Identity, method, mediaTyp
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout+grace)
 		defer cancel()
+	} else {
+		var end func()
+		ctx, end = c.watched(ctx)
+		defer end()
 	}
 	switch {
 	case opt.Flags&abi.OnlyIfActive != 0:
@@ -284,8 +289,10 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	return c.ask(ctx, http.MethodGet, path, into)
 }
 
-// ask is a request without a body.
+// ask is a request without a body, of [askTime] at most.
 func (c *Client) ask(ctx context.Context, verb, path string, into any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, askTime, errSilent)
+	defer cancel()
 	body, err := c.do(ctx, verb, path, http.Header{"Accept": {gateway.TypeJSON}}, nil)
 	if err != nil {
 		return err
@@ -339,6 +346,8 @@ func (c *Client) problem(resp *http.Response, body []byte) error {
 // transportError gives a failed exchange its code.
 func (c *Client) transportError(ctx context.Context, err error) error {
 	switch {
+	case errors.Is(context.Cause(ctx), errSilent):
+		return abi.NewError(abi.ErrTimeout, "the node at "+c.base+" accepts connections and does not answer; the outcome is unknown")
 	case errors.Is(ctx.Err(), context.Canceled):
 		return abi.NewError(abi.ErrCanceled, "given up before "+c.base+" answered; the outcome is unknown")
 	case ctx.Err() != nil:
