@@ -103,7 +103,9 @@ func (b *body) turned() {
 
 // instantiate makes the wazero instance; no code of the guest runs. wazero panics on some modules.
 func (b *body) instantiate() (err error) {
+	b.memory.making = true
 	defer func() {
+		b.memory.making = false
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating failed: %v", p)
 		}
