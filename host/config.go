@@ -52,7 +52,7 @@ type Limits struct {
 	Request    time.Duration // a request that names no time: abi.DefaultRequest
 	Idle       time.Duration // without a message, then passivated: abi.DefaultIdle
 	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
-	Memory     uint64        // bytes of linear memory of a guest: abi.DefaultMemory
+	Memory     uint64        // bytes of linear memory of a guest, up to 4 GiB, which is [engine.MaxMemory]: abi.DefaultMemory
 	Table      int           // entries of a guest's tables together: 1 Mi, which is the most
 	Stack      int64         // bytes of a guest's stack, as estimated: 8 MiB
 	Fuel       int64         // units that a turn may use: none but what its time allows
@@ -104,6 +104,7 @@ const (
 	defaultHibernate = 30 * time.Second
 	minTurn          = time.Millisecond
 	minMemory        = 64 << 10
+	maxMemory        = 4 << 30 // as it is set
 
 	minStack, maxStack       = 64 << 10, 64 << 20
 	minFuel, maxFuel         = 10_000, 1 << 50
@@ -144,7 +145,7 @@ func (c Config) withDefaults() (Config, error) {
 	l.MaxMessage, l.Mailbox = or(l.MaxMessage, abi.DefaultMaxMessage), or(l.Mailbox, abi.DefaultMailbox)
 	l.Turn, l.Request, l.Idle = or(l.Turn, abi.DefaultTurn), or(l.Request, abi.DefaultRequest), or(l.Idle, abi.DefaultIdle)
 	l.Hibernate = or(l.Hibernate, defaultHibernate)
-	l.Memory, l.MaxActors = or(l.Memory, abi.DefaultMemory), or(l.MaxActors, defaultMaxActors)
+	l.Memory, l.MaxActors = addressable(or(l.Memory, abi.DefaultMemory)), or(l.MaxActors, defaultMaxActors)
 	l.MaxConns = or(l.MaxConns, gateway.DefaultMaxConns())
 	l.MaxBytes = or(l.MaxBytes, DefaultMaxBytes())
 	l.MaxSleep = min(or(l.MaxSleep, l.MaxBytes/3), l.MaxBytes)
@@ -161,7 +162,7 @@ func (c Config) withDefaults() (Config, error) {
 		if k.Turn < minTurn {
 			bad("%s.turn must be at least %v", where, minTurn)
 		}
-		if k.Memory < minMemory || k.Memory > 4<<30 {
+		if k.Memory < minMemory || k.Memory > maxMemory {
 			bad("%s.memory must be from 64KiB to 4GiB", where)
 		}
 		if k.Table < 1 || k.Table > engine.MaxTable {
@@ -248,7 +249,7 @@ func (c *Config) kindLimits(kind string) KindLimits {
 	if fuel == Unlimited {
 		fuel = 0
 	}
-	return KindLimits{Mailbox: or(k.Mailbox, l.Mailbox), Turn: or(k.Turn, l.Turn), Idle: or(k.Idle, l.Idle), Memory: or(k.Memory, l.Memory),
+	return KindLimits{Mailbox: or(k.Mailbox, l.Mailbox), Turn: or(k.Turn, l.Turn), Idle: or(k.Idle, l.Idle), Memory: addressable(or(k.Memory, l.Memory)),
 		Hibernate: c.hibernate(kind), MaxMessage: or(k.MaxMessage, l.MaxMessage), Table: or(k.Table, l.Table), Stack: or(k.Stack, l.Stack),
 		Fuel: fuel, HostCalls: or(k.HostCalls, l.HostCalls), Outgoing: or(k.Outgoing, l.Outgoing), LogBytes: or(k.LogBytes, l.LogBytes)}
 }
@@ -269,7 +270,15 @@ func (k KindLimits) ofInstance() engine.Options {
 func (c *Config) maxMemory() uint64 {
 	most := c.Limits.Memory
 	for _, k := range c.Kinds {
-		most = max(most, k.Memory)
+		most = max(most, addressable(k.Memory))
 	}
 	return most
+}
+
+// addressable is what a guest gets of a limit up to 4 GiB; one beyond that is left to be refused.
+func addressable(memory uint64) uint64 {
+	if memory > engine.MaxMemory && memory <= maxMemory {
+		return engine.MaxMemory
+	}
+	return memory
 }

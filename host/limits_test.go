@@ -11,6 +11,7 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host/actor"
+	"github.com/wasilo/wasilo/host/engine"
 )
 
 // hostcalls is a payload that makes hostcalls.wat call a function of its host n times: op with the arguments a, b and c.
@@ -211,12 +212,28 @@ func TestLogBytesOfAKind(t *testing.T) {
 	}
 }
 
+// Of 4 GiB a guest can have all but the last page.
+func TestMemoryOf4GiB(t *testing.T) {
+	kinds := map[string]KindLimits{"hostcalls": {Memory: 4 << 30}}
+	for _, c := range []Config{{Limits: Limits{Memory: 4 << 30}}, {Kinds: kinds}, {Limits: Limits{Memory: 4 << 30}, Kinds: kinds}} {
+		c.ActorsDir = actorsDir(t, "hostcalls.wasm")
+		n := start(t, c)
+		if _, err := send(t, n, "hostcalls/x", "run", hostcalls(1, nil, 6, 0, 0, 0)); err != nil {
+			t.Error(err)
+		}
+		if k := n.Kinds()[0]; k.Limits == nil || k.Limits.Memory != engine.MaxMemory {
+			t.Errorf("%+v", k)
+		}
+	}
+}
+
 func TestBadLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits Limits
 		kind   KindLimits
 		words  string
 	}{
+		"memory":      {Limits{Memory: 4<<30 + 1}, KindLimits{Memory: 64<<10 - 1}, "memory must be from 64KiB to 4GiB"},
 		"table":       {Limits{Table: 1<<20 + 1}, KindLimits{Table: -1}, "table must be from 1 to 1048576 entries"},
 		"stack":       {Limits{Stack: 64<<10 - 1}, KindLimits{Stack: 64<<20 + 1}, "stack must be from 64KiB to 64MiB"},
 		"fuel":        {Limits{Fuel: 9999}, KindLimits{Fuel: -2}, "fuel must be 0, for none, or from 10000 to 1125899906842624 units"},

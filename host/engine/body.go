@@ -103,7 +103,9 @@ func (b *body) turned() {
 
 // instantiate makes the wazero instance; no code of the guest runs. wazero panics on some modules.
 func (b *body) instantiate() (err error) {
+	b.memory.making = true
 	defer func() {
+		b.memory.making = false
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating failed: %v", p)
 		}
@@ -228,9 +230,9 @@ func (b *body) discard() {
 var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(strings.NewReader(""))
 
 // forgeOptions are those that every module is prepared with, on every node: a template is the same wherever it is made. So memory is bounded
-// by the engine, for each instance, and not here.
+// by the engine, for each instance, and here by what there can be at all.
 var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dispatchFrom,
-	Limits: forge.Limits{MaxSize: MaxModule, Memory: maxMemory, TableElems: maxTable}}
+	Limits: forge.Limits{MaxSize: MaxModule, Memory: MaxMemory, TableElems: maxTable}}
 
 // ForgeOptions are those that every module is prepared with: for tools that measure what runs.
 func ForgeOptions() forge.Options { return forgeOptions }

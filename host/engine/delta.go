@@ -159,7 +159,9 @@ func (i *Instance) cleanInbox() {
 // restore makes a fresh copy of the template what state says.
 func (i *Instance) restore(state []byte) error {
 	d, err := i.module.decodeDelta(state)
-	if err != nil {
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return i.tooMuch("more than " + byteSize(i.module.eng.cfg.MaxMemory))
+	} else if err != nil {
 		return &StateError{err}
 	}
 	if i.epoch.Less(d.epoch) {
@@ -171,8 +173,7 @@ func (i *Instance) restore(state []byte) error {
 			return abi.NewError(abi.ErrOverloaded, "the actor has "+byteSize(uint64(want)*pageSize)+" of memory to wake with, and all actors of "+
 				"the node together have what limits.max_bytes lets them have")
 		} else if !ok {
-			return abi.NewError(abi.ErrLimitExceeded, "the state has "+byteSize(uint64(want)*pageSize)+" of memory; its limit is "+
-				byteSize(i.memoryLimit))
+			return i.tooMuch(byteSize(uint64(want) * pageSize))
 		}
 	}
 	memory, ok := i.mem.Read(0, i.mem.Size())
@@ -190,6 +191,12 @@ func (i *Instance) restore(state []byte) error {
 	return nil
 }
 
+// tooMuch is the error of a state that has more memory than its limit here: it is as good as before, and may wake elsewhere.
+func (i *Instance) tooMuch(memory string) *abi.Error {
+	return abi.NewError(abi.ErrLimitExceeded, "the state has "+memory+" of memory; its limit is "+byteSize(i.memoryLimit)+
+		" (limits.memory, or that of the kind)")
+}
+
 // StateError is the error of a start whose state is refused: it wraps [ErrDamaged], [ErrForeign] or [ErrStale]. Nothing was done.
 type StateError struct{ Err error }
 
@@ -202,7 +209,7 @@ func (e *StateError) Unwrap() error { return e.Err }
 // WireCode says that sending again would not help.
 func (e *StateError) WireCode() abi.Code { return abi.ErrStateUnusable }
 
-// decodeDelta checks a delta to its last byte.
+// decodeDelta checks a delta to its last byte. One that the engine has no memory for is told by zstd.ErrDecoderSizeExceeded, or by its pages.
 func (m *Module) decodeDelta(b []byte) (*delta, error) {
 	t := m.template
 	if len(b) <= deltaHead || !bytes.HasPrefix(b, []byte(deltaMagic)) {
@@ -220,7 +227,9 @@ func (m *Module) decodeDelta(b []byte) (*delta, error) {
 	case 0:
 	case flagZstd:
 		var err error
-		if rest, err = m.eng.decoder.DecodeAll(rest, nil); err != nil {
+		if rest, err = m.eng.decoder.DecodeAll(rest, nil); errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+			return nil, err
+		} else if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	default:
@@ -237,7 +246,7 @@ func (m *Module) parseDelta(b []byte) (*delta, error) {
 	d.epoch = abi.Epoch{Generation: uint32(r.number(1<<32 - 1)), Index: r.number(1<<64 - 1)}
 	d.clock = int64(r.number(1<<63 - 1))
 	d.inbox, d.inboxSize = uint32(r.number(1<<32-1)), uint32(r.number(1<<32-1))
-	d.pages = uint32(r.number(m.eng.cfg.MaxMemory / pageSize))
+	d.pages = uint32(r.number(MaxMemory / pageSize)) // of any node, whatever this one allows
 	for k := range d.globals {
 		d.globals[k] = value{r.number(1<<64-1) ^ m.template.globals[k].lo, r.number(1<<64-1) ^ m.template.globals[k].hi}
 	}

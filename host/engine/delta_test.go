@@ -182,11 +182,41 @@ func TestBadStatesAreRefused(t *testing.T) {
 	refused("a byte too many", m, with(sealed(m, 0, append(bytes.Clone(body), 0))), ErrDamaged)
 	refused("a page too many", m, with(sealed(m, 0, append(bytes.Clone(body), 15, 0, 1, 9, 255, 31))), ErrDamaged)
 	refused("no memory", m, with(sealed(m, 0, []byte{0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})), ErrDamaged)
-	refused("too much memory", m, with(sealed(m, 0, []byte{0, 7, 0, 0, 0, 255, 255, 3, 0, 0, 0, 0, 0, 0})), ErrDamaged)
+	refused("too much memory", m, with(sealed(m, 0, []byte{0, 7, 0, 0, 0, 128, 128, 4, 0, 0, 0, 0, 0, 0})), ErrDamaged)
 	refused("an inbox outside", m, with(sealed(m, 0, []byte{0, 7, 0, 255, 255, 3, 2, 1, 0, 0, 0, 0, 0, 0})), ErrDamaged)
 	if j := instantiate(t, m, noHost{}, with(state)); count(t, j, first("tally", "add", nil)) != 2 {
 		t.Error("the good one is lost")
 	}
+}
+
+// TestALargeStateIsAsGoodAsBefore: where a node allows less memory a state is not damaged for that, and wakes where there is more.
+func TestALargeStateIsAsGoodAsBefore(t *testing.T) {
+	bothSlots(t, func(t *testing.T, cfg Config) {
+		cfg.Memory = 64 << 20
+		large := mustLoad(t, newEngine(t, cfg), "hostcalls.wasm")
+		cfg.Memory = 1 << 20
+		small := mustLoad(t, newEngine(t, cfg), "hostcalls.wasm")
+		i := instantiate(t, large, noHost{}, Options{})
+		grow(t, i, 32<<20/pageSize-4)
+		state := capture(t, i)
+		// Packed, it is not even unpacked where that takes more than all that a state may have there.
+		packed := sealed(large, flagZstd, large.eng.encoder.EncodeAll(make([]byte, 18<<20), nil))
+		for words, state := range map[string][]byte{"has 32 MiB of memory": state, "has more than 1 MiB of memory": packed} {
+			_, err := small.Instantiate(context.Background(), noHost{}, Options{State: state})
+			if abi.CodeOf(err) != abi.ErrLimitExceeded || errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), words+"; its limit is 1 MiB") {
+				t.Errorf("%d bytes: %v", len(state), err)
+			}
+		}
+		if mem := small.eng.Memory(); small.eng.Held() != 0 || mem.Live+mem.Grown != 0 {
+			t.Errorf("%+v, %d held", mem, small.eng.Held())
+		}
+		if j := instantiate(t, large, noHost{}, Options{State: state}); grow(t, j, 0) != 32<<20/pageSize {
+			t.Error("it is not as it was")
+		}
+		if _, err := large.Instantiate(context.Background(), noHost{}, Options{State: packed}); !errors.Is(err, ErrDamaged) {
+			t.Errorf("zeros: %v", err)
+		}
+	})
 }
 
 // TestRestFolds: an instance at rest holds no memory of its own, and goes on as if nothing had been; so does what is captured of it.

@@ -47,8 +47,9 @@ import (
 // pageSize is that of WebAssembly.
 const pageSize = 64 << 10
 
-// maxMemory is what a 32-bit memory can address.
-const maxMemory = 1 << 32
+// MaxMemory is the most that an instance may have, in bytes: a page less than 32 bits can address. wazero counts the bytes of a memory in 32
+// bits, where 4 GiB are none.
+const MaxMemory = 1<<32 - pageSize
 
 // DefaultDescribe bounds the start of an instance and the describing of a module.
 const DefaultDescribe = 5 * time.Second
@@ -61,7 +62,7 @@ type Config struct {
 	CacheDir string
 	// Memory is how many bytes of linear memory a guest may have if [Options] does not say; 0 is abi.DefaultMemory.
 	Memory uint64
-	// MaxMemory is the most that [Options] may say; a module that starts with more is refused. 0 is Memory.
+	// MaxMemory is the most that [Options] may say, up to [MaxMemory]; a module that starts with more is refused. 0 is Memory.
 	MaxMemory uint64
 	// Slots says how the memories of instances are kept.
 	Slots slot.Options
@@ -118,8 +119,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	cfg.MaxMemory = max(cfg.MaxMemory, cfg.Memory)
 	switch {
-	case cfg.MaxMemory > maxMemory || cfg.Memory < pageSize || cfg.Memory > maxMemory:
-		return nil, fmt.Errorf("engine: guest memory of %d bytes; it must be between 64 KiB and 4 GiB", cfg.Memory)
+	case cfg.MaxMemory > MaxMemory || cfg.Memory < pageSize:
+		return nil, fmt.Errorf("engine: guest memory of %d bytes, or up to %d; it must be between 64 KiB and 64 KiB less than 4 GiB", cfg.Memory,
+			cfg.MaxMemory)
 	case cfg.MaxMessage < 0 || cfg.MaxMessage > 1<<30:
 		return nil, fmt.Errorf("engine: messages of %d bytes; the limit must be between 1 byte and 1 GiB", cfg.MaxMessage)
 	case cfg.Describe < 0:

@@ -148,7 +148,7 @@ func (b *logBook) String() string {
 }
 
 func TestConfig(t *testing.T) {
-	for _, cfg := range []Config{{Memory: 1}, {Memory: 1 << 33}, {MaxMessage: -1}, {MaxMessage: 1 << 31}, {Describe: -1}} {
+	for _, cfg := range []Config{{Memory: 1}, {Memory: MaxMemory + 1}, {MaxMemory: 1 << 32}, {MaxMessage: -1}, {MaxMessage: 1 << 31}, {Describe: -1}} {
 		if e, err := New(cfg); err == nil {
 			t.Errorf("%+v was accepted: %+v", cfg, e)
 		}

@@ -237,15 +237,15 @@ func (i *Instance) Turn(ev *abi.Event, deadline time.Time, out *abi.Output) erro
 	if !i.state.CompareAndSwap(stateIdle, stateRunning) {
 		return i.refused("a turn")
 	}
+	after := stateBroken // by a panic too
+	defer func() { i.state.Store(after) }()
 	if err := i.runTurn(ev, deadline, out); err != nil {
 		if i.body == nil && i.folded != nil { // it did not begin
-			i.state.Store(stateIdle)
-		} else {
-			i.state.Store(stateBroken)
+			after = stateIdle
 		}
 		return err
 	}
-	i.state.Store(stateIdle)
+	after = stateIdle
 	return nil
 }
 

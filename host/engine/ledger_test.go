@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,6 +162,64 @@ func TestGrowthIsAdmitted(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// late is a module of the plain tier whose memory has so many pages; its first turn asks for 1,000 more.
+func late(pages byte) []byte {
+	const desc = "\xa2\x63abi\x82\x01\x00\x65kinds\x81\xa2\x64name\x64late\x66events\x81\x64call"
+	sized := func(b ...byte) []byte { return append(leb(len(b)), b...) }
+	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
+		section(1, []byte("\x04\x60\x00\x01\x7e\x60\x01\x7f\x01\x7f\x60\x01\x7f\x01\x7e\x60\x00\x00")),
+		section(3, []byte{4, 0, 1, 2, 3}),
+		section(4, []byte{1, 0x70, 0, 1}),
+		section(5, []byte{1, 0, pages}),
+		section(7, []byte("\x04\x06memory\x02\x00\x0fwasilo_describe\x00\x00\x0cwasilo_inbox\x00\x01\x0bwasilo_turn\x00\x02")),
+		section(12, []byte{1}),
+		section(10, []byte{4},
+			// describe: a page more, the description to 0
+			sized(0, 0x41, 1, 0x40, 0, 0x1a, 0x41, 0, 0x41, 0, 0x41, byte(len(desc)), 0xfc, 8, 0, 0, 0x42, byte(len(desc)), 0x0b),
+			// inbox: 1,000 pages more, at 4096; unreachable if there are none
+			sized(0, 0x41, 0xe8, 0x07, 0x40, 0, 0x41, 0x7f, 0x46, 0x04, 0x40, 0x00, 0x0b, 0x41, 0x80, 0x20, 0x0b),
+			// turn: an empty reply, which the first byte of zero is
+			sized(0, 0x42, 1, 0x0b),
+			// what makes it plain: table.grow
+			sized(0, 0xd0, 0x70, 0x41, 1, 0xfc, 15, 0, 0x1a, 0x0b)),
+		section(11, []byte{1, 1}, sized([]byte(desc)...)))
+}
+
+// What a guest asks for in a turn is growth, also if it is the first memory that it has.
+func TestGrowthFromNothingIsAdmitted(t *testing.T) {
+	const asked = 1000 * pageSize
+	for _, pages := range []byte{0, 1} {
+		e := newEngine(t, Config{})
+		m, err := e.Load(context.Background(), late(pages))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.template != nil {
+			t.Fatal("it is not plain")
+		}
+		i, refused := instantiate(t, m, noHost{}, Options{}), instantiate(t, m, noHost{}, Options{})
+		before := e.Held()
+		e.Limit(before+asked+asked/2, 0, 0)
+		if out, err := turn(i, call("x", nil)); err != nil || out.Kind != abi.OutReply {
+			t.Errorf("%d pages: %+v, %v", pages, out, err)
+		}
+		if mem := e.Memory(); mem.Grown < asked || e.Held()-before != mem.Grown {
+			t.Errorf("%d pages: %+v, %d held, before %d", pages, mem, e.Held(), before)
+		}
+		_, err = turn(refused, call("x", nil))
+		if abi.CodeOf(err) != abi.ErrLimitExceeded || !strings.Contains(err.Error(), "out of memory (node)") || e.Memory().Refused != 1 {
+			t.Errorf("%d pages: %v, %+v", pages, err, e.Memory())
+		}
+		i.Close()
+		refused.Close()
+		e.reaping.Wait()
+		if mem := e.Memory(); e.Held() != 0 || mem.Live+mem.Grown != 0 {
+			t.Errorf("%d pages: %+v, %d held", pages, mem, e.Held())
+		}
+		m.Close()
+	}
 }
 
 func capture(t *testing.T, i *Instance) []byte {

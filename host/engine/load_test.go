@@ -73,7 +73,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"future_namespace", StageVersion, "it imports wasilo_2.request; this host speaks ABI 1", abi.ErrUnsupported},
 		{"future_major", StageVersion, "speaks ABI 2.0", abi.ErrUnsupported},
 		{"future_minor", StageVersion, "needs ABI 1.99", abi.ErrUnsupported},
-		{"large_memory", StageCompile, "it starts with 4 GiB of memory; the limit is 64 MiB", abi.ErrInvalidArgument},
+		{"large_memory", StageCompile, "a memory of at least 65536 pages (4294967296 bytes), the limit is 4294901760 bytes", abi.ErrInvalidArgument},
 		{"describe_trap", StageDescribe, "wasm unreachable; at describe", abi.ErrInvalidArgument},
 		{"describe_loop", StageDescribe, "wasilo_describe exceeded its limit", abi.ErrInvalidArgument},
 		{"describe_garbage", StageDescribe, "malformed CBOR at byte 0", abi.ErrInvalidArgument},

@@ -18,9 +18,10 @@ type memory struct {
 
 	engine *Engine
 	where  *atomic.Int64 // in the ledger
-	base   int64         // counted there for pages within the image, or for the first allocation
+	base   int64         // counted there for pages within the image, or for what it was instantiated with
 	grown  int64         // counted there beyond that
 	free   bool          // growth is counted, and never refused for the node's sake
+	making bool          // it is being instantiated: what it asks for is no growth
 
 	refused refusal // of growth, since it was last cleared
 }
@@ -67,7 +68,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 	if size > uint64(cap(m.buf)) {
 		room := min(m.limit, max(size, m.expect, uint64(cap(m.buf))+uint64(cap(m.buf))/4))
 		switch more := int64(room) - int64(cap(m.buf)); {
-		case m.buf == nil: // whoever let the instance start counted on it
+		case m.making: // whoever let the instance start counted on it
 			m.rebase(more)
 		case !m.take(more):
 			return nil

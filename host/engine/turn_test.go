@@ -254,6 +254,81 @@ func TestPanicOfTheHost(t *testing.T) {
 	}
 }
 
+// A panic in a turn, wherever it is, leaves an instance that can be closed, and nothing of it behind.
+func TestAPanicLeaksNoInstance(t *testing.T) {
+	e := newEngine(t, Config{})
+	for tier, wasm := range map[string][]byte{"image": fixture(t, "hostcalls.wasm"), "plain": late(1)} {
+		m, err := e.Load(context.Background(), wasm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (m.template != nil) != (tier == "image") {
+			t.Fatalf("it is not of the tier %s", tier)
+		}
+		for _, after := range []string{"nothing", "a turn", "a rest"} {
+			for where, ev := range map[string]*abi.Event{"before the guest": nil, "after the guest": script(t, nil)} {
+				i := instantiate(t, m, noHost{}, Options{})
+				if after != "nothing" {
+					if _, err := turn(i, script(t, nil)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if after == "a rest" {
+					i.Rest()
+				}
+				func() {
+					defer func() {
+						if recover() == nil {
+							t.Errorf("%s: a turn does not panic %s", tier, where)
+						}
+					}()
+					i.Turn(ev, time.Now().Add(time.Minute), nil)
+				}()
+				if _, err := turn(i, script(t, nil)); err == nil || !strings.Contains(err.Error(), "its last turn broke it") {
+					t.Errorf("%s, %s, after %s: the next turn: %v", tier, where, after, err)
+				}
+				if err := i.Close(); err != nil {
+					t.Errorf("%s, %s, after %s: %v", tier, where, after, err)
+				}
+			}
+		}
+		m.Close()
+	}
+	e.reaping.Wait()
+	if mem := e.Memory(); e.Held() != 0 || mem.Live+mem.Folded != 0 {
+		t.Errorf("%+v, %d held", mem, e.Held())
+	}
+}
+
+// An instance that has all the memory there can be is like any other: at 4 GiB its size would be 0.
+func TestTheGreatestMemory(t *testing.T) {
+	const pages = MaxMemory / pageSize
+	m := mustLoad(t, newEngine(t, Config{Memory: MaxMemory}), "hostcalls.wasm")
+	if !m.template.pool.Mapped() {
+		t.Skip("it would take as much of the heap")
+	}
+	i := instantiate(t, m, noHost{}, Options{})
+	if got := grow(t, i, pages-4+1); got != -1 {
+		t.Fatalf("it grows to 4 GiB: %d", got)
+	}
+	if got := grow(t, i, pages-4); got != 4 || i.mem.Size() != MaxMemory {
+		t.Fatalf("%d, %d bytes", got, i.mem.Size())
+	}
+	j := instantiate(t, m, noHost{}, Options{State: capture(t, i)})
+	if got := grow(t, j, 0); got != pages {
+		t.Errorf("it wakes with %d pages", got)
+	}
+	j.Rest()
+	if got := grow(t, j, 1); got != -1 {
+		t.Errorf("at its end it grows from %d", got)
+	}
+	for _, n := range []uint32{16, 17} {
+		if fail := i.takeOutput(MaxMemory-16, n, &abi.Output{}); (fail != nil) != (n > 16) {
+			t.Errorf("%d bytes at its end: %v", n, fail)
+		}
+	}
+}
+
 func TestMemoryIsBoundedByInstance(t *testing.T) {
 	m := mustLoad(t, newEngine(t, Config{}), "hostcalls.wasm")
 	for _, pages := range []uint32{4, 10, 100} {
@@ -270,8 +345,9 @@ func TestMemoryIsBoundedByInstance(t *testing.T) {
 
 func TestPlainGrowthIsZeroed(t *testing.T) {
 	e := &Engine{}
-	m := &memory{limit: 1 << 20, engine: e, where: &e.ledger.heap}
+	m := &memory{limit: 1 << 20, engine: e, where: &e.ledger.heap, making: true}
 	copy(m.Reallocate(pageSize), "old")
+	m.making = false
 	b := m.Reallocate(5 * pageSize)
 	if string(b[:3]) != "old" || bytes.ContainsFunc(b[3:], func(r rune) bool { return r != 0 }) {
 		t.Error("growth lost or invented bytes")

@@ -525,9 +525,11 @@ func TestAFailedWakeKeepsTheState(t *testing.T) {
 	n := sleepyNode(t, nil)
 	n.want("a", "1 call")
 	n.silo.PassivateIdle(t.Context())
-	n.wake = func([]byte) error { return abi.NewError(abi.ErrOverloaded, "no slot") }
-	if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded {
-		t.Errorf("%v", err)
+	for code, told := range map[abi.Code]abi.Code{abi.ErrOverloaded: abi.ErrOverloaded, abi.ErrLimitExceeded: abi.ErrActivationFailed} {
+		n.wake = func([]byte) error { return abi.NewError(code, "no room") }
+		if _, err := n.call("a", "m", ""); abi.CodeOf(err) != told {
+			t.Errorf("%v: %v", code, err)
+		}
 	}
 	n.wake = nil
 	n.want("a", "2 wake")
