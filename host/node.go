@@ -352,9 +352,28 @@ func (n *Node) Err() error {
 	}
 }
 
-// Shutdown refuses new work, lets actors finish what waits for them, and ends everything; when ctx ends first, what is
-// left is cut off after its turn. A start under way is given up. It returns when nothing of the node runs any more, whatever
-// state that was in. Further calls wait for the first, hurry it when their own ctx ends, and return the same.
+// ShutdownTime is what a [Node.Shutdown] should be given: so long a node may take to leave in good order.
+const ShutdownTime = moveTime + finishTime + partTime
+
+// What a node that leaves keeps of its time for what comes after its moves; see [sparing].
+const (
+	finishTime = 10 * time.Second // for actors that stay to finish what waits for them
+	partTime   = 10 * time.Second // to give up its session, and to tell the others
+)
+
+// sparing returns a context that ends before ctx does, so that something is left for later. That is not more than half of the time.
+func sparing(ctx context.Context, later time.Duration) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	left := time.Until(end)
+	return context.WithTimeout(ctx, max(left-later, left/2))
+}
+
+// Shutdown refuses new work, lets actors finish what waits for them, and ends everything; when ctx ends first, or comes near its deadline
+// (see [ShutdownTime]), what is left is cut off: guests in the midst of their turns, native actors after it, and the error says so. A start
+// under way is given up. It returns when nothing of the node runs any more, whatever state that was in. Further calls wait for the first, hurry it when their own ctx ends, and return the same.
 func (n *Node) Shutdown(ctx context.Context) error {
 	defer context.AfterFunc(ctx, n.hurryUp)()
 	n.life.Lock()
@@ -389,10 +408,12 @@ func (n *Node) shut(ctx context.Context) error {
 	var errs []error
 	n.drain.end()
 	if n.quorum != nil && n.quorum.resident != nil {
-		moving, cancel := context.WithTimeout(ctx, moveTime)
-		if err := n.quorum.drain(moving); err != nil {
+		moving, cancel := sparing(ctx, finishTime+partTime)
+		bounded, end := context.WithTimeout(moving, moveTime)
+		if err := n.quorum.drain(bounded); err != nil {
 			n.log.Warn("the node leaves with actors that nobody has taken over; what they keep ends with it", "err", err)
 		}
+		end()
 		cancel()
 	}
 	if n.net != nil {
@@ -401,7 +422,9 @@ func (n *Node) shut(ctx context.Context) error {
 		defer time.AfterFunc(drainTime, n.net.withdraw).Stop()
 	}
 	if n.system != nil {
-		errs = append(errs, n.system.Shutdown(ctx))
+		finishing, cancel := sparing(ctx, partTime)
+		errs = append(errs, n.system.Shutdown(finishing))
+		cancel()
 	}
 	if n.quorum != nil {
 		n.quorum.leave(ctx)

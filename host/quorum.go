@@ -53,8 +53,9 @@ type quorum struct {
 const (
 	sessionTime = 5 * time.Second  // a start waits for a session
 	moveTime    = 60 * time.Second // a node that leaves gives everything away, unless nothing moves
-	standstill  = 5 * time.Second  // of moves, after which a node leaves with what it still has
 	closeTime   = 3 * time.Second  // for the log to show that a session was given up
+	// standstill is how long nothing is under way before a node leaves with what it still has: a move that failed is tried again sooner.
+	standstill = core.MoveAgain + 3*time.Second
 )
 
 // isVoter reports whether this node is to be a voter: it is on the list, was told so, or was one before.
@@ -275,24 +276,33 @@ func (q *quorum) drain(ctx context.Context) error {
 		}
 	}
 	q.setDraining(true)
-	least := -1
-	moved := time.Now()
+	return awaitMoves(ctx, q.resident, q.cfg.Net.patience)
+}
+
+// awaitMoves returns once nothing is with a node that drains nor on its way to it, or with the reason why that is not to be waited for.
+func awaitMoves(ctx context.Context, node interface {
+	Standing() (consensus.Standing, <-chan struct{})
+}, patience time.Duration) error {
+	course := march{owned: -1, moved: time.Now()}
 	for {
-		s, changed := q.resident.Standing()
+		s, changed := node.Standing()
+		now := time.Now()
 		switch {
-		case s.Owned == 0 || s.Session == 0:
+		case s.Owned == 0 && s.Moving == 0 || s.Session == 0:
 			return nil
 		case !s.Takers && s.Moving == 0:
 			return fmt.Errorf("%d partitions stay with this node: no other node hosts their kinds", s.Owned)
-		case !time.Now().Before(s.Until):
+		case !now.Before(s.Until):
 			return fmt.Errorf("%d partitions stay with this node, for it cannot reach the voters", s.Owned)
 		}
-		if least < 0 || s.Owned < least {
-			least, moved = s.Owned, time.Now()
-		}
-		left := standstill + q.cfg.Net.patience - time.Since(moved)
-		if left <= 0 {
-			return fmt.Errorf("%d partitions stay with this node: no other node takes them", s.Owned)
+		left := course.left(s, now) + patience
+		switch {
+		case left > 0:
+		case s.Moving > 0:
+			return fmt.Errorf("%d partitions are still with this node: of %d moves that are under way none has succeeded for %v", s.Owned, s.Moving,
+				now.Sub(course.fell).Round(time.Second))
+		default:
+			return fmt.Errorf("%d partitions stay with this node: no other node has taken any for %v", s.Owned, now.Sub(course.fell).Round(time.Second))
 		}
 		timer := time.NewTimer(left)
 		select {
@@ -300,10 +310,29 @@ func (q *quorum) drain(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%d partitions are still with this node: %w", s.Owned, ctx.Err())
+			return fmt.Errorf("%d partitions are still with this node, and %d moves are under way: %w", s.Owned, s.Moving, ctx.Err())
 		}
 		timer.Stop()
 	}
+}
+
+// march is how the moves of a drain fare.
+type march struct {
+	owned int       // partitions, at the last look
+	fell  time.Time // when that changed
+	moved time.Time // when a move was under way last
+}
+
+// left returns how long to wait for the moves from now on, unless something changes: a move may take its whole time, for it waits for calls and
+// turns that are under way; when there is none, the next one begins soon or never.
+func (m *march) left(s consensus.Standing, now time.Time) time.Duration {
+	if s.Owned != m.owned {
+		m.owned, m.fell = s.Owned, now
+	}
+	if s.Moving > 0 {
+		m.moved = now
+	}
+	return min(m.fell.Add(core.MoveTimeout).Sub(now), m.moved.Add(standstill).Sub(now))
 }
 
 // undrain takes a drain back.

@@ -34,6 +34,7 @@ const (
 // Why a guest is ended at a refill or in a host function.
 var (
 	errDeadline  = errors.New("the deadline has passed")
+	errEnded     = errors.New("the node gives up what runs")
 	errStack     = errors.New("the stack is spent")
 	errFuel      = errors.New("the fuel of the turn is spent")
 	errHostCalls = errors.New("too many host calls")
@@ -117,6 +118,11 @@ func (g *guard) check() error {
 func (g *guard) look() (now time.Time, err error) {
 	if e := g.killed.Load(); e != nil {
 		return now, *e
+	}
+	select {
+	case <-g.inst.ended:
+		return now, errEnded
+	default:
 	}
 	if now = time.Now(); now.Sub(g.yielded) >= yieldEvery {
 		runtime.Gosched()
@@ -229,6 +235,8 @@ func (i *Instance) limitError(what string, err error) *abi.Error {
 			limit = i.turnLimit
 		}
 		return abi.NewError(abi.ErrLimitExceeded, what+" exceeded its limit of "+duration(limit)+i.setBy("turn"))
+	case errors.Is(err, errEnded):
+		return abi.NewError(abi.ErrInternal, what+" was cut off: "+errEnded.Error())
 	case errors.Is(err, errFuel):
 		return abi.NewError(abi.ErrLimitExceeded, fmt.Sprintf("%s used more than its %d units of fuel%s", what, i.fuel, i.setBy("fuel")))
 	case errors.Is(err, errStack):

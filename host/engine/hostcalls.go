@@ -34,6 +34,9 @@ type Host interface {
 // until the turn's end; an error ends the turn.
 type Permitter interface{ Permitted() error }
 
+// Bounded is a [Host] that may end before its guests' turns do, and they with it: at the next refill, or look at the clock.
+type Bounded interface{ Context() context.Context }
+
 const (
 	maxWait     = 64 << 10 // handles of one `wait`
 	requestCost = 5_000    // units of fuel for a request that is sent, or refused

@@ -58,7 +58,8 @@ type Instance struct {
 	maxMessage  int
 	lastFuel    int64 // units that the last turn used
 	epoch       abi.Epoch
-	permitted   func() error // of the host; nil: it has none
+	permitted   func() error    // of the host; nil: it has none
+	ended       <-chan struct{} // closed when the host ends; nil: it does not
 
 	state   atomic.Uint32
 	phase   phase
@@ -121,6 +122,9 @@ func (m *Module) start(ctx context.Context, h Host, opt Options) (*Instance, err
 	i := &Instance{module: m, host: h}
 	if p, ok := h.(Permitter); ok {
 		i.permitted = p.Permitted
+	}
+	if b, ok := h.(Bounded); ok {
+		i.ended = b.Context().Done()
 	}
 	i.limits(opt)
 	if least := m.startsWith(); least > i.memoryLimit {

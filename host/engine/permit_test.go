@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,6 +47,37 @@ func TestALoopLosesItsPermit(t *testing.T) {
 			}
 			if _, err := turn(i, call("run", nil)); abi.CodeOf(err) != abi.ErrInternal {
 				t.Errorf("a broken instance ran on: %v", err)
+			}
+		})
+	}
+}
+
+// mortal is a host that may end.
+type mortal struct {
+	warden
+	ctx context.Context
+}
+
+func (m *mortal) Context() context.Context { return m.ctx }
+
+// A guest ends with its host, in the midst of its turn.
+func TestALoopEndsWithItsHost(t *testing.T) {
+	for _, file := range []string{"hostile/loop.wasm", "hostile/sleep.wasm", "hostile/log_flood.wasm"} {
+		t.Run(file, func(t *testing.T) {
+			ctx, end := context.WithCancel(t.Context())
+			m := &mortal{warden{say: func(n int64) error {
+				if n == 5 {
+					end()
+				}
+				return nil
+			}}, ctx}
+			i := instance(t, file, m, Options{Memory: 2 << 20})
+			err := i.Turn(call("run", []byte{}), time.Now().Add(5*time.Minute), &abi.Output{})
+			if abi.CodeOf(err) != abi.ErrInternal || !strings.Contains(err.Error(), "the turn was cut off") {
+				t.Errorf("%v", err)
+			}
+			if n := m.asked.Load(); n != 5 {
+				t.Errorf("it looked %d times", n)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ package silo
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -278,7 +279,8 @@ func (s *Silo) Revoke(lease cluster.Lease) {
 }
 
 // Drain ends every activation gracefully: what waits has its turns, then comes the last turn. When ctx ends first, the
-// rest is revoked. It returns when all have ended, with ctx's error if that took revoking.
+// rest is revoked, and guests are ended in the midst of their turns. It returns when all have ended; if that took revoking, with how many
+// those were, and ctx's error.
 func (s *Silo) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.draining.Swap(true) && s.count.Load() == 0 {
@@ -296,13 +298,17 @@ func (s *Silo) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.each(func(e *entry) { e.act.Revoke() })
-	s.cancel()
+	cut := 0
+	s.each(func(e *entry) {
+		e.act.Revoke()
+		cut++
+	})
+	s.cancel() // which guests look at
 	s.awaitTurns()
-	return ctx.Err()
+	return fmt.Errorf("actors that were cut off before they had finished: %d: %w", cut, ctx.Err())
 }
 
-// awaitTurns waits for the turns that still run. Their limits bound those of guests; native ones bound themselves, and who
+// awaitTurns waits for the turns that still run. Guests end at their next look; native ones bound themselves, and who
 // does not is named.
 func (s *Silo) awaitTurns() {
 	late := time.NewTicker(stubborn)

@@ -26,7 +26,7 @@ const (
 // Times that are a failure of the run when they pass.
 const (
 	startTime = 5 * time.Minute  // modules are compiled
-	stopTime  = 40 * time.Second // the node gives itself 30 s
+	stopTime  = 90 * time.Second // the node gives itself 80 s
 )
 
 // node is one host's wasilo process, or its absence.

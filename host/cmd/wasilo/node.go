@@ -11,13 +11,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/host"
 	"github.com/wasilo/wasilo/host/gateway"
 	"github.com/wasilo/wasilo/host/turnlog"
 )
 
-// shutdownTime is how long a node may take to leave after the first signal.
-const shutdownTime = 30 * time.Second
+// shutdownTime is how long a node may take to leave after the first signal. Supervisors should leave it that: systemd does by itself (90 s).
+const shutdownTime = host.ShutdownTime
 
 // errForced is the end after a second signal.
 var errForced = errors.New("ended at once by a second signal; what was under way is lost")
@@ -120,16 +121,21 @@ func unserved(limits map[string]host.KindLimits, kinds []gateway.KindInfo) (name
 	return names
 }
 
-// stopNode shuts the node down, until a second signal.
+// stopNode shuts the node down, until a second signal. That the time for it was over is a failure of the node's, and nobody's deadline: the
+// exit code tells the two apart.
 func (a *app) stopNode(ctx context.Context, node *host.Node, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownTime)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- node.Shutdown(ctx) }()
-	if err, forced := unlessAnother(signals, stopped); !forced {
-		return err
+	err, forced := unlessAnother(signals, stopped)
+	switch {
+	case forced:
+		return errForced
+	case err != nil:
+		return abi.NewError(abi.ErrInternal, "the node did not leave in good order: "+err.Error())
 	}
-	return errForced
+	return nil
 }
 
 // unlessAnother waits for done, and returns early with forced at a signal that is not the first one over again, which

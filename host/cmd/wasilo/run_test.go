@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host"
+	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/gateway"
 )
 
@@ -180,3 +183,49 @@ func TestAge(t *testing.T) {
 		t.Error("never")
 	}
 }
+
+// A node that has not the time to leave in good order ended with a failure: it is no deadline of whoever started it.
+func TestAShutdownThatRunsOutOfTime(t *testing.T) {
+	owes := make(chan struct{})
+	node, err := host.New(host.Config{Native: []host.NativeKind{{Desc: abi.KindDescription{Name: "owes", Events: []abi.EventTag{abi.EventCall}},
+		New: func(*actor.Host) (actor.Instance, error) { return debtor(owes), nil }}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id, err := abi.NewIdentity("owes", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	called := make(chan error, 1)
+	go func() {
+		_, err := node.Send(context.Background(), &abi.Envelope{Target: id, Method: "m", Payload: []byte{0xf6}, Deadline: time.Now().Add(time.Hour)})
+		called <- err
+	}()
+	<-owes
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var out bytes.Buffer
+	a := &app{stderr: &out}
+	if code := a.report(a.stopNode(ctx, node, nil)); code != abi.ExitActor {
+		t.Errorf("exit code %d", code)
+	}
+	if !strings.Contains(out.String(), "cut off before they had finished: 1") {
+		t.Error(out.String())
+	}
+	<-called
+}
+
+// debtor never answers; it is closed with the first call.
+type debtor chan struct{}
+
+func (d debtor) Turn(ev *abi.Event, _ time.Time, out *abi.Output) error {
+	if out.Kind = abi.OutEffects; ev.Tag == abi.EventCall {
+		close(d)
+	}
+	return nil
+}
+
+func (debtor) Close() error { return nil }
