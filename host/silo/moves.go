@@ -281,7 +281,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 	g.stage.Settle(epoch, cluster.PartitionOf, func(id abi.Identity, err error) {
 		s.cfg.Log.Error("the state of a sleeping actor is lost, which came from another node", "actor", id, "err", err)
 		z := note(id, epoch, err)
-		if err := s.states.store.Put(cluster.PartitionOf(id), &z); err != nil {
+		if err := s.states.store.PutBack(cluster.PartitionOf(id), &z); err != nil {
 			s.states.count[dropDamaged].Add(1)
 		}
 	})

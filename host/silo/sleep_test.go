@@ -25,6 +25,7 @@ type store struct {
 	full    error
 	damaged map[abi.Identity]bool
 	putting func(z *sleep.Sleeper) // before each Put
+	broken  func(z *sleep.Sleeper) error
 }
 
 func newStore() *store {
@@ -32,16 +33,28 @@ func newStore() *store {
 }
 
 func (s *store) Put(p uint16, z *sleep.Sleeper) error {
-	if p != cluster.PartitionOf(z.Identity) {
-		return errors.New("the wrong partition")
-	}
 	if s.putting != nil {
 		s.putting(z)
 	}
 	s.mu.Lock()
+	full := s.full
+	s.mu.Unlock()
+	if full != nil {
+		return full
+	}
+	return s.PutBack(p, z)
+}
+
+func (s *store) PutBack(p uint16, z *sleep.Sleeper) error {
+	if p != cluster.PartitionOf(z.Identity) {
+		return errors.New("the wrong partition")
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.full != nil {
-		return s.full
+	if s.broken != nil {
+		if err := s.broken(z); err != nil {
+			return err
+		}
 	}
 	if old, ok := s.all[z.Identity]; ok && z.Epoch.Less(old.Epoch) {
 		return sleep.ErrNewer
@@ -494,6 +507,7 @@ func TestALostStateIsTold(t *testing.T) {
 					n.want("a", "1 call")
 					n.silo.PassivateIdle(t.Context())
 					tt.spoil(n)
+					n.store.full = errors.New("no room") // not even for a note
 					env := n.env("a", "m", "")
 					env.Flags = abi.OneWay
 					for range 2 { // nobody hears of these
@@ -531,6 +545,55 @@ func TestAFailedWakeKeepsTheState(t *testing.T) {
 	}
 	n.wake = nil
 	n.want("a", "2 wake")
+}
+
+// So it is where others have taken its place meanwhile: a store that is full takes it back.
+func TestAFailedWakeKeepsTheStateThoughTheStoreIsFull(t *testing.T) {
+	z, err := sleep.New(sleep.Config{MaxBytes: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { z.Close() })
+	n := sleepyNode(t, func(c *Config, k *Kind) { c.Sleepers = z })
+	n.want("a", "1 call")
+	n.silo.PassivateIdle(t.Context())
+	for i, full := 0, false; !full; i++ {
+		other := sleep.Sleeper{Identity: id(numbered("b", i)), Slept: time.Now(), State: make([]byte, 17)} // as large as what a left
+		full = errors.Is(z.Put(cluster.PartitionOf(id("a")), &other), sleep.ErrFull)
+	}
+	n.wake = func([]byte) error { return abi.NewError(abi.ErrOverloaded, "no slot") }
+	for range 3 {
+		if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded || !n.silo.Keeps(id("a")) {
+			t.Fatalf("%v; it sleeps: %v", err, n.silo.Keeps(id("a")))
+		}
+	}
+	n.wake = nil
+	n.want("a", "2 wake")
+}
+
+// A state that cannot be brought back at all is told like any that is lost.
+func TestAStateThatCannotBeBroughtBackIsTold(t *testing.T) {
+	n := sleepyNode(t, nil)
+	n.want("a", "1 call")
+	n.silo.PassivateIdle(t.Context())
+	n.store.broken = func(z *sleep.Sleeper) error {
+		if here(z.State) {
+			return errors.New("no memory at all")
+		}
+		return nil
+	}
+	n.wake = func([]byte) error { return abi.NewError(abi.ErrOverloaded, "no slot") }
+	if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded {
+		t.Error(err)
+	}
+	n.wake, n.store.broken = nil, nil
+	if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrStateUnusable || !strings.Contains(err.Error(), "no memory at all") {
+		t.Error(err)
+	}
+	n.want("a", "1 call")
+	if d := n.silo.Stats().Dropped["unusable"]; d != 1 {
+		t.Errorf("%d dropped", d)
+	}
 }
 
 // Whoever loses an actor, if only for a moment, begins anew: others may have gone on with it.

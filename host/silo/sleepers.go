@@ -20,6 +20,8 @@ type Sleepers interface {
 	// Put keeps a sleeper in place of an earlier one of its identity; one of a later epoch stays, and the error is [sleep.ErrNewer]. The
 	// state is copied.
 	Put(p uint16, z *sleep.Sleeper) error
+	// PutBack is Put for what was taken, or a note in its place: a store that is full takes it all the same.
+	PutBack(p uint16, z *sleep.Sleeper) error
 	// Take removes a sleeper and returns it. An error says that there was one and that it is lost, or that the store is closed; with
 	// [sleep.ErrNewer] there is one of a later epoch than last, and it stays.
 	Take(p uint16, id abi.Identity, last abi.Epoch) (z sleep.Sleeper, ok bool, err error)
@@ -356,10 +358,13 @@ func (e *entry) Return(_ []byte, why error) {
 	s := e.silo
 	z := e.taken
 	e.taken, e.waking = nil, time.Time{}
-	if err := s.states.store.Put(e.part, z); err != nil {
-		s.states.count[dropDamaged].Add(1)
+	if err := s.states.store.PutBack(e.part, z); err != nil {
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
-		return
+		lost := note(z.Identity, z.Epoch, err)
+		if errors.Is(err, sleep.ErrNewer) || s.states.store.PutBack(e.part, &lost) != nil {
+			s.states.count[dropDamaged].Add(1)
+			return
+		}
 	}
 	if abi.CodeOf(why) == abi.ErrStateUnusable {
 		s.cfg.Log.Error("nothing can be made of what a sleeping actor left", "actor", z.Identity, "err", why)
