@@ -1048,7 +1048,7 @@ func FuzzImport(f *testing.F) {
 				if err != nil || got.Actors != m.Actors || got.Bytes != m.Bytes {
 					t.Errorf("%v came, %v left, %v", m, got, err)
 				}
-				for _, kind := range b.silo.states.keptKinds() {
+				for kind := range b.silo.states.keptKinds() {
 					b.store.DropKind(kind, nil)
 				}
 			case !errors.Is(err, cluster.ErrChunkDamaged) && !errors.Is(err, cluster.ErrChunkVersion) && !errors.Is(err, cluster.ErrChunkForeign):

@@ -26,6 +26,7 @@ type store struct {
 	damaged map[abi.Identity]bool
 	putting func(z *sleep.Sleeper) // before each Put
 	broken  func(z *sleep.Sleeper) error
+	walking func(p uint16) error // before each DropKinds; guarded by mu
 }
 
 func newStore() *store {
@@ -121,6 +122,27 @@ func (s *store) DropKind(kind string, which func(sleep.Info) bool) (n int) {
 		}
 	}
 	return n
+}
+
+func (s *store) onWalk(f func(p uint16) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.walking = f
+}
+
+func (s *store) DropKinds(p uint16, kinds map[string]func(sleep.Info) bool) (n int, err error) {
+	s.mu.Lock()
+	walking := s.walking
+	s.mu.Unlock()
+	if walking != nil {
+		if err := walking(p); err != nil {
+			return 0, err
+		}
+	}
+	for kind, which := range kinds {
+		n += s.DropKind(kind, func(i sleep.Info) bool { return cluster.PartitionOf(i.Identity) == p && which(i) })
+	}
+	return n, nil
 }
 
 func infoOf(z *sleep.Sleeper) sleep.Info {
@@ -789,6 +811,140 @@ func TestSleepersOfVolatileKindsExpire(t *testing.T) {
 			t.Errorf("%d asleep", n.store.len())
 		}
 	})
+}
+
+// volatileNode is a node whose actors sleep only where room is needed, with one that does, a.
+func volatileNode(t *testing.T) *node {
+	n := sleepyNode(t, func(c *Config, k *Kind) { k.Desc.State.Level = abi.LevelVolatile })
+	n.sleeps("a")
+	return n
+}
+
+// sleeps uses an actor and has it sleep.
+func (n *node) sleeps(name string) {
+	n.want(name, "1 call")
+	e := n.silo.entry(id(name))
+	n.silo.send(e, "evicted", true, time.Time{})
+	<-e.gone
+}
+
+// However long it takes to look for what is to expire, the sweep goes on meanwhile, there is one such look at a time, and the end waits for it and
+// no longer than for the partition it is at.
+func TestTheSweepDoesNotWaitForTheExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := volatileNode(t)
+		var looks atomic.Int64 // at a partition
+		release := make(chan struct{})
+		n.store.onWalk(func(uint16) error {
+			looks.Add(1)
+			<-release
+			return nil
+		})
+		time.Sleep(30 * time.Second)
+		n.want("b", "1 call") // it is idle when the look has begun
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if got := n.passivated(); looks.Load() != 1 || !slices.Equal(got, []string{"b idle"}) {
+			t.Errorf("%d looks, passivated %q", looks.Load(), got)
+		}
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			n.silo.Close()
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("closed while it is looked for what is to expire")
+		default:
+		}
+		close(release)
+		<-closed
+		if looks.Load() != 1 {
+			t.Errorf("%d looks", looks.Load())
+		}
+	})
+}
+
+// A kind of which nothing sleeps is not looked for, until something does, also if that falls asleep during the look that finds nothing.
+func TestTheExpiryLooksForWhatThereIs(t *testing.T) {
+	for name, happens := range map[string]func(n *node){
+		"nothing": func(n *node) {},
+		"falls asleep where it was looked already": func(n *node) {
+			empty := false
+			n.store.onWalk(func(p uint16) error {
+				if p == 0 {
+					empty = n.store.len() == 0
+				}
+				if p == cluster.Partitions-1 && empty {
+					n.store.onWalk(nil)
+					n.sleeps("b")
+				}
+				return nil
+			})
+		},
+		"takes long to fall asleep": func(n *node) {
+			time.Sleep(90 * time.Second)
+			synctest.Wait()
+			if n.store.len() != 0 || len(n.silo.states.keptKinds()) != 1 {
+				n.t.Errorf("%d sleep", n.store.len())
+			}
+			n.store.putting = func(*sleep.Sleeper) { time.Sleep(3 * time.Minute) }
+			n.sleeps("b")
+			n.store.putting = nil
+			if n.store.len() != 1 {
+				n.t.Error("it is awake")
+			}
+		},
+		"is taken and brought back": func(n *node) {
+			start := n.start
+			defer func() { n.start = start }()
+			n.start = func() error {
+				time.Sleep(3 * time.Minute)
+				return abi.NewError(abi.ErrOverloaded, "no slot")
+			}
+			env := n.env("a", "m", "")
+			env.Deadline = time.Now().Add(time.Hour)
+			if _, err := n.api.Send(n.t.Context(), env); abi.CodeOf(err) != abi.ErrOverloaded || n.store.len() != 1 {
+				n.t.Errorf("%v, %d sleep", err, n.store.len())
+			}
+		},
+		"cannot be read for a while": func(n *node) {
+			until := time.Now().Add(5 * time.Minute)
+			n.store.onWalk(func(uint16) error {
+				if time.Now().Before(until) {
+					return errors.New("the disk fails")
+				}
+				return nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := volatileNode(t)
+				happens(n)
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				if n.store.len() != 0 {
+					t.Errorf("%d sleep", n.store.len())
+				}
+				n.store.onWalk(func(uint16) error {
+					t.Error("it is looked for what nobody has left")
+					n.store.onWalk(nil)
+					return nil
+				})
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				n.store.onWalk(nil)
+				n.sleeps("c")
+				time.Sleep(3 * time.Minute)
+				synctest.Wait()
+				if n.store.len() != 0 {
+					t.Errorf("%d sleep again", n.store.len())
+				}
+			})
+		})
+	}
 }
 
 // Pressure takes those first that are of the least worth: used seldom, long ago, and large.
