@@ -270,8 +270,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 	if newest := g.manifest.Newest; epoch.Less(newest) {
 		return fmt.Errorf("%w: %d.%d is before %d.%d", cluster.ErrMoveEpoch, epoch.Generation, epoch.Index, newest.Generation, newest.Index)
 	}
-	for kind, a := range g.kinds { // before there is anything of them: who looks for what is lost or replaced goes by these
-		s.states.keeping(kind)
+	for kind, a := range g.kinds { // before there is anything of them: who looks for what is replaced goes by these
 		s.states.comes(kind, a.versions)
 	}
 	for kind, n := range s.foreign(g) {
@@ -281,7 +280,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 	g.stage.Settle(epoch, cluster.PartitionOf, func(id abi.Identity, err error) {
 		s.cfg.Log.Error("the state of a sleeping actor is lost, which came from another node", "actor", id, "err", err)
 		z := s.note(id, epoch, err)
-		if err := s.states.store.Put(cluster.PartitionOf(id), &z); err != nil {
+		if err := s.states.store.PutBack(cluster.PartitionOf(id), &z); err != nil {
 			s.states.count[dropDamaged].Add(1)
 		}
 	})
@@ -290,6 +289,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 
 	var lost []string
 	for kind, a := range g.kinds {
+		s.states.kept(kind)
 		for p, came := range a.partitions {
 			if came && s.states.outdatedKind(kind, uint16(p), epoch) {
 				lost = append(lost, kind)

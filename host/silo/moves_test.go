@@ -1,10 +1,13 @@
 package silo
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -975,6 +978,44 @@ func TestADamagedStateIsToldWhereItMoved(t *testing.T) {
 	b.want(id("b"), "add", "2")
 }
 
+// brimful is a store that has no room for more.
+type brimful struct{ *sleep.Store }
+
+func (brimful) Put(uint16, *sleep.Sleeper) error { return sleep.ErrFull }
+
+// A state that is damaged while it waits for the node to own it is told too, also where there is no room for another sleeper.
+func TestAStateThatIsDamagedInAStageIsTold(t *testing.T) {
+	w := newWorld(t)
+	a, chunks, _ := asleep(t, w, 1, 1<<20)
+	defer a.close()
+	dir := t.TempDir()
+	b := w.place(func(c *Config, _ *Kind) { c.Sleepers = brimful{c.Sleepers.(*sleep.Store)} }, sleep.Config{Dir: dir})
+	defer b.close()
+	if err := b.silo.Import(1, cluster.Part{}, chunks[0]); err != nil {
+		t.Fatal(err)
+	}
+	b.store.Spill(0)
+	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	if len(files) != 1 {
+		t.Fatal(files)
+	}
+	spilled, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	spilled[len(bytes.TrimRight(spilled, "\x00"))-1] ^= 1 // of the state, which is last
+	if err := os.WriteFile(files[0], spilled, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.silo.Accept(1, epoch(1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.call(id("a0000"), "add", ""); abi.CodeOf(err) != abi.ErrStateUnusable {
+		t.Error(err)
+	}
+	b.want(id("a0000"), "add", "1")
+}
+
 // Whatever comes as a chunk, it is refused with one of the errors there are, or what was imported is exported as it came.
 func FuzzImport(f *testing.F) {
 	a, chunks, _ := asleep(f, newWorld(f), 3, 1<<20)
@@ -1007,7 +1048,7 @@ func FuzzImport(f *testing.F) {
 				if err != nil || got.Actors != m.Actors || got.Bytes != m.Bytes {
 					t.Errorf("%v came, %v left, %v", m, got, err)
 				}
-				for _, kind := range b.silo.states.keptKinds() {
+				for kind := range b.silo.states.keptKinds() {
 					b.store.DropKind(kind, nil)
 				}
 			case !errors.Is(err, cluster.ErrChunkDamaged) && !errors.Is(err, cluster.ErrChunkVersion) && !errors.Is(err, cluster.ErrChunkForeign):

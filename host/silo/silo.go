@@ -106,6 +106,7 @@ type Silo struct {
 	hand         atomic.Uint32 // the shard that eviction looks at next
 	restHand     atomic.Uint32
 	states       states
+	expiring     atomic.Bool // some goroutine gives up what sleeps for too long
 	moves        moves
 	forwarding   struct{ begun, done atomic.Int64 } // of activations that have ended by a surrender: their messages are posted anew
 

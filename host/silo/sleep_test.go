@@ -25,6 +25,8 @@ type store struct {
 	full    error
 	damaged map[abi.Identity]bool
 	putting func(z *sleep.Sleeper) // before each Put
+	broken  func(z *sleep.Sleeper) error
+	walking func(p uint16) error // before each DropKinds; guarded by mu
 }
 
 func newStore() *store {
@@ -32,16 +34,28 @@ func newStore() *store {
 }
 
 func (s *store) Put(p uint16, z *sleep.Sleeper) error {
-	if p != cluster.PartitionOf(z.Identity) {
-		return errors.New("the wrong partition")
-	}
 	if s.putting != nil {
 		s.putting(z)
 	}
 	s.mu.Lock()
+	full := s.full
+	s.mu.Unlock()
+	if full != nil {
+		return full
+	}
+	return s.PutBack(p, z)
+}
+
+func (s *store) PutBack(p uint16, z *sleep.Sleeper) error {
+	if p != cluster.PartitionOf(z.Identity) {
+		return errors.New("the wrong partition")
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.full != nil {
-		return s.full
+	if s.broken != nil {
+		if err := s.broken(z); err != nil {
+			return err
+		}
 	}
 	if old, ok := s.all[z.Identity]; ok && z.Epoch.Less(old.Epoch) {
 		return sleep.ErrNewer
@@ -108,6 +122,27 @@ func (s *store) DropKind(kind string, which func(sleep.Info) bool) (n int) {
 		}
 	}
 	return n
+}
+
+func (s *store) onWalk(f func(p uint16) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.walking = f
+}
+
+func (s *store) DropKinds(p uint16, kinds map[string]func(sleep.Info) bool) (n int, err error) {
+	s.mu.Lock()
+	walking := s.walking
+	s.mu.Unlock()
+	if walking != nil {
+		if err := walking(p); err != nil {
+			return 0, err
+		}
+	}
+	for kind, which := range kinds {
+		n += s.DropKind(kind, func(i sleep.Info) bool { return cluster.PartitionOf(i.Identity) == p && which(i) })
+	}
+	return n, nil
 }
 
 func infoOf(z *sleep.Sleeper) sleep.Info {
@@ -494,6 +529,7 @@ func TestALostStateIsTold(t *testing.T) {
 					n.want("a", "1 call")
 					n.silo.PassivateIdle(t.Context())
 					tt.spoil(n)
+					n.store.full = errors.New("no room") // not even for a note
 					env := n.env("a", "m", "")
 					env.Flags = abi.OneWay
 					for range 2 { // nobody hears of these
@@ -533,6 +569,55 @@ func TestAFailedWakeKeepsTheState(t *testing.T) {
 	}
 	n.wake = nil
 	n.want("a", "2 wake")
+}
+
+// So it is where others have taken its place meanwhile: a store that is full takes it back.
+func TestAFailedWakeKeepsTheStateThoughTheStoreIsFull(t *testing.T) {
+	z, err := sleep.New(sleep.Config{MaxBytes: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { z.Close() })
+	n := sleepyNode(t, func(c *Config, k *Kind) { c.Sleepers = z })
+	n.want("a", "1 call")
+	n.silo.PassivateIdle(t.Context())
+	for i, full := 0, false; !full; i++ {
+		other := sleep.Sleeper{Identity: id(numbered("b", i)), Slept: time.Now(), State: make([]byte, 17)} // as large as what a left
+		full = errors.Is(z.Put(cluster.PartitionOf(id("a")), &other), sleep.ErrFull)
+	}
+	n.wake = func([]byte) error { return abi.NewError(abi.ErrOverloaded, "no slot") }
+	for range 3 {
+		if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded || !n.silo.Keeps(id("a")) {
+			t.Fatalf("%v; it sleeps: %v", err, n.silo.Keeps(id("a")))
+		}
+	}
+	n.wake = nil
+	n.want("a", "2 wake")
+}
+
+// A state that cannot be brought back at all is told like any that is lost.
+func TestAStateThatCannotBeBroughtBackIsTold(t *testing.T) {
+	n := sleepyNode(t, nil)
+	n.want("a", "1 call")
+	n.silo.PassivateIdle(t.Context())
+	n.store.broken = func(z *sleep.Sleeper) error {
+		if here(z.State) {
+			return errors.New("no memory at all")
+		}
+		return nil
+	}
+	n.wake = func([]byte) error { return abi.NewError(abi.ErrOverloaded, "no slot") }
+	if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrOverloaded {
+		t.Error(err)
+	}
+	n.wake, n.store.broken = nil, nil
+	if _, err := n.call("a", "m", ""); abi.CodeOf(err) != abi.ErrStateUnusable || !strings.Contains(err.Error(), "no memory at all") {
+		t.Error(err)
+	}
+	n.want("a", "1 call")
+	if d := n.silo.Stats().Dropped["unusable"]; d != 1 {
+		t.Errorf("%d dropped", d)
+	}
 }
 
 // Whoever loses an actor, if only for a moment, begins anew: others may have gone on with it.
@@ -728,6 +813,140 @@ func TestSleepersOfVolatileKindsExpire(t *testing.T) {
 			t.Errorf("%d asleep", n.store.len())
 		}
 	})
+}
+
+// volatileNode is a node whose actors sleep only where room is needed, with one that does, a.
+func volatileNode(t *testing.T) *node {
+	n := sleepyNode(t, func(c *Config, k *Kind) { k.Desc.State.Level = abi.LevelVolatile })
+	n.sleeps("a")
+	return n
+}
+
+// sleeps uses an actor and has it sleep.
+func (n *node) sleeps(name string) {
+	n.want(name, "1 call")
+	e := n.silo.entry(id(name))
+	n.silo.send(e, "evicted", true, time.Time{})
+	<-e.gone
+}
+
+// However long it takes to look for what is to expire, the sweep goes on meanwhile, there is one such look at a time, and the end waits for it and
+// no longer than for the partition it is at.
+func TestTheSweepDoesNotWaitForTheExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := volatileNode(t)
+		var looks atomic.Int64 // at a partition
+		release := make(chan struct{})
+		n.store.onWalk(func(uint16) error {
+			looks.Add(1)
+			<-release
+			return nil
+		})
+		time.Sleep(30 * time.Second)
+		n.want("b", "1 call") // it is idle when the look has begun
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if got := n.passivated(); looks.Load() != 1 || !slices.Equal(got, []string{"b idle"}) {
+			t.Errorf("%d looks, passivated %q", looks.Load(), got)
+		}
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			n.silo.Close()
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("closed while it is looked for what is to expire")
+		default:
+		}
+		close(release)
+		<-closed
+		if looks.Load() != 1 {
+			t.Errorf("%d looks", looks.Load())
+		}
+	})
+}
+
+// A kind of which nothing sleeps is not looked for, until something does, also if that falls asleep during the look that finds nothing.
+func TestTheExpiryLooksForWhatThereIs(t *testing.T) {
+	for name, happens := range map[string]func(n *node){
+		"nothing": func(n *node) {},
+		"falls asleep where it was looked already": func(n *node) {
+			empty := false
+			n.store.onWalk(func(p uint16) error {
+				if p == 0 {
+					empty = n.store.len() == 0
+				}
+				if p == cluster.Partitions-1 && empty {
+					n.store.onWalk(nil)
+					n.sleeps("b")
+				}
+				return nil
+			})
+		},
+		"takes long to fall asleep": func(n *node) {
+			time.Sleep(90 * time.Second)
+			synctest.Wait()
+			if n.store.len() != 0 || len(n.silo.states.keptKinds()) != 1 {
+				n.t.Errorf("%d sleep", n.store.len())
+			}
+			n.store.putting = func(*sleep.Sleeper) { time.Sleep(3 * time.Minute) }
+			n.sleeps("b")
+			n.store.putting = nil
+			if n.store.len() != 1 {
+				n.t.Error("it is awake")
+			}
+		},
+		"is taken and brought back": func(n *node) {
+			start := n.start
+			defer func() { n.start = start }()
+			n.start = func() error {
+				time.Sleep(3 * time.Minute)
+				return abi.NewError(abi.ErrOverloaded, "no slot")
+			}
+			env := n.env("a", "m", "")
+			env.Deadline = time.Now().Add(time.Hour)
+			if _, err := n.api.Send(n.t.Context(), env); abi.CodeOf(err) != abi.ErrOverloaded || n.store.len() != 1 {
+				n.t.Errorf("%v, %d sleep", err, n.store.len())
+			}
+		},
+		"cannot be read for a while": func(n *node) {
+			until := time.Now().Add(5 * time.Minute)
+			n.store.onWalk(func(uint16) error {
+				if time.Now().Before(until) {
+					return errors.New("the disk fails")
+				}
+				return nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := volatileNode(t)
+				happens(n)
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				if n.store.len() != 0 {
+					t.Errorf("%d sleep", n.store.len())
+				}
+				n.store.onWalk(func(uint16) error {
+					t.Error("it is looked for what nobody has left")
+					n.store.onWalk(nil)
+					return nil
+				})
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				n.store.onWalk(nil)
+				n.sleeps("c")
+				time.Sleep(3 * time.Minute)
+				synctest.Wait()
+				if n.store.len() != 0 {
+					t.Errorf("%d sleep again", n.store.len())
+				}
+			})
+		})
+	}
 }
 
 // Pressure takes those first that are of the least worth: used seldom, long ago, and large.

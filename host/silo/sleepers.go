@@ -1,8 +1,11 @@
 package silo
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +23,8 @@ type Sleepers interface {
 	// Put keeps a sleeper in place of an earlier one of its identity; one of a later epoch stays, and the error is [sleep.ErrNewer]. The
 	// state is copied.
 	Put(p uint16, z *sleep.Sleeper) error
+	// PutBack is Put for what was taken, or a note in its place: a store that is full takes it all the same.
+	PutBack(p uint16, z *sleep.Sleeper) error
 	// Take removes a sleeper and returns it. An error says that there was one and that it is lost, or that the store is closed; with
 	// [sleep.ErrNewer] there is one of a later epoch than last, and it stays.
 	Take(p uint16, id abi.Identity, last abi.Epoch) (z sleep.Sleeper, ok bool, err error)
@@ -32,6 +37,8 @@ type Sleepers interface {
 	Stage() *sleep.Stage
 	// DropKind forgets those of a kind for which which says so, all with nil, and returns how many.
 	DropKind(kind string, which func(sleep.Info) bool) int
+	// DropKinds is DropKind in one partition, of several kinds. An error says that there may be more of them.
+	DropKinds(p uint16, kinds map[string]func(sleep.Info) bool) (int, error)
 	List(kind, after string, limit int) (page []sleep.Info, more bool)
 	Stats() sleep.Stats
 }
@@ -42,7 +49,7 @@ type states struct {
 
 	mu    sync.Mutex                 // guards changes of the next two
 	lost  atomic.Pointer[losses]     // which epochs are out of date; nil: none
-	kinds map[string]struct{}        // of which something was kept, guarded by mu
+	kinds map[string]uint64          // of which something may be kept, and how often kept has said so; guarded by mu
 	moved map[string]map[uint64]bool // by kind, the hashes of the versions that left what came with moves, guarded by mu
 	free  sync.Pool                  // of *[]byte
 	count [dropReasons]atomic.Uint64 // sleepers given up, by why
@@ -149,14 +156,25 @@ func (s *states) lose(loss cluster.Loss) {
 	s.lost.Store(l)
 }
 
-// keeping notes that something of a kind is kept.
-func (s *states) keeping(kind string) {
+// kept notes that something of a kind is kept. It comes after the Put, or a walk that was too early for it could have the kind forgotten, and
+// before a look whether it is outdated, since who drops what is lost goes by the kinds.
+func (s *states) kept(kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kinds == nil {
-		s.kinds = make(map[string]struct{})
+		s.kinds = make(map[string]uint64)
 	}
-	s.kinds[kind] = struct{}{}
+	s.kinds[kind]++
+}
+
+// forgetKind notes that a walk has found nothing of a kind, unless something was kept since keptKinds said so often. There is one such walk
+// at a time.
+func (s *states) forgetKind(kind string, often uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kinds[kind] == often {
+		delete(s.kinds, kind)
+	}
 }
 
 // comes notes that something of a kind comes with a move, and which versions left it. There are as many of them as were deployed while the
@@ -182,15 +200,11 @@ func (s *states) came(kind string, version uint64) bool {
 	return s.moved[kind][version]
 }
 
-// keptKinds returns the kinds of which something was kept.
-func (s *states) keptKinds() []string {
+// keptKinds returns the kinds of which something may be kept, and how often that was noted.
+func (s *states) keptKinds() map[string]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := make([]string, 0, len(s.kinds))
-	for name := range s.kinds {
-		names = append(names, name)
-	}
-	return names
+	return maps.Clone(s.kinds)
 }
 
 func (s *states) buffer() *[]byte {
@@ -228,7 +242,7 @@ func (s *Silo) Forget(loss cluster.Loss) {
 	s.states.lose(loss)
 	kinds := []string{loss.Kind}
 	if loss.Kind == "" {
-		kinds = s.states.keptKinds()
+		kinds = slices.Sorted(maps.Keys(s.states.keptKinds()))
 	}
 	if loss.Planned {
 		s.dropGiven(loss)
@@ -356,11 +370,15 @@ func (e *entry) Return(_ []byte, why error) {
 	s := e.silo
 	z := e.taken
 	e.taken, e.waking = nil, time.Time{}
-	if err := s.states.store.Put(e.part, z); err != nil {
-		s.states.count[dropDamaged].Add(1)
+	if err := s.states.store.PutBack(e.part, z); err != nil {
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
-		return
+		lost := note(z.Identity, z.Epoch, err)
+		if errors.Is(err, sleep.ErrNewer) || s.states.store.PutBack(e.part, &lost) != nil {
+			s.states.count[dropDamaged].Add(1)
+			return
+		}
 	}
+	s.states.kept(z.Identity.Kind())
 	if abi.CodeOf(why) == abi.ErrStateUnusable {
 		s.cfg.Log.Error("nothing can be made of what a sleeping actor left", "actor", z.Identity, "err", why)
 	}
@@ -414,7 +432,6 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 	sh.mu.Lock()
 	u := e.usesAt(time.Now())
 	sh.mu.Unlock()
-	s.states.keeping(id.Kind())
 
 	b := s.states.buffer()
 	defer s.states.release(b)
@@ -426,6 +443,7 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 			Slept: s.steady(e.act.LastUsed()), State: state})
 	}
 	if err == nil {
+		s.states.kept(id.Kind())
 		s.dropLate(id, e.lease.Epoch)
 	}
 	if abi.CodeOf(err) == abi.ErrUnsupported { // it can never be captured
@@ -504,13 +522,49 @@ func (e *entry) canEverSleep() bool {
 	return err != nil || k.Version == e.kind.Version // one that this node has no more may come back, here or, with a move, elsewhere
 }
 
-// expire gives up what sleeps longer than its kind keeps an actor without a message: those that slept only since room was needed.
+// startExpiry has what sleeps for too long given up, on a goroutine of its own: that reads all of the spill file. It does nothing while an
+// earlier one is at it.
+func (s *Silo) startExpiry(now time.Time) {
+	if !s.expiring.CompareAndSwap(false, true) {
+		return
+	}
+	s.work.Go(func() {
+		defer s.expiring.Store(false)
+		s.expire(now)
+	})
+}
+
+// expire gives up what sleeps longer than its kind keeps an actor without a message: those that slept only since room was needed. Kinds of
+// which nothing sleeps are not looked for again before something does.
 func (s *Silo) expire(now time.Time) {
-	for _, name := range s.states.keptKinds() {
+	kept := s.states.keptKinds()
+	kinds, found := make(map[string]func(sleep.Info) bool), make(map[string]bool)
+	for name := range kept {
 		k, err := s.cfg.Kind(name)
 		if err != nil || k.stays() {
 			continue
 		}
-		s.states.store.DropKind(name, func(i sleep.Info) bool { return s.steady(now).Sub(i.Slept) >= k.Idle })
+		kinds[name] = func(i sleep.Info) bool {
+			found[name] = true
+			return s.steady(now).Sub(i.Slept) >= k.Idle
+		}
+	}
+	if len(kinds) == 0 {
+		return
+	}
+	var missed error
+	for p := range uint16(cluster.Partitions) {
+		select {
+		case <-s.quit:
+			return
+		default:
+		}
+		_, err := s.states.store.DropKinds(p, kinds)
+		missed = cmp.Or(missed, err)
+	}
+	for name := range kinds {
+		if !found[name] && missed == nil {
+			s.states.forgetKind(name, kept[name])
+		}
 	}
 }

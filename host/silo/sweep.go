@@ -31,7 +31,7 @@ func (s *Silo) sweep() {
 			clear(due)
 			s.relieve(now)
 			if n%wheelSlots == 0 && s.states.store != nil {
-				s.expire(now)
+				s.startExpiry(now)
 			}
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Store) List(kind, after string, limit int) (page []Info, more bool) {
 	var rows []row
 	order := func(a, b row) int { return strings.Compare(a.key, b.key) }
 	for p := range s.parts {
-		s.walk(&s.parts[p], func(_ ref, h *head, key []byte) {
+		_ = s.walk(&s.parts[p], func(_ ref, h *head, key []byte) { // what cannot be read is left out
 			if kind != "" && string(key[:h.kind]) != kind || string(key) <= after {
 				return
 			}
@@ -107,7 +107,7 @@ func (s *Store) inOrder(pt *part) []Info {
 		info  Info
 	}
 	var rows []row
-	s.walk(pt, func(r ref, h *head, key []byte) {
+	_ = s.walk(pt, func(r ref, h *head, key []byte) { // likewise
 		if id, err := h.identity(key); err == nil {
 			rows = append(rows, row{r.word & placeMask, h.info(id)})
 		}
@@ -123,38 +123,48 @@ func (s *Store) inOrder(pt *part) []Info {
 // DropKind forgets the sleepers of a kind for which which says so, or all of it with nil, and returns how many. It looks
 // at what sleeps when it comes to a partition, and calls which without a lock.
 func (s *Store) DropKind(kind string, which func(Info) bool) (dropped int) {
+	kinds := map[string]func(Info) bool{kind: which}
+	for p := range uint16(Partitions) {
+		n, _ := s.DropKinds(p, kinds) // what cannot be read stays
+		dropped += n
+	}
+	return dropped
+}
+
+// DropKinds is DropKind for one partition, and for several kinds at once, each with a which of its own. An error is that of the spill file:
+// there may be sleepers that were not looked at. It panics unless p is below [Partitions].
+func (s *Store) DropKinds(p uint16, kinds map[string]func(Info) bool) (dropped int, err error) {
 	type candidate struct {
 		ref
 		size int
 		info Info
 	}
-	for p := range s.parts {
-		var found []candidate
-		s.walk(&s.parts[p], func(r ref, h *head, key []byte) {
-			if string(key[:h.kind]) != kind {
-				return
-			}
-			if id, err := h.identity(key); err == nil {
-				found = append(found, candidate{r, h.len(), h.info(id)})
-			}
-		})
-		if which != nil {
-			found = slices.DeleteFunc(found, func(c candidate) bool { return !which(c.info) })
+	var found []candidate
+	pt := &s.parts[p]
+	err = s.walk(pt, func(r ref, h *head, key []byte) {
+		if _, ok := kinds[string(key[:h.kind])]; !ok {
+			return
 		}
-		pt := &s.parts[p]
-		for _, c := range found {
-			pt.mu.Lock()
-			// By its place, or where it moved since, by what it is.
-			if i := pt.lookup(c.ref); i >= 0 {
-				s.unlink(pt, i, c.size)
-				dropped++
-			} else if s.dropMoved(pt, c.info) {
-				dropped++
-			}
-			s.unlock(pt)
+		if id, err := h.identity(key); err == nil {
+			found = append(found, candidate{r, h.len(), h.info(id)})
 		}
+	})
+	found = slices.DeleteFunc(found, func(c candidate) bool {
+		which := kinds[c.info.Identity.Kind()]
+		return which != nil && !which(c.info)
+	})
+	for _, c := range found {
+		pt.mu.Lock()
+		// By its place, or where it moved since, by what it is.
+		if i := pt.lookup(c.ref); i >= 0 {
+			s.unlink(pt, i, c.size)
+			dropped++
+		} else if s.dropMoved(pt, c.info) {
+			dropped++
+		}
+		s.unlock(pt)
 	}
-	return dropped
+	return dropped, err
 }
 
 // dropMoved removes a sleeper if it is still the one that info describes.
@@ -192,8 +202,9 @@ func (pt *part) lookup(r ref) int {
 }
 
 // walk calls fn for every record of a part whose header is intact, under the part's lock: what is in memory at
-// one moment, then what is in the file. Nothing moves between the two meanwhile.
-func (s *Store) walk(pt *part, fn func(r ref, h *head, key []byte)) {
+// one moment, then what is in the file. Nothing moves between the two meanwhile. An error is the first of the file's; what can be read
+// is walked all the same.
+func (s *Store) walk(pt *part, fn func(r ref, h *head, key []byte)) (failed error) {
 	s.spilling.Lock()
 	defer s.spilling.Unlock()
 
@@ -229,7 +240,7 @@ func (s *Store) walk(pt *part, fn func(r ref, h *head, key []byte)) {
 			held = d.c
 			var err error
 			if buf, err = s.file.read(d.ext, 0, min(d.fill, chunkBytes)); err != nil {
-				buf = nil
+				buf, failed = nil, cmp.Or(failed, err)
 				s.warn("sleeping actors are missing from a listing", "err", err)
 			}
 		}
@@ -244,4 +255,5 @@ func (s *Store) walk(pt *part, fn func(r ref, h *head, key []byte)) {
 		}
 		pt.mu.Unlock()
 	}
+	return failed
 }

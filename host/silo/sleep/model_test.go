@@ -84,6 +84,23 @@ func model(t *rapid.T, dir string, sys *sysMem, mask uint64) {
 				puts(t)
 			}
 		},
+		"put back": func(t *rapid.T) { // several that are out at one time
+			var out []where
+			for range rapid.IntRange(1, 20).Draw(t, "n") {
+				at := place.Draw(t, "at")
+				if w, there := want[at]; there && !slices.Contains(out, at) {
+					taken(t, at)
+					want[at] = w
+					out = append(out, at)
+				}
+			}
+			for _, at := range out {
+				z := want[at]
+				if err := s.PutBack(at.p, &z); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
 		"take": func(t *rapid.T) { taken(t, place.Draw(t, "at")) },
 		"retake": func(t *rapid.T) { // what is there, several at once
 			some := slices.SortedFunc(maps.Keys(want), func(a, b where) int {

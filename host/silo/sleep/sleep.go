@@ -49,7 +49,7 @@ type Config struct {
 	// Files are removed by [Store.Close], and those of dead processes by [New]; several stores may share a directory.
 	Dir string
 	// MaxBytes bounds [Stats].Bytes. Beyond it [Store.Put] spills cold chunks first, or without Dir refuses with
-	// [ErrFull]. Each concurrent Put may overstep it by a chunk or the growth of an index. 0: no bound.
+	// [ErrFull]. Each concurrent Put may overstep it by a chunk or the growth of an index, [Store.PutBack] by more. 0: no bound.
 	MaxBytes int64
 	// Log hears of failing disks and damage. nil: nobody does.
 	Log *slog.Logger
@@ -143,6 +143,16 @@ func (s *Store) hash(key []byte) uint64 { return maphash.Bytes(s.seed, key) & s.
 // [Partitions]. Errors: [ErrFull] (a [*FullError]), [ErrTooLarge], [ErrInvalid], [ErrClosed], and [ErrNewer] if there is one of a
 // later epoch; what was there before then stays.
 func (s *Store) Put(p uint16, z *Sleeper) error { return s.put(&s.parts[p], z, s.room) }
+
+// PutBack is Put for what was taken, or for less in its place: it makes room as Put does, but where there is none it oversteps the bound
+// rather than refuse. Put refuses as long as it is overstepped. So all records that there are take at most the bound and what was out when
+// the last Put was let in, and their garbage at most as much again, as ever.
+func (s *Store) PutBack(p uint16, z *Sleeper) error {
+	return s.put(&s.parts[p], z, func(n int) error {
+		_ = s.room(n)
+		return nil
+	})
+}
 
 // put is Put into any part; room makes room for a record of so many bytes, or refuses.
 func (s *Store) put(pt *part, z *Sleeper, room func(n int) error) error {

@@ -2,6 +2,7 @@ package sleep
 
 import (
 	"errors"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -91,6 +92,93 @@ func TestRefusals(t *testing.T) {
 	}
 	if s.Drop(0) != 0 || s.Has(0, z.Identity) || s.Spill(0) != 0 || s.Close() != nil {
 		t.Error("after Close")
+	}
+}
+
+// TestPutBack: what was taken goes back into a full store, whoever has taken its place meanwhile, and however often: memory stays within what
+// compaction leaves of the records that there are.
+func TestPutBack(t *testing.T) {
+	const most, parts = 256 << 10, 2
+	for _, disk := range []string{"none", "good", "full"} {
+		t.Run(disk, func(t *testing.T) {
+			s, f := withFaults(t, Config{MaxBytes: most})
+			f.full.Store(disk == "full")
+			if disk == "none" {
+				s.file.disk.Close()
+				s.file = nil
+			}
+			var all []*Sleeper
+			records := int64(0)
+			for i := 0; ; i++ {
+				_, z := nth(t, i, 20+i%50*40)
+				if err := s.Put(uint16(i%parts), z); errors.Is(err, ErrFull) || i == 500 {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, z)
+				records += int64(headLen + len(z.Identity.Key()) + len(z.State))
+			}
+			bound := 2*records + parts*chunkBytes + 8*8*int64(len(all))
+			if disk == "good" {
+				bound = most + parts*chunkBytes
+			}
+			put := func(i int) {
+				t.Helper()
+				if err := s.PutBack(uint16(i%parts), all[i]); err != nil {
+					t.Fatal(err)
+				}
+				if b := s.Bytes(); b > bound {
+					t.Fatalf("%d bytes of at most %d, for %d of records", b, bound, records)
+				}
+			}
+			rnd := rand.New(rand.NewPCG(1, 2))
+			for range 5 {
+				for range len(all) {
+					i, j := rnd.IntN(len(all)), rnd.IntN(len(all))
+					take(t, s, uint16(i%parts), all[i])
+					if j != i {
+						take(t, s, uint16(j%parts), all[j])
+						put(j)
+					}
+					put(i)
+				}
+				if err := s.check(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, z := nth(t, len(all), 3000)
+			if disk != "good" && s.Bytes() <= most {
+				t.Errorf("%d bytes: it was never full", s.Bytes())
+			}
+			if err := s.Put(0, z); (err == nil) != (disk == "good") {
+				t.Errorf("one more: %v", err)
+			} else if err == nil {
+				take(t, s, 0, z)
+			}
+			newer := *all[0]
+			newer.Epoch.Generation++
+			put(0)
+			if err := s.PutBack(0, &newer); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.PutBack(0, all[0]); !errors.Is(err, ErrNewer) {
+				t.Error(err)
+			}
+			all[0] = &newer
+			for i, z := range all {
+				take(t, s, uint16(i%parts), z)
+			}
+			if st := s.Stats(); st.Sleepers != 0 || st.Bytes != 0 || st.SpilledBytes != 0 {
+				t.Errorf("%+v", st)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := s.PutBack(0, z); !errors.Is(err, ErrClosed) {
+				t.Error(err)
+			}
+		})
 	}
 }
 

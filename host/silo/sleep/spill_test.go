@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -245,6 +246,55 @@ func TestDamagedFile(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		})
+	}
+}
+
+// TestDropKinds: of several kinds in one look, in memory and in the file, each by its own measure; what cannot be read stays, and is told.
+func TestDropKinds(t *testing.T) {
+	s, f := withFaults(t, Config{})
+	const each = 100
+	kinds := []string{"all", "some", "other", "none"}
+	fill := func(from int) {
+		for i := from; i < from+each; i++ {
+			for _, kind := range kinds {
+				_, z := nth(t, i, 300)
+				z.Identity = ident(t, kind, z.Identity.ID())
+				put(t, s, uint16(i%2), z)
+			}
+		}
+	}
+	fill(0)
+	s.Spill(0)
+	fill(each)
+	asked := 0
+	which := map[string]func(Info) bool{
+		"all":    nil,
+		"some":   func(i Info) bool { asked++; return i.Epoch.Generation%4 == 1 },
+		"none":   func(i Info) bool { asked++; return false },
+		"nobody": func(i Info) bool { t.Error(i); return true },
+	}
+	f.broken.Store(true)
+	if n, err := s.DropKinds(1, which); n != each/2+each/4 || !errors.Is(err, syscall.EIO) || asked != each {
+		t.Errorf("%d dropped, %d asked for, %v", n, asked, err)
+	}
+	f.broken.Store(false)
+	if n, err := s.DropKinds(1, which); n != each/2+each/4 || err != nil {
+		t.Errorf("%d dropped, %v", n, err)
+	}
+	if n, err := s.DropKinds(1, which); n != 0 || err != nil {
+		t.Errorf("%d dropped again, %v", n, err)
+	}
+	left := map[string]int{}
+	for p := range uint16(2) {
+		for _, i := range s.Partition(p) {
+			left[i.Identity.Kind()]++
+		}
+	}
+	if want := map[string]int{"all": each, "some": 3 * each / 2, "other": 2 * each, "none": 2 * each}; !maps.Equal(left, want) {
+		t.Errorf("%v are left", left)
+	}
+	if err := s.check(); err != nil {
+		t.Error(err)
 	}
 }
 
