@@ -316,6 +316,11 @@ func (y *abacus) Turn(ev *abi.Event, _ time.Time, out *abi.Output) error {
 		out.Kind = abi.OutEffects
 		out.Effects = append(out.Effects, abi.Effect{Tag: abi.EffectCall, Handle: ev.Token, Target: id(string(ev.Payload)), Method: "block"})
 		return nil
+	case "tick":
+		out.Kind = abi.OutEffects
+		out.Effects = append(out.Effects, abi.Effect{Tag: abi.EffectRemind, Name: "tick", After: time.Second, Every: time.Second},
+			abi.Effect{Tag: abi.EffectReply, Token: ev.Token, Payload: fmt.Append(nil, y.n)})
+		return nil
 	case "get":
 		out.Payload = fmt.Append(nil, y.n)
 		return nil
