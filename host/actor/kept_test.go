@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,10 +59,51 @@ func TestTimersGoWithASurrender(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		got, want := strings.Join(events, ", "), "0 call =, 2 timer every=, "+
 			"11 call =, 11 timer every=, 11 timer aonce=p, 12 timer every=, 14 timer every=, 16 timer every=, 18 timer every=, 20 timer late, 20 timer every="
 		if other := strings.Replace(want, "20 timer late, 20 timer every=", "20 timer every=, 20 timer late", 1); got != want && got != other {
 			t.Errorf("%s\nwant %s", got, want)
+		}
+	})
+}
+
+// An actor wakes for its timers without a message. If it cannot be woken just now nothing is lost, and an instance that stands is left alone.
+func TestWakeForTimers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ticks atomic.Int64
+		var reason atomic.Value
+		w := sleepy(t, func(y *tally) {
+			y.turn = func(y *tally, ev *abi.Event, out *abi.Output) error {
+				if ev.Self != nil {
+					reason.Store(ev.Tag.String() + " " + ev.Self.Reason)
+				}
+				if ev.Tag == abi.EventTimer {
+					ticks.Add(1)
+					return effects(out)
+				}
+				return effects(out, abi.Effect{Tag: abi.EffectRemind, Name: "t", After: time.Second, Every: time.Second},
+					abi.Effect{Tag: abi.EffectReply, Token: ev.Token})
+			}
+		})
+		w.want("a", "")
+		w.at(w.id("a")).Surrender("moved", true)
+		w.work.Wait()
+		good := w.wake[w.id("a")]
+		w.wake[w.id("a")] = func(*Host, []byte) (Instance, error) { return nil, abi.NewError(abi.ErrOverloaded, "no slot") }
+		w.at(w.id("a")).Wake()
+		w.work.Wait()
+		if len(w.all()) != 0 || w.shelf.len() != 1 {
+			t.Errorf("%d activations, %d kept", len(w.all()), w.shelf.len())
+		}
+		w.wake[w.id("a")] = good
+		a := w.at(w.id("a"))
+		a.Wake()
+		a.Wake()
+		time.Sleep(3500 * time.Millisecond)
+		synctest.Wait()
+		if n := ticks.Load(); n != 3 || reason.Load() != "timer wake" || w.starts != 2 {
+			t.Errorf("%d ticks, %d starts, %v", n, w.starts, reason.Load())
 		}
 	})
 }

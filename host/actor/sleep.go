@@ -143,6 +143,9 @@ func (a *Activation) take() (all []byte, k kept, err error) {
 	return all, k, nil
 }
 
+// Wake makes the instance without a message, for the timers that were kept with the state. It is for who knows that there are some.
+func (a *Activation) Wake() { a.internal(message{own: &own{wake: true}}) }
+
 // Rest makes the instance of an idle actor lighter, and reports whether it will; the next turn undoes it.
 func (a *Activation) Rest() bool {
 	a.mu.Lock()

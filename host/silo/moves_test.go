@@ -745,8 +745,8 @@ func TestStagingIsBounded(t *testing.T) {
 	}
 }
 
-// timed adds the timer to what an actor of a place may be asked.
-func timed(_ *Config, k *Kind) {
+// withTimers adds timers to what an actor of a place is told of.
+func withTimers(_ *Config, k *Kind) {
 	k.Desc.Events = append(k.Desc.Events, abi.EventTimer)
 }
 
@@ -754,7 +754,7 @@ func timed(_ *Config, k *Kind) {
 func TestTimersMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		a, b := w.place(timed, sleep.Config{}), w.place(timed, sleep.Config{})
+		a, b := w.place(withTimers, sleep.Config{}), w.place(withTimers, sleep.Config{})
 		defer a.close()
 		defer b.close()
 		b.at(epoch(2))
@@ -764,6 +764,7 @@ func TestTimersMove(t *testing.T) {
 		a.want(id("ticks"), "tick", "1")
 		time.Sleep(5500 * time.Millisecond)
 		a.want(id("ticks"), "get", "6")
+		a.hold()
 		if err := a.silo.Surrender(t.Context(), cluster.Part{}); err != nil {
 			t.Fatal(err)
 		}
@@ -795,6 +796,61 @@ func TestTimersMove(t *testing.T) {
 		b.want(id("a"), "add", "2")
 		b.want(id("z"), "add", "2")
 	})
+}
+
+// What moved with a timer, or was to move, wakes by itself once its part is open; what has none sleeps on.
+func TestTimersWakeAfterAMove(t *testing.T) {
+	for _, given := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			a, b := w.place(withTimers, sleep.Config{}), w.place(withTimers, sleep.Config{})
+			defer a.close()
+			defer b.close()
+			b.at(epoch(2))
+			const actors = 40
+			time.Sleep(250 * time.Millisecond) // so that they do not tick when the silo looks
+			for i := range actors {
+				a.want(id(numbered("a", i)), "add", "1")
+				a.want(id(numbered("ticks", i)), "tick", "0")
+			}
+			a.hold()
+			if err := a.silo.Surrender(t.Context(), cluster.Part{}); err != nil {
+				t.Fatal(err)
+			}
+			chunks, _ := a.export(cluster.Part{}, 1<<20)
+			if err := b.silo.Import(1, cluster.Part{}, chunks[0]); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3500 * time.Millisecond)
+			if n, m := a.silo.Stats().Activations, b.silo.Stats().Activations; n != 0 || m != 0 {
+				t.Fatalf("%d and %d are awake while the part is held", n, m)
+			}
+			at, owner := b, epoch(2)
+			if given {
+				if err := b.silo.Accept(1, owner); err != nil {
+					t.Fatal(err)
+				}
+				a.silo.Forget(cluster.Loss{Kind: "k", Epoch: epoch(1), Planned: true})
+			} else {
+				b.silo.Reject(1)
+				a.letGo(a)
+				at = a
+			}
+			time.Sleep(3200 * time.Millisecond) // what was missed counts once
+			synctest.Wait()
+			if n := at.silo.Stats(); n.Activations != actors || n.Sleepers != actors {
+				t.Errorf("%d are awake, and %d sleep", n.Activations, n.Sleepers)
+			}
+			for i := range actors {
+				if got, err := at.call(id(numbered("ticks", i)), "get", ""); err != nil || got != "4" {
+					t.Fatalf("%s ticks, %v", got, err)
+				}
+			}
+			if len(at.silo.states.timed.all)+len(a.silo.states.timed.all) != 0 {
+				t.Error("the silo still minds some")
+			}
+		})
+	}
 }
 
 // Another version of the module at the receiver is said before the move is accepted. The states wait for their version, and are

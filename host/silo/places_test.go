@@ -3,7 +3,6 @@ package silo
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -185,8 +184,9 @@ func (p *place) Post(env *abi.Envelope, done func([]byte, error)) error {
 	return err
 }
 
-func (p *place) Get(context.Context, abi.Identity) (cluster.ActorRef, error) {
-	return cluster.ActorRef{}, errors.New("nobody asks")
+func (p *place) Get(_ context.Context, id abi.Identity) (cluster.ActorRef, error) {
+	_, err := p.resolve(&abi.Envelope{Target: id})
+	return cluster.ActorRef{}, err
 }
 
 // hold keeps back what comes from outside; letGo has what waited posted to another place, or this one.

@@ -44,6 +44,7 @@ type states struct {
 	lost  atomic.Pointer[losses]     // which epochs are out of date; nil: none
 	kinds map[string]struct{}        // of which something was kept, guarded by mu
 	moved map[string]map[uint64]bool // by kind, the hashes of the versions that left what came with moves, guarded by mu
+	timed timed
 	free  sync.Pool                  // of *[]byte
 	count [dropReasons]atomic.Uint64 // sleepers given up, by why
 }
@@ -313,6 +314,7 @@ func (e *entry) Take() ([]byte, error) {
 	s, id := e.silo, e.lease.Identity
 	p := e.part
 	z, ok, err := s.states.store.Take(p, id, e.lease.Epoch)
+	s.states.timed.remove(id)
 	switch {
 	case errors.Is(err, sleep.ErrNewer): // it came with the actor, when that was this node's again
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "this node has had and lost "+id.Key()+" since")
@@ -360,6 +362,9 @@ func (e *entry) Return(_ []byte, why error) {
 		s.states.count[dropDamaged].Add(1)
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
 		return
+	}
+	if actor.Untried(why) && chunkOf(z.State) == chunkTimed {
+		s.states.timed.add(z.Identity)
 	}
 	if abi.CodeOf(why) == abi.ErrStateUnusable {
 		s.cfg.Log.Error("nothing can be made of what a sleeping actor left", "actor", z.Identity, "err", why)
@@ -426,6 +431,9 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 			Slept: s.steady(e.act.LastUsed()), State: state})
 	}
 	if err == nil {
+		if chunkOf(state) == chunkTimed {
+			s.states.timed.add(id)
+		}
 		s.dropLate(id, e.lease.Epoch)
 	}
 	if abi.CodeOf(err) == abi.ErrUnsupported { // it can never be captured
