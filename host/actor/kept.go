@@ -169,14 +169,23 @@ func (r *keptReader) timer() (t keptTimer) {
 	return t
 }
 
+// wall is the time by which what is kept grows old: whoever wakes it has no other clock in common.
+func (a *Activation) wall(now time.Time) time.Time {
+	if a.cfg.Wall != nil {
+		now = a.cfg.Wall(now)
+	}
+	return now.Round(0)
+}
+
 // leaving is what the activation has beside its instance for whoever goes on.
 func (a *Activation) leaving() *kept {
-	k := &kept{at: time.Now(), token: a.nextToken}
+	now := time.Now()
+	k := &kept{at: a.wall(now), token: a.nextToken}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(a.timers)) {
 		t := a.timers[name]
-		left := min(max(t.next.Sub(k.at), -abi.MaxDuration), abi.MaxDuration)
+		left := min(max(t.next.Sub(now), -abi.MaxDuration), abi.MaxDuration)
 		k.timers = append(k.timers, keptTimer{name, left, min(t.every, abi.MaxDuration), t.payload})
 	}
 	return k

@@ -108,6 +108,37 @@ func TestWakeForTimers(t *testing.T) {
 	})
 }
 
+// Another node's clock that is ahead makes a timer early, and one that is behind makes it no later than if it had stood still.
+func TestTimersByAnotherClock(t *testing.T) {
+	for off, want := range map[time.Duration]time.Duration{0: 20 * time.Minute, time.Hour: 0, -time.Hour: 30 * time.Minute, 15 * time.Minute: 5 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			var due atomic.Pointer[time.Time]
+			w := sleepy(t, func(y *tally) {
+				y.turn = func(y *tally, ev *abi.Event, out *abi.Output) error {
+					if ev.Tag == abi.EventTimer {
+						now := time.Now()
+						due.Store(&now)
+						return effects(out)
+					}
+					return effects(out, abi.Effect{Tag: abi.EffectRemind, Name: "t", After: 30 * time.Minute}, abi.Effect{Tag: abi.EffectReply, Token: ev.Token})
+				}
+			})
+			w.want("a", "")
+			w.at(w.id("a")).Surrender("moved", true)
+			w.work.Wait()
+			time.Sleep(10 * time.Minute)
+			w.wall = func(t time.Time) time.Time { return t.Add(off) }
+			woken := time.Now()
+			w.at(w.id("a")).Wake()
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if at := due.Load(); at == nil || at.Sub(woken) != want {
+				t.Errorf("off by %v: due at %v, woken at %v", off, at, woken)
+			}
+		})
+	}
+}
+
 // Without its state an actor has no timers elsewhere.
 func TestTimersEndWithAPassivation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

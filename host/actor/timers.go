@@ -63,7 +63,7 @@ func (a *Activation) setAgain(k *kept) {
 		return
 	}
 	now := time.Now()
-	passed := min(max(now.Sub(k.at), 0), abi.MaxDuration) // at least none: the clocks of nodes differ
+	passed := min(max(a.wall(now).Sub(k.at), 0), abi.MaxDuration) // at least none: the clocks of nodes differ
 	slices.SortStableFunc(k.timers, func(x, y keptTimer) int { return cmp.Compare(x.left, y.left) })
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -233,7 +233,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		Permit: req.Permit, Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}
 	if s.states.store != nil && kind.keeps() {
-		c.Keeper = e
+		c.Keeper, c.Wall = e, s.steady
 	}
 	e.act = actor.New(c, now)
 
