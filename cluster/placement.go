@@ -146,7 +146,8 @@ type Mover interface {
 	// Surrender ends every activation of the part in good order. A running turn is finished, and so are the requests for which it
 	// waits, replies that were deferred and calls under way. Messages that wait are given back: to who waits with ownership_changed, and
 	// the others, one-way messages above all, by being posted anew, in order. What hibernates is captured as if it went to sleep,
-	// however short it idled; what does not is passivated, and its state ends, as volatile state does. So do timers.
+	// however short it idled; what does not is passivated, and its state ends, as volatile state does. Timers go with
+	// the state or, without one, end.
 	//
 	// It returns nil when there is no activation left, the ends having been told to their observers. Otherwise the error is ctx's, joined
 	// with that of an actor that could not be captured if there was one: then what has ended has ended, and goes on from what it left

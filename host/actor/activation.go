@@ -96,8 +96,10 @@ type Config struct {
 	// counted as a failure. state_unusable says that no instance can be made of that state.
 	Start func(h *Host, state []byte) (Instance, error)
 	// Quick says that Start takes some microseconds: whoever calls first may wait for it on its own goroutine.
-	Quick    bool
-	Keeper   Keeper // of the state between activations; nil: it ends with each
+	Quick  bool
+	Keeper Keeper // of the state between activations; nil: it ends with each
+	// Wall is what the wall clock shows at a time of this process's own, for what is kept. It may take no notice of being set. nil: just what it shows.
+	Wall     func(time.Time) time.Time
 	Permit   Permit // nil: the activation may run until it is revoked
 	Outbox   Outbox
 	Owner    Owner

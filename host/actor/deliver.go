@@ -176,7 +176,7 @@ func (a *Activation) pushLocked(m message) {
 	}
 }
 
-// internal queues the event of a timer, whose clock runs once: also while the activation is closing, since it goes on with its timers if its
+// internal queues a wake, or the event of a timer, whose clock runs once: also while the activation is closing, since it goes on with its timers if its
 // state cannot be kept.
 func (a *Activation) internal(m message) {
 	a.mu.Lock()
@@ -318,7 +318,7 @@ func (a *Activation) guarded(m *message) answer {
 // handle runs one queued message's turn.
 func (a *Activation) handle(m *message) (r answer) {
 	now := time.Now()
-	if m.own == nil {
+	if m.own == nil || m.own.wake {
 		if m.expired(now) {
 			return a.expire(m)
 		}

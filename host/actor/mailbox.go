@@ -24,6 +24,7 @@ type own struct {
 	method  string
 	err     *abi.Error
 	token   uint64 // completion: of the deferred call on whose behalf the call was made, 0 without one
+	wake    bool   // neither: it takes nothing but an instance
 	name    string // timer
 	gen     uint64
 	payload []byte
@@ -40,7 +41,7 @@ func (m *message) answer(payload []byte, err error) {
 
 // expired reports whether nobody waits for the message any more.
 func (m *message) expired(now time.Time) bool {
-	return !m.env.Deadline.IsZero() && m.env.Deadline.Before(now)
+	return m.env != nil && !m.env.Deadline.IsZero() && m.env.Deadline.Before(now)
 }
 
 // replier takes one outcome.

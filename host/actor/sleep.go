@@ -1,7 +1,6 @@
 package actor
 
 import (
-	"encoding/binary"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -106,7 +105,7 @@ func (a *Activation) hibernate(z Sleeper) bool {
 }
 
 // keep gives the state to the keeper. Before the instance's own stands the last token: a guest may still have one that nobody
-// waits for any more, and it must not come to name another call.
+// waits for any more, and it must not come to name another call. And there stand its timers, which only a surrender leaves.
 func (a *Activation) keep(z Sleeper) error {
 	returned := false
 	defer func() {
@@ -122,29 +121,30 @@ func (a *Activation) keep(z Sleeper) error {
 				err = fmt.Errorf("panic while capturing: %v", p)
 			}
 		}()
-		return z.Capture(binary.AppendUvarint(dst, a.nextToken))
+		return z.Capture(a.leaving().appendTo(dst))
 	})
 	returned = true
 	return err
 }
 
-// take asks the keeper for what an earlier activation left; kept is all of it, to be returned if need be, and state the
-// instance's part.
-func (a *Activation) take() (kept, state []byte, err error) {
+// take asks the keeper for what an earlier activation left; all of it is to be returned if need be. nil: there is nothing.
+func (a *Activation) take() (all []byte, k kept, err error) {
 	if a.cfg.Keeper == nil {
-		return nil, nil, nil
+		return nil, kept{}, nil
 	}
-	kept, err = a.cfg.Keeper.Take()
-	if err != nil || kept == nil {
-		return nil, nil, err
+	all, err = a.cfg.Keeper.Take()
+	if err != nil || all == nil {
+		return nil, kept{}, err
 	}
-	token, n := binary.Uvarint(kept)
-	if n <= 0 {
-		return kept, nil, abi.NewError(abi.ErrStateUnusable, "the actor's state is damaged: it has no beginning")
+	if k, err = readKept(all, &a.cfg.Limits); err != nil {
+		return all, kept{}, err
 	}
-	a.nextToken = token
-	return kept, kept[n:], nil
+	a.nextToken = k.token
+	return all, k, nil
 }
+
+// Wake makes the instance without a message, for the timers that were kept with the state. It is for who knows that there are some.
+func (a *Activation) Wake() { a.internal(message{own: &own{wake: true}}) }
 
 // Rest makes the instance of an idle actor lighter, and reports whether it will; the next turn undoes it.
 func (a *Activation) Rest() bool {

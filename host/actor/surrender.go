@@ -19,11 +19,11 @@ const (
 // running turn is finished. Messages that wait are given back, and so are those that come later: whoever stands and waits is answered
 // ownership_changed, and the others are returned for the caller to forward in their order, or those that come too late for that are in
 // [End].Backlog. But a message with a call chain has its turn: it may be for a turn that has to end first, and who lets messages through
-// to here knows better which. Deferred replies and calls under way have their outcome. Timers do not travel.
+// to here knows better which. Deferred replies and calls under way have their outcome.
 //
-// Then with sleep the state is kept as by [Activation.Hibernate], however short the actor has been idle; if that fails the activation
-// goes on as if it had not been surrendered, and only the keeper knows. Without sleep, or where nothing can be kept, it is passivated,
-// reason telling the guest why.
+// Then with sleep the state is kept as by [Activation.Hibernate], and the timers with it, however short the actor has been idle; if that fails the
+// activation goes on as if it had not been surrendered, and only the keeper knows. Without sleep, or where nothing can be kept, it is passivated,
+// reason telling the guest why, and its timers end.
 //
 // [Activation.Resume] takes it back. It reports whether it was done: not where the activation has ended, or ends for another reason, or
 // was surrendered before. Stop and Revoke go before it, also later.

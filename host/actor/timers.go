@@ -1,6 +1,8 @@
 package actor
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/wasilo/wasilo/abi"
@@ -10,7 +12,8 @@ import (
 // actor is.
 const minEvery = time.Millisecond
 
-// timer is a volatile timer: it dies with the activation, and keeps it from being passivated as idle.
+// timer is a volatile timer: it keeps the activation from being passivated as idle, and dies with it. But where a surrendered actor's state is kept
+// it is kept as well.
 type timer struct {
 	gen     uint64
 	next    time.Time
@@ -46,9 +49,36 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 
 // arm starts t's clock. The caller holds a.mu.
 func (a *Activation) arm(name string, t *timer, now time.Time) {
-	t.clock = time.AfterFunc(t.next.Sub(now), func() {
-		a.internal(message{tag: abi.EventTimer, own: &own{name: name, gen: t.gen, payload: t.payload}})
-	})
+	t.clock = time.AfterFunc(t.next.Sub(now), func() { a.internal(t.event(name)) })
+}
+
+func (t *timer) event(name string) message {
+	return message{tag: abi.EventTimer, own: &own{name: name, gen: t.gen, payload: t.payload}}
+}
+
+// setAgain sets the timers that an earlier activation left, which had no time to stand still. Events that are overdue wait from now on, in
+// their order. The caller owns running.
+func (a *Activation) setAgain(k *kept) {
+	if len(k.timers) == 0 {
+		return
+	}
+	now := time.Now()
+	passed := min(max(a.wall(now).Sub(k.at), 0), abi.MaxDuration) // at least none: the clocks of nodes differ
+	slices.SortStableFunc(k.timers, func(x, y keptTimer) int { return cmp.Compare(x.left, y.left) })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.timers = make(map[string]*timer, len(k.timers))
+	for i := range k.timers {
+		z := &k.timers[i]
+		a.lastTimer++
+		t := &timer{gen: a.lastTimer, next: now.Add(z.left - passed), every: z.every, payload: z.payload}
+		a.timers[z.name] = t
+		if t.next.After(now) {
+			a.arm(z.name, t, now)
+		} else {
+			a.queue.push(t.event(z.name))
+		}
+	}
 }
 
 func (a *Activation) dropTimer(name string) {

@@ -17,7 +17,8 @@ var errVanished = abi.NewError(abi.ErrTrap, "the instance ended its goroutine in
 // start makes the instance, of what an earlier one left if there is that. The caller owns running, and sees to an error with
 // [Activation.unstarted].
 func (a *Activation) start() (err error) {
-	var kept, state []byte
+	var all []byte
+	var k kept
 	returned := false
 	defer func() {
 		p := recover()
@@ -30,19 +31,19 @@ func (a *Activation) start() (err error) {
 		case vanished:
 			err = errVanished
 		}
-		if err != nil && kept != nil {
+		if err != nil && all != nil {
 			if !Untried(err) {
 				a.cfg.Counters.WakeFailures.Add(1)
 			}
-			a.cfg.Keeper.Return(kept, err)
+			a.cfg.Keeper.Return(all, err)
 		}
 		if vanished {
 			a.unstarted(err, false)
 		}
 	}()
 	var inst Instance
-	if kept, state, err = a.take(); err == nil {
-		inst, err = a.cfg.Start(&a.host, state)
+	if all, k, err = a.take(); err == nil {
+		inst, err = a.cfg.Start(&a.host, k.state)
 	}
 	returned = true
 	if err == nil && inst == nil {
@@ -51,7 +52,7 @@ func (a *Activation) start() (err error) {
 	if err != nil {
 		return err
 	}
-	a.inst, a.woken = inst, kept != nil
+	a.inst, a.woken = inst, all != nil
 	a.meter, _ = inst.(Meter)
 	if a.woken {
 		a.cfg.Counters.Wakes.Add(1)
@@ -60,6 +61,7 @@ func (a *Activation) start() (err error) {
 		a.witnessed = w.Enabled(a.cfg.Identity, a.cfg.Epoch)
 	}
 	a.cfg.Owner.Started(a)
+	a.setAgain(&k)
 	return nil
 }
 

@@ -50,6 +50,7 @@ type world struct {
 	start  map[abi.Identity]func(h *Host) (Instance, error)
 	wake   map[abi.Identity]func(h *Host, state []byte) (Instance, error) // in place of start, for those whose state is kept
 	shelf  *shelf                                                         // nil: no state is kept
+	wall   func(time.Time) time.Time                                      // of activations made from now on
 	quick  bool
 	ends   []End
 	starts int
@@ -156,7 +157,7 @@ func (w *world) activate(id abi.Identity) *Activation {
 	if fresh := w.start[id]; start == nil {
 		start = func(h *Host, _ []byte) (Instance, error) { return fresh(h) }
 	}
-	cfg := Config{Identity: id, Desc: w.desc, Reason: "test", Start: start, Quick: w.quick, Outbox: w, Owner: w, Waits: w.waits,
+	cfg := Config{Identity: id, Desc: w.desc, Reason: "test", Start: start, Wall: w.wall, Quick: w.quick, Outbox: w, Owner: w, Waits: w.waits,
 		Limits: w.limits, Counters: &w.count, Context: w.ctx, Spawn: w.work.Go, Log: slog.New(slog.DiscardHandler)}
 	if w.shelf != nil {
 		cfg.Keeper = place{w.shelf, id}

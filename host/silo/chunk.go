@@ -8,29 +8,40 @@ import (
 
 	"github.com/wasilo/wasilo/abi"
 	"github.com/wasilo/wasilo/cluster"
+	"github.com/wasilo/wasilo/host/actor"
 	"github.com/wasilo/wasilo/host/silo/sleep"
 )
 
 // A chunk of a move is what some sleeping actors have left:
 //
-//	"wsm", 1   what it is, and the version of this format
+//	"wsm", 1   what it is, and the version of this format; 2 if an actor in it has timers
 //	8 bytes    xxhash64 of what follows, little endian
 //	4 bytes    how many records there are, little endian
 //	records    as package sleep writes them, with the epoch under which they were left
 //
 // What else may be kept of an actor one day, its reminders or what it answered under idempotency keys, is for another version: a node that
-// does not know it must refuse it rather than lose it.
+// does not know it must refuse it rather than lose it. So one that knows version 1 alone takes all but actors with timers.
 const (
-	chunkMagic   = "wsm"
-	chunkVersion = 1
-	chunkHead    = len(chunkMagic) + 1 + 8 + 4
+	chunkMagic = "wsm"
+	chunkPlain = 1
+	chunkTimed = 2
+	chunkHead  = len(chunkMagic) + 1 + 8 + 4
 )
+
+// chunkOf is the version of chunk that a state needs.
+func chunkOf(state []byte) byte {
+	if here(state) && actor.Timed(state[headLen:]) {
+		return chunkTimed
+	}
+	return chunkPlain
+}
 
 // chunkWriter cuts records into chunks.
 type chunkWriter struct {
 	most     int // bytes of a chunk, unless one record is more
 	emit     func([]byte) error
 	buf      []byte
+	version  byte // that what is in buf needs
 	records  uint32
 	chunks   int
 	manifest cluster.Manifest
@@ -55,6 +66,7 @@ func (w *chunkWriter) add(z *sleep.Sleeper) error {
 		buf = append(w.buf[:at], record...)
 	}
 	w.buf = buf
+	w.version = max(w.version, chunkOf(z.State))
 	w.records++
 	tally(&w.manifest, z.Epoch, buf[at:])
 	return nil
@@ -68,10 +80,10 @@ func (w *chunkWriter) flush() error {
 	b := w.buf[:max(len(w.buf), chunkHead)]
 	le := binary.LittleEndian
 	copy(b, chunkMagic)
-	b[3] = chunkVersion
+	b[len(chunkMagic)] = max(w.version, chunkPlain)
 	le.PutUint32(b[12:], w.records)
 	le.PutUint64(b[4:], xxhash.Sum64(b[12:]))
-	w.records, w.buf = 0, b[:chunkHead]
+	w.records, w.version, w.buf = 0, 0, b[:chunkHead]
 	w.chunks++
 	return w.emit(b)
 }
@@ -106,8 +118,8 @@ func readChunk(b []byte) (zs []sleep.Sleeper, m cluster.Manifest, err error) {
 	if len(b) < len(chunkMagic)+1 || string(b[:len(chunkMagic)]) != chunkMagic {
 		return nil, m, damaged("it does not begin as one", 0)
 	}
-	if v := b[len(chunkMagic)]; v != chunkVersion {
-		return nil, m, fmt.Errorf("%w: it has %d, this node reads %d; move the actors to a node that runs what sent it", cluster.ErrChunkVersion, v, chunkVersion)
+	if v := b[len(chunkMagic)]; v < chunkPlain || v > chunkTimed {
+		return nil, m, fmt.Errorf("%w: it has %d, this node reads up to %d; move the actors to a node that runs what sent it", cluster.ErrChunkVersion, v, chunkTimed)
 	}
 	le := binary.LittleEndian
 	if len(b) < chunkHead || le.Uint64(b[4:]) != xxhash.Sum64(b[12:]) {

@@ -32,6 +32,7 @@ type staged struct {
 	stage    *sleep.Stage // nil: the move is over
 	manifest cluster.Manifest
 	kinds    map[string]*arrivals
+	timed    []abi.Identity // that have timers
 }
 
 // arrivals are the actors of a kind that came with a move.
@@ -229,6 +230,9 @@ func (g *staged) add(zs []sleep.Sleeper, m cluster.Manifest) {
 		if here(z.State) {
 			a.versions[versionOf(z.State)]++
 		}
+		if chunkOf(z.State) == chunkTimed {
+			g.timed = append(g.timed, z.Identity)
+		}
 	}
 }
 
@@ -286,6 +290,7 @@ func (s *Silo) Accept(move cluster.MoveID, epoch abi.Epoch) error {
 	})
 	g.stage = nil
 	s.moves.over(move)
+	s.states.timed.add(g.timed...)
 
 	var lost []string
 	for kind, a := range g.kinds {

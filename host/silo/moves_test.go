@@ -609,8 +609,8 @@ func TestDamagedChunks(t *testing.T) {
 	}
 	try("more", append(slices.Clone(whole), 0))
 	newer := slices.Clone(whole)
-	newer[3] = 2
-	if err := b.silo.Import(1, cluster.Part{}, resum(newer)); !errors.Is(err, cluster.ErrChunkVersion) || !strings.Contains(err.Error(), "it has 2, this node reads 1") {
+	newer[3] = 3
+	if err := b.silo.Import(1, cluster.Part{}, resum(newer)); !errors.Is(err, cluster.ErrChunkVersion) || !strings.Contains(err.Error(), "it has 3, this node reads up to 2") {
 		t.Error(err)
 	}
 	if got, _ := b.silo.Staged(1); got != (cluster.Manifest{}) || b.store.Stats().Staged != 0 {
@@ -745,6 +745,114 @@ func TestStagingIsBounded(t *testing.T) {
 	}
 	for i := range 2000 {
 		spills.want(id(numbered("a", i)), "add", "2")
+	}
+}
+
+// withTimers adds timers to what an actor of a place is told of.
+func withTimers(_ *Config, k *Kind) {
+	k.Desc.Events = append(k.Desc.Events, abi.EventTimer)
+}
+
+// An actor with a timer moves with it. A node that knows nothing of timers takes what has none, and refuses the rest.
+func TestTimersMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.place(withTimers, sleep.Config{}), w.place(withTimers, sleep.Config{})
+		defer a.close()
+		defer b.close()
+		b.at(epoch(2))
+		for _, name := range []string{"a", "ticks", "z"} {
+			a.want(id(name), "add", "1")
+		}
+		a.want(id("ticks"), "tick", "1")
+		time.Sleep(5500 * time.Millisecond)
+		a.want(id("ticks"), "get", "6")
+		a.hold()
+		if err := a.silo.Surrender(t.Context(), cluster.Part{}); err != nil {
+			t.Fatal(err)
+		}
+		chunks, m := a.export(cluster.Part{}, 0) // one each
+		var versions []byte
+		for _, c := range chunks {
+			versions = append(versions, c[3])
+			if err := b.silo.Import(1, cluster.Part{}, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slices.Sort(versions)
+		if !slices.Equal(versions, []byte{chunkPlain, chunkPlain, chunkTimed}) {
+			t.Errorf("chunks of versions %d", versions)
+		}
+		if all, _ := a.export(cluster.Part{}, 1<<20); len(all) != 1 || all[0][3] != chunkTimed {
+			t.Errorf("%d chunks, the first is %x", len(all), all[0])
+		}
+		if got, _ := b.silo.Staged(1); got != m {
+			t.Fatalf("%v of %v", got, m)
+		}
+		time.Sleep(2 * time.Second)
+		if err := b.silo.Accept(1, epoch(2)); err != nil {
+			t.Fatal(err)
+		}
+		b.want(id("ticks"), "get", "6")
+		time.Sleep(3 * time.Second) // of the ticks after 6 and 7 s one is left, which is late
+		b.want(id("ticks"), "get", "10")
+		b.want(id("a"), "add", "2")
+		b.want(id("z"), "add", "2")
+	})
+}
+
+// What moved with a timer, or was to move, wakes by itself once its part is open; what has none sleeps on.
+func TestTimersWakeAfterAMove(t *testing.T) {
+	for _, given := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			a, b := w.place(withTimers, sleep.Config{}), w.place(withTimers, sleep.Config{})
+			defer a.close()
+			defer b.close()
+			b.at(epoch(2))
+			const actors = 40
+			time.Sleep(250 * time.Millisecond) // so that they do not tick when the silo looks
+			for i := range actors {
+				a.want(id(numbered("a", i)), "add", "1")
+				a.want(id(numbered("ticks", i)), "tick", "0")
+			}
+			a.hold()
+			if err := a.silo.Surrender(t.Context(), cluster.Part{}); err != nil {
+				t.Fatal(err)
+			}
+			chunks, _ := a.export(cluster.Part{}, 1<<20)
+			if err := b.silo.Import(1, cluster.Part{}, chunks[0]); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3500 * time.Millisecond)
+			if n, m := a.silo.Stats().Activations, b.silo.Stats().Activations; n != 0 || m != 0 {
+				t.Fatalf("%d and %d are awake while the part is held", n, m)
+			}
+			at, owner := b, epoch(2)
+			if given {
+				if err := b.silo.Accept(1, owner); err != nil {
+					t.Fatal(err)
+				}
+				a.silo.Forget(cluster.Loss{Kind: "k", Epoch: epoch(1), Planned: true})
+			} else {
+				b.silo.Reject(1)
+				a.letGo(a)
+				at = a
+			}
+			time.Sleep(3200 * time.Millisecond) // what was missed counts once
+			synctest.Wait()
+			if n := at.silo.Stats(); n.Activations != actors || n.Sleepers != actors {
+				t.Errorf("%d are awake, and %d sleep", n.Activations, n.Sleepers)
+			}
+			for i := range actors {
+				if got, err := at.call(id(numbered("ticks", i)), "get", ""); err != nil || got != "4" {
+					t.Fatalf("%s ticks, %v", got, err)
+				}
+			}
+			if len(at.silo.states.timed.all)+len(a.silo.states.timed.all) != 0 {
+				t.Error("the silo still minds some")
+			}
+		})
 	}
 }
 
@@ -1023,6 +1131,10 @@ func FuzzImport(f *testing.F) {
 	f.Add(chunks[0])
 	f.Add((&chunkWriter{}).empty())
 	f.Add([]byte("wsm\x02"))
+	f.Add([]byte("wsm\x03"))
+	timed := slices.Clone(chunks[0])
+	timed[3] = chunkTimed
+	f.Add(timed)
 	w := newWorld(f)
 	b := w.place(nil, sleep.Config{})
 	f.Cleanup(b.close)

@@ -3,7 +3,6 @@ package silo
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -185,8 +184,9 @@ func (p *place) Post(env *abi.Envelope, done func([]byte, error)) error {
 	return err
 }
 
-func (p *place) Get(context.Context, abi.Identity) (cluster.ActorRef, error) {
-	return cluster.ActorRef{}, errors.New("nobody asks")
+func (p *place) Get(_ context.Context, id abi.Identity) (cluster.ActorRef, error) {
+	_, err := p.resolve(&abi.Envelope{Target: id})
+	return cluster.ActorRef{}, err
 }
 
 // hold keeps back what comes from outside; letGo has what waited posted to another place, or this one.
@@ -315,6 +315,11 @@ func (y *abacus) Turn(ev *abi.Event, _ time.Time, out *abi.Output) error {
 	case "later":
 		out.Kind = abi.OutEffects
 		out.Effects = append(out.Effects, abi.Effect{Tag: abi.EffectCall, Handle: ev.Token, Target: id(string(ev.Payload)), Method: "block"})
+		return nil
+	case "tick":
+		out.Kind = abi.OutEffects
+		out.Effects = append(out.Effects, abi.Effect{Tag: abi.EffectRemind, Name: "tick", After: time.Second, Every: time.Second},
+			abi.Effect{Tag: abi.EffectReply, Token: ev.Token, Payload: fmt.Append(nil, y.n)})
 		return nil
 	case "get":
 		out.Payload = fmt.Append(nil, y.n)

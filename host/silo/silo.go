@@ -6,7 +6,7 @@
 // asleep, or not there; policy.go has the rules.
 //
 // On its own it moves nothing to another node. What of a planned move is the silo's part is in surrender.go, the end of activations
-// in good order, and in moves.go, the states of those that sleep then.
+// in good order, in moves.go, the states of those that sleep then, and in rouse.go, the end of that sleep for those with timers.
 //
 // It implements [cluster.PlacementActor]: the cluster decides that an actor lives here and under which lease, the silo
 // makes it so and reports each step to the lease's observer. An activation is a [cluster.Target] itself, so a request
@@ -235,7 +235,7 @@ func (s *Silo) Activate(req cluster.ActivationRequest) (cluster.Target, error) {
 		Permit: req.Permit, Waits: s.waits, Limits: kind.Limits, Counters: kind.Counters, Context: s.ctx, Spawn: s.workers.run, Log: s.cfg.Log,
 	}
 	if s.states.store != nil && kind.keeps() {
-		c.Keeper = e
+		c.Keeper, c.Wall = e, s.steady
 	}
 	e.act = actor.New(c, now)
 

@@ -51,6 +51,7 @@ type states struct {
 	lost  atomic.Pointer[losses]     // which epochs are out of date; nil: none
 	kinds map[string]uint64          // of which something may be kept, and how often kept has said so; guarded by mu
 	moved map[string]map[uint64]bool // by kind, the hashes of the versions that left what came with moves, guarded by mu
+	timed timed
 	free  sync.Pool                  // of *[]byte
 	count [dropReasons]atomic.Uint64 // sleepers given up, by why
 }
@@ -327,6 +328,7 @@ func (e *entry) Take() ([]byte, error) {
 	s, id := e.silo, e.lease.Identity
 	p := e.part
 	z, ok, err := s.states.store.Take(p, id, e.lease.Epoch)
+	s.states.timed.remove(id)
 	switch {
 	case errors.Is(err, sleep.ErrNewer): // it came with the actor, when that was this node's again
 		return nil, abi.NewError(abi.ErrOwnershipChanged, "this node has had and lost "+id.Key()+" since")
@@ -372,13 +374,16 @@ func (e *entry) Return(_ []byte, why error) {
 	e.taken, e.waking = nil, time.Time{}
 	if err := s.states.store.PutBack(e.part, z); err != nil {
 		s.cfg.Log.Error("a sleeping actor could not be woken, and its state not be kept", "actor", z.Identity, "err", why, "kept", err)
-		lost := note(z.Identity, z.Epoch, err)
+		lost := s.note(z.Identity, z.Epoch, err)
 		if errors.Is(err, sleep.ErrNewer) || s.states.store.PutBack(e.part, &lost) != nil {
 			s.states.count[dropDamaged].Add(1)
 			return
 		}
 	}
 	s.states.kept(z.Identity.Kind())
+	if actor.Untried(why) && chunkOf(z.State) == chunkTimed {
+		s.states.timed.add(z.Identity)
+	}
 	if abi.CodeOf(why) == abi.ErrStateUnusable {
 		s.cfg.Log.Error("nothing can be made of what a sleeping actor left", "actor", z.Identity, "err", why)
 	}
@@ -444,6 +449,9 @@ func (e *entry) Keep(capture func([]byte) ([]byte, error)) error {
 	}
 	if err == nil {
 		s.states.kept(id.Kind())
+		if chunkOf(state) == chunkTimed {
+			s.states.timed.add(id)
+		}
 		s.dropLate(id, e.lease.Epoch)
 	}
 	if abi.CodeOf(err) == abi.ErrUnsupported { // it can never be captured

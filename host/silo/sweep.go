@@ -30,6 +30,7 @@ func (s *Silo) sweep() {
 			}
 			clear(due)
 			s.relieve(now)
+			s.rouse()
 			if n%wheelSlots == 0 && s.states.store != nil {
 				s.startExpiry(now)
 			}
