@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/wasilo/wasilo/host/engine/bomb"
 	"github.com/wasilo/wasilo/host/forge"
 )
 
@@ -65,6 +68,31 @@ func TestForgeBulkYields(t *testing.T) {
 		f.refills, f.most = 0, 5
 		if _, err := f.ExportedFunction("run").Call(t.Context(), 0, 0, length); !errors.Is(err, errOutOfTime) {
 			t.Errorf("%s: %v", op, err)
+		}
+		f.runtime.Close(t.Context())
+	}
+}
+
+// What moves where ways meet, or to a function and back, is paid for, though no instruction says so: a loop that turned 5,000 locals around
+// went on for seconds between two tests of the fuel.
+func TestForgeChargesMoves(t *testing.T) {
+	const rounds, given = 100, 1 << 40
+	for _, m := range bomb.Moves(1000) {
+		p, err := forge.Prepare(m.Wasm, forge.Options{Meter: true, Dispatch: 4})
+		if err != nil {
+			t.Fatalf("%s: %v", m.Name, err)
+		}
+		f, err := newForged(t, nil, p)
+		if err != nil {
+			t.Fatalf("%s: %v", m.Name, err)
+		}
+		fuel := f.ExportedGlobal(p.Fuel).(api.MutableGlobal)
+		fuel.Set(given)
+		if _, err := f.ExportedFunction("run").Call(t.Context(), rounds); err != nil {
+			t.Errorf("%s: %v", m.Name, err)
+		}
+		if paid := (given - int64(fuel.Get())) / rounds; paid < int64(m.Values)*3/4 {
+			t.Errorf("%s: %d units are paid for %d values", m.Name, paid, m.Values)
 		}
 		f.runtime.Close(t.Context())
 	}

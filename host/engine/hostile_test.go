@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -79,7 +80,7 @@ func TestHostileForms(t *testing.T) {
 		{"recursion_host", abi.ErrLimitExceeded, late}, {"br_table", abi.ErrLimitExceeded, late}, {"slow_arithmetic", abi.ErrLimitExceeded, late},
 		{"fill", abi.ErrLimitExceeded, late}, {"copy_overlap", abi.ErrLimitExceeded, late}, {"tiny_bulk", abi.ErrLimitExceeded, late},
 		{"grow_loop", abi.ErrLimitExceeded, late}, {"fault_storm", abi.ErrLimitExceeded, late}, {"last_gasp", abi.ErrLimitExceeded, late},
-		{"cache_misses", abi.ErrLimitExceeded, late}, {"self_table", abi.ErrLimitExceeded, late},
+		{"cache_misses", abi.ErrLimitExceeded, late}, {"self_table", abi.ErrLimitExceeded, late}, {"moves", abi.ErrLimitExceeded, late},
 		{"wasi_iovecs", abi.ErrLimitExceeded, late}, {"wasi_large_write", abi.ErrLimitExceeded, late}, {"wasi_poll", abi.ErrLimitExceeded, late},
 		{"wasi_poll_overflow", abi.ErrTrap, "wasm unreachable"}, {"wasi_random", abi.ErrLimitExceeded, late}, {"wasi_path", abi.ErrLimitExceeded, late},
 		{"wasi_storm", abi.ErrLimitExceeded, late}, {"log_huge", abi.ErrLimitExceeded, late}, {"wait_many", abi.ErrLimitExceeded, late},
@@ -114,6 +115,13 @@ func TestHostileForms(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestHostileMoves: the fixture is what it is said to be.
+func TestHostileMoves(t *testing.T) {
+	if !bytes.Equal(fixture(t, "hostile/moves.wasm"), bomb.Restless(1000)) {
+		t.Error("hostile/moves.wasm is not bomb.Restless(1000)")
 	}
 }
 

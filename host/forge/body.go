@@ -18,10 +18,14 @@ type bodyWriter struct {
 	shape   shape
 	results []valType
 	loops   []uint32 // of the body: how many calls are in them
+	meets   []uint32 // see bodyInfo
+	globals int
 
 	in     instr
 	labels []label
 	seen   int   // loops so far
+	opened int   // blocks so far, the function too
+	free   int   // values moved since the last instruction that costs something
 	cost   int64 // of pend
 	since  int64 // the last test of the fuel: the most that any path to the start of pend cost
 	entry  bool  // pend is the first block
@@ -49,6 +53,7 @@ type label struct {
 	after    int64  // the most of since where something branches to its end
 	double   bool   // a loop of two labels: see openLoop
 	ways     int32  // what branches to its end: see plan.later
+	moves    int    // values that are moved where ways to it meet
 	start    int32  // the block that is the head of a loop, or ends with an if
 	doubles  uint32 // how many of those are open up to here, this one included
 }
@@ -81,7 +86,8 @@ func (b *bodyWriter) body(w *rewriter, index uint32, f *function) []byte {
 			continue
 		}
 		*b = bodyWriter{w: w, out: asm{b.out.b[:0]}, pend: asm{b.pend.b[:0]}, labels: b.labels[:0], in: b.in,
-			results: t.results, loops: f.info.loops, entry: true, plan: p, planning: b.planning}
+			results: t.results, loops: f.info.loops, meets: f.info.meets, globals: f.info.globals,
+			opened: 1, entry: true, plan: p, planning: b.planning}
 		b.shape = b.shapeOf(f, len(t.params), len(t.results))
 		b.pass(f)
 		if b.planning {
@@ -155,7 +161,7 @@ func (b *bodyWriter) instruction(raw []byte) {
 		b.keep(raw)
 		return
 	}
-	b.cost += weight(in.op)
+	b.spend(weight(in.op) + b.passing())
 	b.keep(raw)
 	switch in.op {
 	case opBr, opBrTable, opReturn, opUnreachable:
@@ -210,6 +216,43 @@ func (b *bodyWriter) keep(raw []byte) {
 	default:
 		p.b = append(p.b, raw...)
 	}
+}
+
+// spend adds the weight of an instruction.
+func (b *bodyWriter) spend(weight int64) {
+	b.cost += weight
+	if weight > 0 {
+		b.free = 0
+	}
+}
+
+// meet adds the weight of values that are moved to where pend begins. So many are free that programs hardly have more, but no more in
+// a row: a way through the ends of a thousand blocks costs nothing else.
+func (b *bodyWriter) meet(values int) {
+	if b.dead {
+		return
+	}
+	if b.free += values; b.free > freeMoves {
+		b.spend(int64(b.free-freeMoves) * weightMove)
+	}
+}
+
+// passing is what a call costs beside its weight, for parameters and results, and for globals, which the runtime's compiler loads again
+// behind it.
+func (b *bodyWriter) passing() int64 {
+	in, m := &b.in, b.w.m
+	var t funcType
+	switch in.op {
+	case opCall:
+		t = m.funcType(in.x)
+	case opCallIndirect:
+		t = m.types[in.x]
+	default:
+		if !b.w.replaces(in.op) {
+			return 0
+		}
+	}
+	return int64(max(0, len(t.params)+len(t.results)-freeMoves))*weightMove + int64(max(0, b.globals-freeMoves))*weightReload
 }
 
 // doubles is how many loops of two labels are open.
@@ -284,14 +327,16 @@ func (b *bodyWriter) target(depth uint32) {
 }
 
 func (b *bodyWriter) open(raw []byte) {
-	l := label{op: b.in.op, deadIn: b.dead, start: b.plan.here(), ways: -1}
+	l := label{op: b.in.op, deadIn: b.dead, start: b.plan.here(), ways: -1, moves: int(b.meets[b.opened])}
+	b.opened++
 	switch {
 	case l.op == opLoop:
 		l.double = b.openLoop(raw)
 		l.start = b.plan.here()
 		b.depth++
+		b.meet(l.moves)
 	case l.op == opIf && !b.dead:
-		b.cost += weight(opIf)
+		b.spend(weight(opIf))
 		b.settle()
 		b.pend.b = append(b.pend.b, raw...)
 		b.flush(true)
@@ -322,7 +367,8 @@ func (b *bodyWriter) openLoop(raw []byte) (double bool) {
 	b.settle()
 	b.flush(true)
 	b.out.b = append(b.out.b, raw...)
-	b.cost, b.head = 1, true
+	b.head = true
+	b.spend(weightHead)
 	switch {
 	case !double:
 		b.test = true
@@ -381,6 +427,7 @@ func (b *bodyWriter) end(raw []byte) {
 			b.since = max(b.since, l.before)
 		}
 		b.dead = false
+		b.meet(l.moves)
 		to = &b.out // the next block begins behind it
 	}
 	to.b = append(to.b, raw...)

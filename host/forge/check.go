@@ -15,6 +15,7 @@ type checker struct {
 	parts  int // blocks and branches so far, for MaxBlocks
 	edges  int // targets of br_tables
 	flow   flow
+	moves  moves
 }
 
 // block is an open block; its label is what a branch to it must bring.
@@ -41,6 +42,7 @@ func (c *checker) fail(format string, args ...any) { c.r.failAt(c.in.at, format,
 func (c *checker) body(t funcType) bodyInfo {
 	c.stack, c.blocks, c.info = c.stack[:0], c.blocks[:0], bodyInfo{}
 	c.parts, c.edges, c.flow = 0, 0, flow{calls: 1}
+	c.moves.reset(len(c.locals))
 	for _, l := range c.locals {
 		c.info.vectors = c.info.vectors || l == v128
 	}

@@ -40,6 +40,8 @@ type flowBlock struct {
 	known      int  // the least of them
 	chainElse  int
 	knownElse  int
+	number     int // its place in bodyInfo.meets
+	moved      int // sets of locals before, as moves has them
 }
 
 // nextBlock counts blocks that begin here: ways to a label are edges, too, since each gets a block of its own.
@@ -51,7 +53,8 @@ func (c *checker) nextBlock(edges int) {
 // flowOpen is called behind the opening of a block.
 func (c *checker) flowOpen(b *block) {
 	f := &c.flow
-	b.flow = flowBlock{skip: f.dead, gets: f.gets, sets: f.sets}
+	b.flow = flowBlock{skip: f.dead, gets: f.gets, sets: f.sets, number: len(c.info.meets), moved: len(c.moves.sets)}
+	c.info.meets = append(c.info.meets, 0)
 	if f.dead {
 		return
 	}
@@ -106,6 +109,9 @@ func (c *checker) flowEnd(b *block) {
 		p := len(b.typ.params) + min(len(c.locals), f.gets+f.sets-w.gets-w.sets)
 		f.phis = min(f.phis+2*(w.ways+1)*p*p, phisMost)
 		f.meets += w.chains
+		if w.ways > 0 {
+			c.info.meets[w.number] = uint32(len(b.typ.params) + c.moves.meet(w.moved))
+		}
 		f.loops--
 		f.chain++
 		c.nextBlock(1)
@@ -124,6 +130,7 @@ func (c *checker) flowEnd(b *block) {
 		p := len(b.typ.results) + min(len(c.locals), f.sets-w.sets)
 		f.phis = min(f.phis+w.ways*p*p, phisMost)
 		f.meets += w.chains
+		c.info.meets[w.number] = uint32(len(b.typ.results) + c.moves.meet(w.moved))
 		f.chain = 0
 	}
 }

@@ -17,11 +17,11 @@ func (c *checker) instruction() {
 		c.flowUse(1)
 	case op == opLocalSet:
 		c.pop(c.local())
-		c.flow.sets++
+		c.set()
 	case op == opLocalTee:
-		c.flow.sets++
 		t := c.local()
 		c.pop(t)
+		c.set()
 		c.push(t)
 	case op >= opBlock && op <= opReturn:
 		c.control()
@@ -121,6 +121,14 @@ func (c *checker) local() valType {
 	return unknown
 }
 
+// set notes that a local is set.
+func (c *checker) set() {
+	c.flow.sets++
+	if !c.flow.dead && c.r.err == nil {
+		c.moves.sets = append(c.moves.sets, c.in.x)
+	}
+}
+
 // calling counts a call in the innermost loop.
 func (c *checker) calling() {
 	c.flow.calls++
@@ -147,6 +155,9 @@ func (c *checker) global() {
 	g := c.m.globals[in.x]
 	c.flowUse(1)
 	if in.op == opGlobalGet {
+		if g.mutable && c.info.globals < len(c.m.globals) {
+			c.info.globals++
+		}
 		c.push(g.val)
 		return
 	}

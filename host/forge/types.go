@@ -184,11 +184,13 @@ type function struct {
 
 // bodyInfo is what the validator learns of a body that the rewriter wants to know.
 type bodyInfo struct {
+	globals  int      // reads of mutable ones, or their number if there are more
 	height   int      // most operands on the stack, in values
 	vectors  bool     // a v128 is among the locals or operands
 	calls    bool     // by call or call_indirect
 	indirect int      // most parameters and results of a call_indirect, and one for the index
 	loops    []uint32 // in order of their heads: how many instructions in them call something
+	meets    []uint32 // of the function and its blocks, in order: values that are moved where ways to the label meet
 }
 
 // module is a decoded, valid module. Index spaces hold what is imported first.
