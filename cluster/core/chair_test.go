@@ -330,8 +330,7 @@ func TestANewRunWaitsForTheOld(t *testing.T) {
 	id := SessionID(w.apply(again)[0].ID)
 	w.expect(w.tick(Settle))
 	w.apply(Command{Type: RenewSession, Session: id})
-	w.now += ExpireAfter - Settle
-	w.expect(w.tick(0), "expire 1 @1")
+	w.expect(w.tick(ExpireAfter-Settle), "expire 1 @1")
 	w.apply(Command{Type: ExpireSession, Session: 1, Index: 1})
 	w.expect(w.tick(0), fmt.Sprintf("assign 1024 to %d", id))
 }
