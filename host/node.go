@@ -373,7 +373,8 @@ func sparing(ctx context.Context, later time.Duration) (context.Context, context
 
 // Shutdown refuses new work, lets actors finish what waits for them, and ends everything; when ctx ends first, or comes near its deadline
 // (see [ShutdownTime]), what is left is cut off: guests in the midst of their turns, native actors after it, and the error says so. A start
-// under way is given up. It returns when nothing of the node runs any more, whatever state that was in. Further calls wait for the first, hurry it when their own ctx ends, and return the same.
+// under way is given up. It returns when nothing of the node runs any more, whatever state that was in. Further calls wait for the first, hurry
+// it when their own ctx ends, and return the same.
 func (n *Node) Shutdown(ctx context.Context) error {
 	defer context.AfterFunc(ctx, n.hurryUp)()
 	n.life.Lock()
