@@ -122,7 +122,7 @@ func (b *bodyWriter) shapeOf(f *function, params, results int) (s shape) {
 	if f.info.vectors {
 		width = 16
 	}
-	values := params + f.localCount + f.info.height + 2*max(0, params-inRegisters) + 2*max(0, results-inRegisters) +
+	values := f.info.values + f.info.values/4 + 2*max(0, params-inRegisters) + 2*max(0, results-inRegisters) +
 		max(0, f.info.height-2*inRegisters)
 	frame := width*int64(values) + frameConst + b.w.dispatchFrames(f.info.indirect, width)
 	leaf := !f.info.calls

@@ -16,6 +16,13 @@ type checker struct {
 	edges  int // targets of br_tables
 	flow   flow
 	moves  moves
+
+	versions versions
+	trace    trace
+	frame    frame
+	floats   []uint32  // of each operand: how many up to it, itself included, are no integers
+	low      int       // how short the stack has been since the instruction began
+	shutting flowBlock // the block that an else or an end shuts
 }
 
 // block is an open block; its label is what a branch to it must bring.
@@ -43,6 +50,8 @@ func (c *checker) body(t funcType) bodyInfo {
 	c.stack, c.blocks, c.info = c.stack[:0], c.blocks[:0], bodyInfo{}
 	c.parts, c.edges, c.flow = 0, 0, flow{calls: 1}
 	c.moves.reset(len(c.locals))
+	c.versions.reset(len(c.locals))
+	c.trace.reset(c.locals)
 	for _, l := range c.locals {
 		c.info.vectors = c.info.vectors || l == v128
 	}
@@ -56,8 +65,14 @@ func (c *checker) body(t funcType) bodyInfo {
 		}
 		c.in.next(c.r, c.d.limits.MaxBrTable)
 		if c.r.err == nil {
+			c.low = len(c.stack)
+			dead := c.flow.dead
 			c.instruction()
+			c.note(dead)
 		}
+	}
+	if c.r.err == nil {
+		c.info.values = c.frame.find(&c.trace)
 	}
 	c.spend()
 	return c.info
@@ -71,6 +86,14 @@ func (c *checker) part(n int) {
 }
 
 func (c *checker) push(t valType) {
+	floats := uint32(0)
+	if n := len(c.stack); n > 0 {
+		floats = c.floats[n-1]
+	}
+	if t.float() {
+		floats++
+	}
+	c.floats = append(c.floats[:len(c.stack)], floats)
 	c.stack = append(c.stack, t)
 	if len(c.stack) > c.info.height {
 		c.info.height = len(c.stack)
@@ -98,6 +121,7 @@ func (c *checker) pop(want valType) valType {
 	}
 	have := c.stack[len(c.stack)-1]
 	c.stack = c.stack[:len(c.stack)-1]
+	c.low = min(c.low, len(c.stack))
 	if have != want && have != unknown && want != unknown {
 		c.fail("%s takes %s, but the stack holds %s (type mismatch)", c.in.op, want, have)
 	}
@@ -155,6 +179,7 @@ func (c *checker) shut() block {
 func (c *checker) die() {
 	b := &c.blocks[len(c.blocks)-1]
 	c.stack = c.stack[:b.height]
+	c.low = min(c.low, b.height)
 	b.dead = true
 	c.flow.dead = true
 }
@@ -205,6 +230,7 @@ func (c *checker) control() {
 			return
 		}
 		b := c.shut()
+		c.shutting = b.flow
 		c.flowElse(&b)
 		if c.r.err == nil {
 			c.open(opElse, b.typ)
@@ -212,6 +238,7 @@ func (c *checker) control() {
 		}
 	case opEnd:
 		b := c.shut()
+		c.shutting = b.flow
 		c.flowEnd(&b)
 		if b.op == opIf && !(funcType{params: b.typ.params}).equal(funcType{params: b.typ.results}) {
 			c.fail("an if without else whose results are not its parameters (type mismatch)")

@@ -42,6 +42,11 @@ type flowBlock struct {
 	knownElse  int
 	number     int // its place in bodyInfo.meets
 	moved      int // sets of locals before, as moves has them
+
+	depth, begin int  // for versions
+	loops        int  // around it
+	at           int  // the instruction that came to its label last, or -1
+	crossed      bool // one came there out of a loop
 }
 
 // nextBlock counts blocks that begin here: ways to a label are edges, too, since each gets a block of its own.
@@ -53,8 +58,10 @@ func (c *checker) nextBlock(edges int) {
 // flowOpen is called behind the opening of a block.
 func (c *checker) flowOpen(b *block) {
 	f := &c.flow
-	b.flow = flowBlock{skip: f.dead, gets: f.gets, sets: f.sets, number: len(c.info.meets), moved: len(c.moves.sets)}
+	b.flow = flowBlock{skip: f.dead, gets: f.gets, sets: f.sets, number: len(c.info.meets), moved: len(c.moves.sets),
+		depth: len(c.blocks) - 1, begin: c.versions.open(len(c.blocks) - 1), loops: f.loops, at: -1}
 	c.info.meets = append(c.info.meets, 0)
+	c.trace.blocks = append(c.trace.blocks, traced{loop: b.op == opLoop})
 	if f.dead {
 		return
 	}
@@ -83,6 +90,11 @@ func (c *checker) flowWay(b *block, n int) {
 	if w.ways == 0 || f.known < w.known {
 		w.known = f.known
 	}
+	if b.op != opLoop && w.at != c.in.at {
+		c.versions.way(w.depth, w.begin, w.ways == 0)
+		w.at = c.in.at
+		w.crossed = w.crossed || f.loops > w.loops
+	}
 	w.ways += n
 	w.chain = f.chain
 	w.chains += n * (f.chain + 1)
@@ -95,6 +107,7 @@ func (c *checker) flowElse(b *block) {
 		return
 	}
 	c.flowWay(b, 1)
+	c.versions.back(w.begin)
 	f.dead, f.chain, f.known = false, w.chainElse, w.knownElse
 }
 
@@ -112,6 +125,7 @@ func (c *checker) flowEnd(b *block) {
 		if w.ways > 0 {
 			c.info.meets[w.number] = uint32(len(b.typ.params) + c.moves.meet(w.moved))
 		}
+		c.meet(b)
 		f.loops--
 		f.chain++
 		c.nextBlock(1)
@@ -119,6 +133,8 @@ func (c *checker) flowEnd(b *block) {
 	}
 	c.flowWay(b, 1)
 	if b.op == opIf { // without an else: what takes its place
+		c.versions.back(w.begin)
+		w.at = -1
 		f.dead, f.chain, f.known = false, w.chainElse, w.knownElse
 		c.flowWay(b, 1)
 	}
@@ -133,6 +149,17 @@ func (c *checker) flowEnd(b *block) {
 		c.info.meets[w.number] = uint32(len(b.typ.results) + c.moves.meet(w.moved))
 		f.chain = 0
 	}
+	c.meet(b)
+}
+
+// meet notes which locals have other values behind the label of a block that has ended.
+func (c *checker) meet(b *block) {
+	w := &b.flow
+	loop, outer := b.op == opLoop, 0
+	if len(c.blocks) > 0 {
+		outer = c.blocks[len(c.blocks)-1].flow.begin
+	}
+	c.trace.meet(w.number, w.ways, c.versions.shut(w.depth, w.begin, outer, loop, w.crossed || loop && w.ways > 0))
 }
 
 // flowUse notes that something is searched for that was written before.

@@ -39,6 +39,13 @@ const (
 	opF32Const     opcode = 0x43
 	opF64Const     opcode = 0x44
 	opI32Eqz       opcode = 0x45
+	opI32DivS      opcode = 0x6d
+	opI32RemU      opcode = 0x70
+	opI32Shl       opcode = 0x74
+	opI32Rotr      opcode = 0x78
+	opI64DivS      opcode = 0x7f
+	opI64RemU      opcode = 0x82
+	opI64Rotr      opcode = 0x8a
 	opI64Extend32  opcode = 0xc4
 	opRefNull      opcode = 0xd0
 	opRefIsNull    opcode = 0xd1

@@ -23,6 +23,9 @@ const (
 func (t valType) valid() bool     { return t >= v128 && t <= i32 || t.reference() }
 func (t valType) reference() bool { return t == funcRef || t == externRef }
 
+// float says whether values of the type live in the registers for floating point.
+func (t valType) float() bool { return t == f32 || t == f64 || t == v128 }
+
 func (t valType) String() string {
 	switch t {
 	case unknown:
@@ -186,6 +189,7 @@ type function struct {
 type bodyInfo struct {
 	globals  int      // reads of mutable ones, or their number if there are more
 	height   int      // most operands on the stack, in values
+	values   int      // that have a place in the frame: see frame
 	vectors  bool     // a v128 is among the locals or operands
 	calls    bool     // by call or call_indirect
 	indirect int      // most parameters and results of a call_indirect, and one for the index

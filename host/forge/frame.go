@@ -1,0 +1,323 @@
+package forge
+
+import "math/bits"
+
+// frame estimates how many places for values the runtime's compiler makes in the frame of a function: one for each value that is ever
+// put out of its register while it is still wanted, for the whole of the call. A value begins where a local is set or an operand
+// computed, and where ways meet on which a local is set.
+//
+// The body is gone through from its end to its beginning, since what is wanted at a place is known from what comes behind it: a variable
+// is live from its use, backwards, to where it is set. What is live at the head of a loop, and so at the branches back to it, is
+// known only when the loop has been gone through; until nothing is added there, the body is gone through again.
+//
+// A call puts out whatever is live across it, and so do the tests of fuel at the entry and at the heads of loops, which call the host at
+// times. Elsewhere a value is put out where one more is live than there are registers, where an instruction wants a
+// certain one, where arguments are put in place, and at the end of a way that meets others, if what is in a register on one of
+// them is not on another. Which value it is depends on the rest of the function, so all that are live there are crowded; but one such
+// place puts out only so many, and no more of the crowded are counted than that.
+//
+// The rules are those of wazero 1.12 on amd64 (internal/engine/wazevo/backend/regalloc), which has the fewer registers; the numbers are
+// set by what it does to 2,700 functions of Go and 13 of C, and to 10,000 of random code that holds more values than fit. See "How much
+// stack does a call take?" in RATIONALE.md for how far above they are.
+type frame struct {
+	t       *trace
+	at      state
+	ints    int // live variables
+	floats  int
+	stacked int // the lowest so many operands on the stack have been put out
+	tight   int // the lowest so many are crowded
+	labels  []state
+	opened  int // of those
+	globals set
+	read    set // variables
+
+	values    int // that have a place
+	evictions int // that may have put out a crowded value, and are not used up
+	grown     bool
+}
+
+// state is what is known of the variables at a place of the body.
+type state struct {
+	live    set // wanted behind it
+	out     set // of those, put out behind it
+	crowded set
+}
+
+const (
+	frameInts      = 12 // of 14, without those for the two contexts that each function is passed
+	frameFloats    = 13 // of 16
+	meetingInts    = 6  // with those that are passed where ways meet, which are there twice
+	meetingFloats  = 11
+	frameOperands  = 3 // put out by an instruction: for its result, and to get two of its operands back
+	frameArguments = 6 // put out by a call, to put arguments in place
+	loopValues     = 3 // of the fuel
+	frameValues    = 5 // the contexts, and of the fuel
+	framePasses    = 6 // Go's functions take up to 4; after that all that is read anywhere counts as live in loops
+	allOperands    = 1 << 30
+)
+
+// find returns the number of places.
+func (f *frame) find(t *trace) int {
+	f.t = t
+	f.read, f.globals = f.read.sized(t.vars), f.globals.sized(t.vars)
+	for _, x := range t.globals {
+		f.globals.add(x)
+	}
+	for i := range t.blocks {
+		if b := &t.blocks[i]; b.loop {
+			b.head = b.head.sized(t.vars)
+		}
+	}
+	f.pass()
+	for n := 1; f.grown; n++ {
+		if n == framePasses {
+			for i := range t.blocks {
+				if b := &t.blocks[i]; b.loop {
+					b.head.join(f.read)
+				}
+			}
+		}
+		f.pass()
+	}
+	return f.values
+}
+
+// pass goes through the body once.
+func (f *frame) pass() {
+	f.at.sized(f.t.vars)
+	f.ints, f.floats, f.stacked, f.tight, f.opened = 0, 0, 0, 0, 0
+	f.values, f.evictions, f.grown = frameValues, 0, false
+	for i := len(f.t.events) - 1; i >= 0; i-- {
+		f.event(&f.t.events[i])
+	}
+	f.values += f.ints + f.floats // parameters, and locals that are read before they are set: at the entry they are put out
+}
+
+func (f *frame) event(e *event) {
+	low, high := int(e.low), int(e.high)
+	full := f.ints+high-int(e.floats) > frameInts || f.floats+int(e.floats) > frameFloats
+	stacked := min(f.stacked, high)
+	f.values += max(0, stacked-low)
+	f.evict(min(f.tight, high) - max(stacked, low))
+	f.stacked, f.tight = min(f.stacked, low), min(f.tight, low)
+	if e.kind == traceSet {
+		f.set(e.x)
+	}
+	if full {
+		f.crowd(low, frameOperands)
+	}
+
+	switch e.kind {
+	case traceGet:
+		f.use(e.x)
+	case traceCall:
+		f.call(low)
+	case traceFixed:
+		f.crowd(allOperands, int(e.x))
+	case traceEnd:
+		f.end(e)
+	case traceElse:
+		b := &f.t.blocks[e.x]
+		b.arm = f.push()
+		f.from(&f.labels[b.at], e.dead)
+	case traceBlock, traceLoop, traceIf:
+		f.open(e)
+	case traceBr:
+		f.from(&f.labels[f.t.blocks[e.x].at], false)
+	case traceBrIf:
+		f.join(&f.labels[f.t.blocks[e.x].at])
+	case traceBrTable:
+		f.at.clear()
+		n := f.t.targets[e.x]
+		for _, x := range f.t.targets[e.x+1:][:n] {
+			f.at.join(&f.labels[f.t.blocks[x].at])
+		}
+		f.recount()
+	case traceLeave:
+		f.from(nil, true)
+	}
+}
+
+// crowd notes that values are put out here: of the live variables and the lowest so many operands so many.
+func (f *frame) crowd(operands, evictions int) {
+	f.at.crowded.join(f.at.live)
+	f.tight = operands
+	f.evictions += evictions
+}
+
+// evict counts crowded values, which begin here.
+func (f *frame) evict(n int) {
+	if n = min(n, f.evictions); n > 0 {
+		f.values += n
+		f.evictions -= n
+	}
+}
+
+func (f *frame) use(x uint32) {
+	if f.at.live.has(x) {
+		return
+	}
+	f.at.live.add(x)
+	f.read.add(x)
+	if f.t.floats.has(x) {
+		f.floats++
+	} else {
+		f.ints++
+	}
+}
+
+func (f *frame) set(x uint32) {
+	if !f.at.live.has(x) {
+		return
+	}
+	f.begin(x)
+	f.at.live.drop(x)
+	if f.t.floats.has(x) {
+		f.floats--
+	} else {
+		f.ints--
+	}
+}
+
+// begin counts the value of a live variable, which begins here.
+func (f *frame) begin(x uint32) {
+	if f.at.out.has(x) {
+		f.values++
+	} else if f.at.crowded.has(x) {
+		f.evict(1)
+	}
+	f.at.out.drop(x)
+	f.at.crowded.drop(x)
+}
+
+// call puts out what is live across a call, and so many operands. Globals have other values behind it.
+func (f *frame) call(operands int) {
+	s := &f.at
+	for i, g := range f.globals {
+		if g &= s.live[i]; g != 0 {
+			f.values += bits.OnesCount64(g & s.out[i])
+			f.evict(bits.OnesCount64(g & s.crowded[i] &^ s.out[i]))
+			s.live[i] &^= g
+			s.out[i] &^= g
+			s.crowded[i] &^= g
+			f.floats -= bits.OnesCount64(g & f.t.floats[i])
+			f.ints -= bits.OnesCount64(g &^ f.t.floats[i])
+		}
+	}
+	s.out.join(s.live)
+	f.stacked = operands
+	f.crowd(allOperands, frameArguments)
+}
+
+// meet is where ways meet.
+func (f *frame) meet(b *traced) {
+	if b.ways < 2 && !b.loop {
+		return
+	}
+	ints, floats := 0, 0
+	sets := f.t.sets[b.from:b.to]
+	for _, x := range sets {
+		switch {
+		case !f.at.live.has(x):
+		case f.t.floats.has(x):
+			floats++
+		default:
+			ints++
+		}
+	}
+	evictions := f.at.out.common(f.at.live) * b.ways
+	if f.ints+ints > meetingInts || f.floats+floats > meetingFloats {
+		evictions += ints + floats
+	}
+	if evictions > 0 {
+		f.crowd(allOperands, evictions)
+	}
+	for _, x := range sets {
+		if f.at.live.has(x) {
+			f.begin(x)
+		}
+	}
+}
+
+// end is that of a block.
+func (f *frame) end(e *event) {
+	b := &f.t.blocks[e.x]
+	b.arm = -1
+	if !b.loop {
+		f.meet(b)
+	}
+	b.at = f.push()
+	if e.dead {
+		f.from(nil, true)
+	}
+	if b.loop {
+		l := &f.labels[b.at]
+		l.clear()
+		l.live.join(b.head)
+	}
+}
+
+// open is the beginning of a block.
+func (f *frame) open(e *event) {
+	b := &f.t.blocks[e.x]
+	switch {
+	case b.loop:
+		f.grown = b.head.join(f.at.live) || f.grown
+		f.at.out.join(f.at.live)
+		f.stacked = int(e.low)
+		f.meet(b)
+		f.values += loopValues
+	case e.kind == traceIf && b.arm >= 0:
+		f.join(&f.labels[b.arm])
+	case e.kind == traceIf:
+		f.join(&f.labels[b.at])
+	}
+	f.opened = b.at
+}
+
+// push keeps the state, and returns its place.
+func (f *frame) push() int {
+	if f.opened == len(f.labels) {
+		f.labels = append(f.labels, state{})
+	}
+	l := &f.labels[f.opened]
+	l.sized(f.t.vars)
+	l.join(&f.at)
+	f.opened++
+	return f.opened - 1
+}
+
+// from goes on with another state, or with none.
+func (f *frame) from(s *state, none bool) {
+	f.at.clear()
+	if !none {
+		f.at.join(s)
+	}
+	f.recount()
+}
+
+func (f *frame) join(s *state) {
+	f.at.join(s)
+	f.recount()
+}
+
+func (f *frame) recount() {
+	f.floats = f.at.live.common(f.t.floats)
+	f.ints = f.at.live.common(f.at.live) - f.floats
+}
+
+func (s *state) sized(n int) {
+	s.live, s.out, s.crowded = s.live.sized(n), s.out.sized(n), s.crowded.sized(n)
+}
+
+func (s *state) clear() {
+	clear(s.live)
+	clear(s.out)
+	clear(s.crowded)
+}
+
+func (s *state) join(o *state) {
+	s.live.join(o.live)
+	s.out.join(o.out)
+	s.crowded.join(o.crowded)
+}

@@ -1,0 +1,145 @@
+package forge
+
+// trace is what a body does with the values that the runtime's compiler keeps in registers or in the frame, code out of reach left out.
+// It is written while the body is validated, and read by frame.
+type trace struct {
+	events  []event
+	blocks  []traced // by number, the function first
+	sets    []uint32 // see traced.from
+	targets []uint32 // of br_tables: how many, and the numbers of their blocks
+	globals map[uint32]uint32
+	floats  set // variables that are no integers
+	vars    int // locals, and behind them the globals that are used
+}
+
+// event is an instruction.
+type event struct {
+	kind   eventKind
+	dead   bool   // of an else or an end: control does not come to it from the instruction before
+	x      uint32 // a variable, the number of a block, the place of a br_table's targets, or how many registers it wants
+	low    uint32 // operands on the stack once it has taken its own
+	high   uint32 // and behind it
+	floats uint32 // of high, those that are no integers
+}
+
+type eventKind byte
+
+const (
+	tracePlain eventKind = iota
+	traceGet             // a local or a global
+	traceSet             // or tee
+	traceCall            // of a function, of the host or of the runtime: no register is kept
+	traceFixed           // it wants registers of its own
+	traceBlock
+	traceLoop
+	traceIf
+	traceElse
+	traceEnd
+	traceBr
+	traceBrIf
+	traceBrTable
+	traceLeave
+)
+
+// traced is a block of a body.
+type traced struct {
+	loop bool
+	ways int // to its label
+	from int // the variables of which there is another value behind that: trace.sets[from:to]
+	to   int
+	head set // of a loop: what is live there, as far as it is known
+	at   int // while the block is open in frame: the place of its label's state
+	arm  int // of an if, likewise: that of the state at the beginning of its else, or -1
+}
+
+func (t *trace) reset(locals []valType) {
+	t.events, t.blocks, t.sets, t.targets = t.events[:0], t.blocks[:0], t.sets[:0], t.targets[:0]
+	if t.globals == nil {
+		t.globals = map[uint32]uint32{}
+	}
+	clear(t.globals)
+	t.vars = len(locals)
+	t.floats = t.floats.sized(len(locals))
+	for i, l := range locals {
+		if l.float() {
+			t.floats.add(uint32(i))
+		}
+	}
+}
+
+// global returns the variable that stands for a global.
+func (t *trace) global(i uint32, typ valType) uint32 {
+	x, ok := t.globals[i]
+	if !ok {
+		x = uint32(t.vars)
+		t.globals[i] = x
+		t.vars++
+		if t.vars > 64*len(t.floats) {
+			t.floats = append(t.floats, 0)
+		}
+		if typ.float() {
+			t.floats.add(x)
+		}
+	}
+	return x
+}
+
+// meet notes how many ways come to the label of a block, and which variables have other values behind it.
+func (t *trace) meet(number, ways int, sets []uint32) {
+	b := &t.blocks[number]
+	b.ways, b.from = ways, len(t.sets)
+	t.sets = append(t.sets, sets...)
+	b.to = len(t.sets)
+}
+
+// note adds an instruction that has been validated; dead says whether it was out of reach.
+func (c *checker) note(dead bool) {
+	if c.r.err != nil {
+		return
+	}
+	in, t := &c.in, &c.trace
+	e := event{dead: dead, low: uint32(c.low), high: uint32(len(c.stack))}
+	if e.high > 0 {
+		e.floats = c.floats[e.high-1]
+	}
+	number := func(depth uint32) uint32 { return uint32(c.label(depth).flow.number) }
+	switch op := in.op; {
+	case op == opElse || op == opEnd:
+		if c.shutting.skip {
+			return
+		}
+		e.kind, e.x = traceEnd, uint32(c.shutting.number)
+		if op == opElse {
+			e.kind = traceElse
+		}
+	case dead:
+		return
+	case op == opBlock || op == opLoop || op == opIf:
+		e.kind, e.x = traceBlock+eventKind(op-opBlock), number(0)
+	case op == opBr || op == opBrIf:
+		e.kind, e.x = traceBr+eventKind(op-opBr), number(in.x)
+	case op == opBrTable:
+		e.kind, e.x = traceBrTable, uint32(len(t.targets))
+		t.targets = append(t.targets, uint32(len(in.targets)))
+		for _, target := range in.targets {
+			t.targets = append(t.targets, number(target))
+		}
+	case op == opReturn || op == opUnreachable:
+		e.kind = traceLeave
+	case op == opLocalGet:
+		e.kind, e.x = traceGet, in.x
+	case op == opLocalSet || op == opLocalTee:
+		e.kind, e.x = traceSet, in.x
+	case op == opGlobalGet:
+		e.kind, e.x = traceGet, t.global(in.x, c.m.globals[in.x].val)
+	case op == opGlobalSet:
+		e.kind, e.x = traceSet, t.global(in.x, c.m.globals[in.x].val)
+	case op == opCall || op == opCallIndirect || op == opMemoryGrow || op == opTableGet || op == opTableSet || op == opRefFunc || op>>8 == opBulk:
+		e.kind = traceCall
+	case op >= opI32DivS && op <= opI32RemU || op >= opI64DivS && op <= opI64RemU:
+		e.kind, e.x = traceFixed, 2
+	case op >= opI32Shl && op <= opI32Rotr || op >= opI64Shl && op <= opI64Rotr || op>>8 == opVector:
+		e.kind, e.x = traceFixed, 1
+	}
+	t.events = append(t.events, e)
+}
