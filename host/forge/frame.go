@@ -96,6 +96,10 @@ func (f *frame) pass() {
 func (f *frame) event(e *event) {
 	low, high := int(e.low), int(e.high)
 	full := f.ints+high-int(e.floats) > frameInts || f.floats+int(e.floats) > frameFloats
+	if n := high - low; full && n > 1 { // all at once
+		f.tight = high
+		f.evictions += n
+	}
 	stacked := min(f.stacked, high)
 	f.values += max(0, stacked-low)
 	f.evict(min(f.tight, high) - max(stacked, low))

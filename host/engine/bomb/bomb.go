@@ -99,6 +99,31 @@ func Recursion(params, results int, vectors, indirect bool) []byte {
 			sized(cat([]byte{0}, bytes.Repeat(zero, params), []byte{0x10, 0}, repeat(results, 0x1a), []byte{0x0b}))))
 }
 
+// Spilling returns a module whose run calls a function that counts its calls in depth and calls itself without end; behind that call stand
+// so many groups of 40 values each. A frame of it grows with each group, though no more than 40 operands are there at a time.
+func Spilling(groups int) []byte {
+	b := []byte{0, 0x23, 0, 0x42, 1, 0x7c, 0x24, 0, 0x20, 0, 0x10, 0, 0x21, 0}
+	for range groups {
+		for i := range 40 {
+			b = cat(b, []byte{0x20, 0, 0x42, byte(i), 0x7c})
+		}
+		b = cat(b, repeat(39, 0x85), []byte{0x21, 0})
+	}
+	return Recursive(cat(b, []byte{0x20, 0, 0x0b}))
+}
+
+// Recursive returns a module whose run calls a function of the body that is given, which takes an i64 and returns one, and finds in
+// global 0, depth, an i64. Function 2 returns an i64, function 3 takes 12 of them and returns one; there is a memory.
+func Recursive(body []byte) []byte {
+	return module(
+		section(1, []byte{4, 0x60, 1, 0x7e, 1, 0x7e, 0x60, 0, 0, 0x60, 0, 1, 0x7e, 0x60, 12}, repeat(12, 0x7e), []byte{1, 0x7e}),
+		section(3, []byte{4, 0, 1, 2, 3}),
+		section(5, []byte{1, 0, 1}),
+		section(6, []byte{1, 0x7e, 1, 0x42, 0, 0x0b}),
+		section(7, []byte{2}, name("depth"), []byte{3, 0}, name("run"), []byte{0, 1}),
+		section(10, []byte{4}, sized(body), sized([]byte{0, 0x42, 7, 0x10, 0, 0x1a, 0x0b}), sized([]byte{0, 0x42, 1, 0x0b}), sized([]byte{0, 0x20, 3, 0x0b})))
+}
+
 // types has one type, of no parameters and results.
 var types = section(1, []byte{1, 0x60, 0, 0})
 
