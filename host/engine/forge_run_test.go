@@ -16,6 +16,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
+	"github.com/wasilo/wasilo/host/engine"
 	"github.com/wasilo/wasilo/host/forge"
 )
 
@@ -127,7 +128,7 @@ func runFixtures(t *testing.T, files []string, opt forge.Options) {
 		if strings.HasPrefix(base, "wasi_") {
 			continue // wazero's own WASI, which is in use here, has no end with these
 		}
-		if raced && (base == "probe.wasm" || base == "examples.wasm") {
+		if engine.Raced && (base == "probe.wasm" || base == "examples.wasm") {
 			t.Logf("%s: left out, it would be compiled for minutes under the race detector", base)
 			continue
 		}

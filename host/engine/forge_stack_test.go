@@ -48,9 +48,13 @@ func frameOf(t *testing.T, wasm []byte) (takes, charged float64) {
 
 // TestForgeStackEstimate: what the forge charges for a call is at least what the frame takes, for many parameters and results too.
 func TestForgeStackEstimate(t *testing.T) {
+	paramss, resultss := []int{0, 6, 10, 100, 300, 1000}, []int{0, 10, 100, 1000}
+	if Raced {
+		paramss, resultss = []int{0, 100}, []int{0, 100}
+	}
 	for _, vectors := range []bool{false, true} {
-		for _, params := range []int{0, 6, 10, 100, 300, 1000} {
-			for _, results := range []int{0, 10, 100, 1000} {
+		for _, params := range paramss {
+			for _, results := range resultss {
 				for _, indirect := range []bool{false, true} {
 					if takes, charged := frameOf(t, bomb.Recursion(params, results, vectors, indirect)); charged < takes {
 						t.Errorf("%d parameters, %d results, vectors %v, through a table %v: %.0f bytes are charged, %.0f taken", params, results,
@@ -64,7 +68,11 @@ func TestForgeStackEstimate(t *testing.T) {
 
 // TestForgeStackSpilling: values that lose their register are charged, each of them, and not so many more that nobody can recurse.
 func TestForgeStackSpilling(t *testing.T) {
-	for _, groups := range []int{0, 1, 10, 100, 1000} {
+	groupss := []int{0, 1, 10, 100, 1000}
+	if Raced {
+		groupss = []int{1, 100}
+	}
+	for _, groups := range groupss {
 		takes, charged := frameOf(t, bomb.Spilling(groups))
 		if charged < takes || charged > 300+4*takes {
 			t.Errorf("%d groups of 40 values: %.0f bytes are charged, %.0f taken", groups, charged, takes)
@@ -75,7 +83,7 @@ func TestForgeStackSpilling(t *testing.T) {
 // TestForgeStackCrowded: the same for random code with more values than there are registers, or nearly so many.
 func TestForgeStackCrowded(t *testing.T) {
 	seeds := uint64(30)
-	if testing.Short() {
+	if Raced {
 		seeds = 5
 	}
 	var all, most float64

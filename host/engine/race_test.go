@@ -1,6 +1,6 @@
 //go:build race
 
-package engine_test
+package engine
 
-// raced: the race detector slows wazero's compiler down some forty times.
-const raced = true
+// Raced: the race detector slows wazero's compiler down some forty times.
+const Raced = true
