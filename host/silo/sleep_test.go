@@ -505,6 +505,26 @@ func TestWhatCannotBeCapturedEverIsPassivated(t *testing.T) {
 	})
 }
 
+// A state that is too large for this node stays where it is, and its kind is none the worse for it.
+func TestAStateTooLargeForTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sleepyNode(t, nil)
+		n.want("a", "1 call")
+		n.silo.PassivateIdle(t.Context())
+		n.wake = func([]byte) error { return abi.NewError(abi.ErrLimitExceeded, "the state has 2 MiB of memory") }
+		for range 10 {
+			if _, err := n.call("a", "m", ""); err == nil || !strings.Contains(err.Error(), "the state has 2 MiB") {
+				t.Fatalf("%v", err)
+			}
+		}
+		if n.store.len() != 1 || n.silo.startsOf("k").ill.Load() || n.kind.Counters.StartFailures.Load() != 0 {
+			t.Errorf("%d states, %+v", n.store.len(), n.silo.Backoff(n.kind))
+		}
+		n.wake = nil
+		n.want("a", "2 calls")
+	})
+}
+
 // What is of no use is given up once a caller knows, and not before.
 func TestALostStateIsTold(t *testing.T) {
 	tests := map[string]struct {

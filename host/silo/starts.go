@@ -86,7 +86,8 @@ func (s *Silo) start(kind *Kind, h *actor.Host, state []byte) (inst actor.Instan
 		k.started(s.cfg.Log, kind, try, time.Now())
 	case err == nil:
 		s.notStarted(k, kind, try, "there was neither an instance nor an error")
-	case s.ctx.Err() != nil, actor.Untried(err), abi.CodeOf(err) == abi.ErrStateUnusable: // which says nothing of the kind
+	case s.ctx.Err() != nil, actor.Untried(err), abi.CodeOf(err) == abi.ErrStateUnusable,
+		len(state) > 0 && abi.CodeOf(err) == abi.ErrLimitExceeded: // a state too large for this node: neither says anything of the kind
 		k.passed(kind, try, time.Now())
 	default:
 		s.notStarted(k, kind, try, err.Error())
