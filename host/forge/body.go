@@ -74,6 +74,7 @@ const (
 	frameConst  = 64   // of every frame: return address, saved registers
 	doubleCalls = 1    // a loop with at most so many calls is opened twice; Go's has one, which makes room on the stack
 	testCost    = 8192 // units; no path through a function costs much more between two tests of the fuel
+	testValues  = 24   // put out by such a test, which frame does not know of: about the registers that a call does not keep
 )
 
 // body returns the rewritten body with its declarations of locals; it is valid until the next call.
@@ -124,6 +125,7 @@ func (b *bodyWriter) shapeOf(f *function, params, results int) (s shape) {
 	}
 	values := f.info.values + f.info.values/4 + 2*max(0, params-inRegisters) + 2*max(0, results-inRegisters) +
 		max(0, f.info.height-2*inRegisters)
+	values += b.plan.tests * testValues
 	frame := width*int64(values) + frameConst + b.w.dispatchFrames(f.info.indirect, width)
 	leaf := !f.info.calls
 	if !leaf || frame > leafFrame {

@@ -21,6 +21,8 @@ type checker struct {
 	trace    trace
 	frame    frame
 	floats   []uint32  // of each operand: how many up to it, itself included, are no integers
+	numbers  []uint32  // of each operand: two that have the same are one value
+	taken    uint32    // that of the operand that was taken last
 	low      int       // how short the stack has been since the instruction began
 	shutting flowBlock // the block that an else or an end shuts
 }
@@ -94,6 +96,7 @@ func (c *checker) push(t valType) {
 		floats++
 	}
 	c.floats = append(c.floats[:len(c.stack)], floats)
+	c.numbers = append(c.numbers[:len(c.stack)], c.versions.number())
 	c.stack = append(c.stack, t)
 	if len(c.stack) > c.info.height {
 		c.info.height = len(c.stack)
@@ -121,6 +124,7 @@ func (c *checker) pop(want valType) valType {
 	}
 	have := c.stack[len(c.stack)-1]
 	c.stack = c.stack[:len(c.stack)-1]
+	c.taken = c.numbers[len(c.stack)]
 	c.low = min(c.low, len(c.stack))
 	if have != want && have != unknown && want != unknown {
 		c.fail("%s takes %s, but the stack holds %s (type mismatch)", c.in.op, want, have)

@@ -17,19 +17,22 @@ import "math/bits"
 // place puts out only so many, and no more of the crowded are counted than that.
 //
 // The rules are those of wazero 1.12 on amd64 (internal/engine/wazevo/backend/regalloc), which has the fewer registers; the numbers are
-// set by what it does to 2,700 functions of Go and 13 of C, and to 10,000 of random code that holds more values than fit. See "How much
+// set by what it does to 2,700 functions of Go and 13 of C, and to 20,000 of random code, some of it bred for large frames. See "How much
 // stack does a call take?" in RATIONALE.md for how far above they are.
 type frame struct {
-	t       *trace
-	at      state
-	ints    int // live variables
-	floats  int
-	stacked int // the lowest so many operands on the stack have been put out
-	tight   int // the lowest so many are crowded
-	labels  []state
-	opened  int // of those
-	globals set
-	read    set // variables
+	t         *trace
+	at        state
+	ints      int // live variables
+	floats    int
+	addresses int // of the memory that are live
+	crowds    int // places that crowd all
+	most      int // floats, live and on the stack
+	stacked   int // the lowest so many operands on the stack have been put out
+	tight     int // the lowest so many are crowded
+	labels    []state
+	opened    int // of those
+	globals   set
+	read      set // variables
 
 	values    int // that have a place
 	evictions int // that may have put out a crowded value, and are not used up
@@ -44,10 +47,10 @@ type state struct {
 }
 
 const (
-	frameInts      = 12 // of 14, without those for the two contexts that each function is passed
+	frameInts      = 13 // of 14, with the base and the length of the memory, without the two contexts that each function is passed
 	frameFloats    = 13 // of 16
-	meetingInts    = 6  // with those that are passed where ways meet, which are there twice
-	meetingFloats  = 11
+	scratchFloats  = 5  // of those that a function may use without keeping what its caller has in them, which takes 16 bytes each
+	savedFloats    = 8
 	frameOperands  = 3 // put out by an instruction: for its result, and to get two of its operands back
 	frameArguments = 6 // put out by a call, to put arguments in place
 	loopValues     = 3 // of the fuel
@@ -85,20 +88,24 @@ func (f *frame) find(t *trace) int {
 // pass goes through the body once.
 func (f *frame) pass() {
 	f.at.sized(f.t.vars)
-	f.ints, f.floats, f.stacked, f.tight, f.opened = 0, 0, 0, 0, 0
+	f.ints, f.floats, f.addresses, f.crowds, f.most, f.stacked, f.tight, f.opened = 0, 0, 0, 0, 0, 0, 0, 0
 	f.values, f.evictions, f.grown = frameValues, 0, false
 	for i := len(f.t.events) - 1; i >= 0; i-- {
-		f.event(&f.t.events[i])
+		f.event(&f.t.events[i], uint32(i))
 	}
+	f.values += 2 * min(max(0, f.most-scratchFloats), savedFloats)
 	f.values += f.ints + f.floats // parameters, and locals that are read before they are set: at the entry they are put out
 }
 
-func (f *frame) event(e *event) {
+func (f *frame) event(e *event, i uint32) {
 	low, high := int(e.low), int(e.high)
-	full := f.ints+high-int(e.floats) > frameInts || f.floats+int(e.floats) > frameFloats
+	full := f.ints+f.addresses+high-int(e.floats) > frameInts || f.floats+int(e.floats) > frameFloats
 	if n := high - low; full && n > 1 { // all at once
 		f.tight = high
 		f.evictions += n
+	}
+	if e.kind == traceLoop {
+		f.stacked = high // what a loop takes is there across the test at its head
 	}
 	stacked := min(f.stacked, high)
 	f.values += max(0, stacked-low)
@@ -106,6 +113,10 @@ func (f *frame) event(e *event) {
 	f.stacked, f.tight = min(f.stacked, low), min(f.tight, low)
 	if e.kind == traceSet {
 		f.set(e.x)
+	}
+	f.most = max(f.most, f.floats+int(e.floats))
+	if e.address >= 0 {
+		f.access(e.address, i)
 	}
 	if full {
 		f.crowd(low, frameOperands)
@@ -145,6 +156,7 @@ func (f *frame) event(e *event) {
 // crowd notes that values are put out here: of the live variables and the lowest so many operands so many.
 func (f *frame) crowd(operands, evictions int) {
 	f.at.crowded.join(f.at.live)
+	f.crowds++
 	f.tight = operands
 	f.evictions += evictions
 }
@@ -194,8 +206,40 @@ func (f *frame) begin(x uint32) {
 	f.at.crowded.drop(x)
 }
 
-// call puts out what is live across a call, and so many operands. Globals have other values behind it.
+// access is one to the memory, with the base and the length, of which the address is made if it is not there.
+func (f *frame) access(x int32, i uint32) {
+	f.use(f.t.globals[memoryBase])
+	f.use(f.t.globals[memoryLength])
+	a := &f.t.addresses[x]
+	if i == a.last && i > a.first {
+		f.addresses++
+		a.crowds = f.crowds
+	}
+	if i > a.first {
+		return
+	}
+	if a.last > a.first {
+		f.addresses--
+		if a.crowds < f.crowds {
+			f.evict(1)
+		}
+	}
+	if a.before >= 0 {
+		f.addresses++
+		f.t.addresses[a.before].crowds = f.crowds
+	}
+}
+
+// call puts out what is live across a call, and so many operands.
 func (f *frame) call(operands int) {
+	f.reload()
+	f.at.out.join(f.at.live)
+	f.stacked = operands
+	f.crowd(allOperands, frameArguments)
+}
+
+// reload is where globals are read anew, as the base and the length of the memory: behind calls, and where ways meet.
+func (f *frame) reload() {
 	s := &f.at
 	for i, g := range f.globals {
 		if g &= s.live[i]; g != 0 {
@@ -208,9 +252,6 @@ func (f *frame) call(operands int) {
 			f.ints -= bits.OnesCount64(g &^ f.t.floats[i])
 		}
 	}
-	s.out.join(s.live)
-	f.stacked = operands
-	f.crowd(allOperands, frameArguments)
 }
 
 // meet is where ways meet.
@@ -218,23 +259,16 @@ func (f *frame) meet(b *traced) {
 	if b.ways < 2 && !b.loop {
 		return
 	}
-	ints, floats := 0, 0
+	f.reload()
 	sets := f.t.sets[b.from:b.to]
+	evictions := f.at.out.common(f.at.live)
 	for _, x := range sets {
-		switch {
-		case !f.at.live.has(x):
-		case f.t.floats.has(x):
-			floats++
-		default:
-			ints++
+		if f.at.live.has(x) {
+			evictions++ // each way puts it in the same register, and what is there out, though others may be free
 		}
 	}
-	evictions := f.at.out.common(f.at.live) * b.ways
-	if f.ints+ints > meetingInts || f.floats+floats > meetingFloats {
-		evictions += ints + floats
-	}
 	if evictions > 0 {
-		f.crowd(allOperands, evictions)
+		f.crowd(allOperands, evictions*b.ways)
 	}
 	for _, x := range sets {
 		if f.at.live.has(x) {
@@ -267,6 +301,7 @@ func (f *frame) open(e *event) {
 	switch {
 	case b.loop:
 		f.grown = b.head.join(f.at.live) || f.grown
+		f.reload()
 		f.at.out.join(f.at.live)
 		f.stacked = int(e.low)
 		f.meet(b)

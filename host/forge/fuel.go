@@ -15,6 +15,14 @@ func (b *bodyWriter) flush(through bool) {
 		}
 		p.blocks = append(p.blocks, planned{cost: b.cost, depth: b.depth, head: b.head, calls: b.calls, from: -1,
 			table: b.in.op == opBrTable && !b.dead, trap: b.in.op == opUnreachable && !b.dead})
+		b.since += b.cost
+		switch {
+		case b.entry && b.shape.test && !b.late, b.test:
+			b.since = 0
+		case !b.entry && b.since >= testCost:
+			p.tests++
+			b.since = 0
+		}
 	case b.w.opt.Meter && b.entry:
 		b.enter()
 	case b.w.opt.Meter:

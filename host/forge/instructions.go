@@ -126,7 +126,7 @@ func (c *checker) set() {
 	c.flow.sets++
 	if !c.flow.dead && c.r.err == nil {
 		c.moves.sets = append(c.moves.sets, c.in.x)
-		c.versions.set(c.in.x, c.blocks[len(c.blocks)-1].flow.begin)
+		c.versions.set(c.in.x, c.taken, c.blocks[len(c.blocks)-1].flow.begin)
 	}
 }
 

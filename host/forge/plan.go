@@ -53,10 +53,11 @@ type plan struct {
 	open   []way   // to the ends of labels: to is the next one to the same label, -1 behind the last
 	to     []int32 // all blocks' ways
 	left   holder  // where the fuel is when the function is left
+	tests  int     // of the fuel, in code that is long without one
 }
 
 func (p *plan) reset() {
-	p.blocks, p.ways, p.open = p.blocks[:0], p.ways[:0], p.open[:0]
+	p.blocks, p.ways, p.open, p.tests = p.blocks[:0], p.ways[:0], p.open[:0], 0
 }
 
 // here is the number of the block that is being read.

@@ -10,6 +10,10 @@ type trace struct {
 	globals map[uint32]uint32
 	floats  set // variables that are no integers
 	vars    int // locals, and behind them the globals that are used
+
+	addresses []address
+	known     [2][]int32 // of a number of versions, and of a global variable: the last address and 1, or 0
+	since     uint32     // the event from which on addresses are good
 }
 
 // event is an instruction.
@@ -20,6 +24,8 @@ type event struct {
 	low    uint32 // operands on the stack once it has taken its own
 	high   uint32 // and behind it
 	floats uint32 // of high, those that are no integers
+
+	address int32 // the place of its address in trace.addresses, or -1
 }
 
 type eventKind byte
@@ -58,6 +64,8 @@ func (t *trace) reset(locals []valType) {
 		t.globals = map[uint32]uint32{}
 	}
 	clear(t.globals)
+	t.addresses, t.since = t.addresses[:0], 0
+	t.known[0], t.known[1] = t.known[0][:0], t.known[1][:0]
 	t.vars = len(locals)
 	t.floats = t.floats.sized(len(locals))
 	for i, l := range locals {
@@ -84,6 +92,47 @@ func (t *trace) global(i uint32, typ valType) uint32 {
 	return x
 }
 
+// address is one of the memory that the compiler makes of an operand, to take it again at the next access by the same value: see access.
+type address struct {
+	first, last uint32 // events
+	before      int32  // the one of the same value that it took the place of, or -1
+	crowds      int    // of frame, at its last use
+}
+
+// The base and the length of the memory are read like globals.
+const (
+	memoryBase uint32 = 1<<32 - 1 - iota
+	memoryLength
+)
+
+// globalNumber is from where on numbers of values are those of the variables of globals: it is not followed when these are set.
+const globalNumber = 1 << 31
+
+// access notes one to the memory, by the value of a number. Addresses are good on the way to the next call, and to where ways meet. It
+// is not followed which way that is: where one might be good no longer, there is another from then on, and the first one lives up to it.
+func (t *trace) access(number uint32) int32 {
+	known := &t.known[0]
+	global := number >= globalNumber
+	if global {
+		known = &t.known[1]
+		number -= globalNumber
+	}
+	for len(*known) <= int(number) {
+		*known = append(*known, 0)
+	}
+	now := uint32(len(t.events))
+	a := (*known)[number] - 1
+	if a >= 0 {
+		t.addresses[a].last = now
+	}
+	if a < 0 || t.addresses[a].first < t.since || global {
+		t.addresses = append(t.addresses, address{first: now, last: now, before: a})
+		a = int32(len(t.addresses) - 1)
+		(*known)[number] = a + 1
+	}
+	return a
+}
+
 // meet notes how many ways come to the label of a block, and which variables have other values behind it.
 func (t *trace) meet(number, ways int, sets []uint32) {
 	b := &t.blocks[number]
@@ -98,7 +147,7 @@ func (c *checker) note(dead bool) {
 		return
 	}
 	in, t := &c.in, &c.trace
-	e := event{dead: dead, low: uint32(c.low), high: uint32(len(c.stack))}
+	e := event{dead: dead, address: -1, low: uint32(c.low), high: uint32(len(c.stack))}
 	if e.high > 0 {
 		e.floats = c.floats[e.high-1]
 	}
@@ -128,18 +177,35 @@ func (c *checker) note(dead bool) {
 		e.kind = traceLeave
 	case op == opLocalGet:
 		e.kind, e.x = traceGet, in.x
+		c.numbers[e.high-1] = c.versions.now[in.x]
 	case op == opLocalSet || op == opLocalTee:
 		e.kind, e.x = traceSet, in.x
+		if op == opLocalTee {
+			c.numbers[e.high-1] = c.taken
+		}
 	case op == opGlobalGet:
 		e.kind, e.x = traceGet, t.global(in.x, c.m.globals[in.x].val)
+		c.numbers[e.high-1] = globalNumber + e.x
 	case op == opGlobalSet:
 		e.kind, e.x = traceSet, t.global(in.x, c.m.globals[in.x].val)
-	case op == opCall || op == opCallIndirect || op == opMemoryGrow || op == opTableGet || op == opTableSet || op == opRefFunc || op>>8 == opBulk:
+	case op == opCall || op == opCallIndirect || op == opMemoryGrow || op == opTableGet || op == opTableSet || op == opRefFunc ||
+		op>>8 == opBulk && op >= opMemoryInit:
 		e.kind = traceCall
+	case op >= 0xa8 && op <= 0xab, op >= 0xae && op <= 0xb1, op>>8 == opBulk: // from floating point
+		e.kind, e.x = traceFixed, 2
 	case op >= opI32DivS && op <= opI32RemU || op >= opI64DivS && op <= opI64RemU:
 		e.kind, e.x = traceFixed, 2
 	case op >= opI32Shl && op <= opI32Rotr || op >= opI64Shl && op <= opI64Rotr || op>>8 == opVector:
 		e.kind, e.x = traceFixed, 1
+	}
+	switch e.kind {
+	case traceCall, traceLoop, traceElse, traceEnd:
+		t.since = uint32(len(t.events))
+	}
+	if op := in.op; !dead && (op >= opI32Load && op <= opI64Store32 || op>>8 == opVector && (op&0xff <= 11 || op&0xff >= 84 && op&0xff <= 93)) {
+		t.global(memoryBase, i64)
+		t.global(memoryLength, i64)
+		e.address = t.access(c.taken)
 	}
 	t.events = append(t.events, e)
 }

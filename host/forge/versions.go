@@ -1,8 +1,8 @@
 package forge
 
 // versions tells which locals hold other values on one way than on another where ways meet: those become parameters of what follows,
-// each a value of its own. A value is a number here, and 0 is what a local begins with; numbers of different locals are not
-// compared. What was written is kept in a log, in which each local stands once for each open block that it was set in.
+// each a value of its own. A value is a number here, the same for all locals and operands that hold it. What was written is kept in a
+// log, in which each local stands once for each open block that it was set in.
 //
 // At the head of a loop all that are set in it are taken to differ, and so are those set in a loop where a branch leaves it: which these
 // are is not known before the loop ends.
@@ -32,7 +32,8 @@ func (v *versions) reset(locals int) {
 	v.log, v.next = v.log[:0], 0
 	v.now = append(v.now[:0], make([]uint32, locals)...)
 	v.last, v.at = v.last[:0], v.at[:0]
-	for range locals {
+	for i := range locals {
+		v.now[i] = v.number()
 		v.last, v.at = append(v.last, -1), append(v.at, -1)
 	}
 }
@@ -46,14 +47,19 @@ func (v *versions) open(depth int) (begin int) {
 	return len(v.log)
 }
 
-// set notes that a local is set in the innermost block.
-func (v *versions) set(local uint32, begin int) {
+// number returns that of a new value.
+func (v *versions) number() uint32 {
+	v.next++
+	return v.next
+}
+
+// set notes that a local is set to a value in the innermost block.
+func (v *versions) set(local, value uint32, begin int) {
 	if v.last[local] < begin {
 		v.log = append(v.log, written{local, v.now[local], v.last[local]})
 		v.last[local] = len(v.log) - 1
 	}
-	v.next++
-	v.now[local] = v.next
+	v.now[local] = value
 }
 
 // way is one to the label of the block at a depth; first says that none was before.
@@ -119,8 +125,7 @@ func (v *versions) shut(depth, begin, outer int, loop, all bool) []uint32 {
 	}
 	v.log = v.log[:end]
 	for _, local := range v.found {
-		v.next++
-		v.now[local] = v.next
+		v.now[local] = v.number()
 	}
 	return v.found
 }
