@@ -34,6 +34,9 @@ type frame struct {
 	values    int // that have a place
 	evictions int // that may have put out a crowded value, and are not used up
 	grown     bool
+
+	steps int // words of sets that have been gone through, and entries of lists
+	most  int // of those
 }
 
 // state is what is known of the variables at a place of the body.
@@ -56,20 +59,23 @@ const (
 	allOperands    = 1 << 30
 )
 
-// find returns the number of places.
-func (f *frame) find(t *trace) int {
-	f.t = t
+// find returns the number of places, or gives up where it takes more than so many steps.
+func (f *frame) find(t *trace, most int) (places int, ok bool) {
+	f.t, f.steps, f.most = t, 0, most
 	f.read, f.globals = f.read.sized(t.vars), f.globals.sized(t.vars)
-	for _, x := range t.globals {
-		f.globals.add(x)
+	for x := t.locals; x < t.vars; x++ {
+		f.globals.add(uint32(x))
 	}
 	for i := range t.blocks {
 		if b := &t.blocks[i]; b.loop {
 			b.head = b.head.sized(t.vars)
+			if f.steps += len(b.head); f.steps > most {
+				return 0, false
+			}
 		}
 	}
 	f.pass()
-	for n := 1; f.grown; n++ {
+	for n := 1; f.grown && f.steps <= most; n++ {
 		if n == framePasses {
 			for i := range t.blocks {
 				if b := &t.blocks[i]; b.loop {
@@ -79,7 +85,7 @@ func (f *frame) find(t *trace) int {
 		}
 		f.pass()
 	}
-	return f.values
+	return f.values, f.steps <= most
 }
 
 // pass goes through the body once.
@@ -87,7 +93,7 @@ func (f *frame) pass() {
 	f.at.sized(f.t.vars)
 	f.ints, f.floats, f.stacked, f.tight, f.opened = 0, 0, 0, 0, 0
 	f.values, f.evictions, f.grown = frameValues, 0, false
-	for i := len(f.t.events) - 1; i >= 0; i-- {
+	for i := len(f.t.events) - 1; i >= 0 && f.steps <= f.most; i-- {
 		f.event(&f.t.events[i])
 	}
 	f.values += f.ints + f.floats // parameters, and locals that are read before they are set: at the entry they are put out
@@ -130,7 +136,7 @@ func (f *frame) event(e *event) {
 		f.at.clear()
 		n := f.t.targets[e.x]
 		for _, x := range f.t.targets[e.x+1:][:n] {
-			f.at.join(&f.labels[f.t.blocks[x].at])
+			f.merge(&f.labels[f.t.blocks[x].at])
 		}
 		f.recount()
 	case traceLeave:
@@ -141,6 +147,7 @@ func (f *frame) event(e *event) {
 // crowd notes that values are put out here: of the live variables and the lowest so many operands so many.
 func (f *frame) crowd(operands, evictions int) {
 	f.at.crowded.join(f.at.live)
+	f.steps += len(f.at.live)
 	f.tight = operands
 	f.evictions += evictions
 }
@@ -193,6 +200,7 @@ func (f *frame) begin(x uint32) {
 // call puts out what is live across a call, and so many operands. Globals have other values behind it.
 func (f *frame) call(operands int) {
 	s := &f.at
+	f.steps += 2 * len(s.live)
 	for i, g := range f.globals {
 		if g &= s.live[i]; g != 0 {
 			f.values += bits.OnesCount64(g & s.out[i])
@@ -216,6 +224,7 @@ func (f *frame) meet(b *traced) {
 	}
 	ints, floats := 0, 0
 	sets := f.t.sets[b.from:b.to]
+	f.steps += len(f.at.live) + 2*len(sets)
 	for _, x := range sets {
 		switch {
 		case !f.at.live.has(x):
@@ -254,6 +263,7 @@ func (f *frame) end(e *event) {
 		l := &f.labels[b.at]
 		l.clear()
 		l.live.join(b.head)
+		f.steps += 4 * len(b.head)
 	}
 }
 
@@ -264,6 +274,7 @@ func (f *frame) open(e *event) {
 	case b.loop:
 		f.grown = b.head.join(f.at.live) || f.grown
 		f.at.out.join(f.at.live)
+		f.steps += 2 * len(b.head)
 		f.stacked = int(e.low)
 		f.meet(b)
 		f.values += loopValues
@@ -283,6 +294,7 @@ func (f *frame) push() int {
 	l := &f.labels[f.opened]
 	l.sized(f.t.vars)
 	l.join(&f.at)
+	f.steps += 6 * len(l.live)
 	f.opened++
 	return f.opened - 1
 }
@@ -290,18 +302,25 @@ func (f *frame) push() int {
 // from goes on with another state, or with none.
 func (f *frame) from(s *state, none bool) {
 	f.at.clear()
+	f.steps += 3 * len(f.at.live)
 	if !none {
-		f.at.join(s)
+		f.merge(s)
 	}
 	f.recount()
 }
 
 func (f *frame) join(s *state) {
-	f.at.join(s)
+	f.merge(s)
 	f.recount()
 }
 
+func (f *frame) merge(s *state) {
+	f.at.join(s)
+	f.steps += 3 * len(s.live)
+}
+
 func (f *frame) recount() {
+	f.steps += 2 * len(f.at.live)
 	f.floats = f.at.live.common(f.t.floats)
 	f.ints = f.at.live.common(f.at.live) - f.floats
 }

@@ -7,8 +7,10 @@ type trace struct {
 	blocks  []traced // by number, the function first
 	sets    []uint32 // see traced.from
 	targets []uint32 // of br_tables: how many, and the numbers of their blocks
-	globals map[uint32]uint32
-	floats  set // variables that are no integers
+	globals []uint32 // by index, the variables that stand for those that are used, and 1 more; 0 is none
+	used    []uint32 // those globals
+	floats  set      // variables that are no integers
+	locals  int
 	vars    int // locals, and behind them the globals that are used
 }
 
@@ -54,11 +56,11 @@ type traced struct {
 
 func (t *trace) reset(locals []valType) {
 	t.events, t.blocks, t.sets, t.targets = t.events[:0], t.blocks[:0], t.sets[:0], t.targets[:0]
-	if t.globals == nil {
-		t.globals = map[uint32]uint32{}
+	for _, i := range t.used { // there may be many more that other functions used
+		t.globals[i] = 0
 	}
-	clear(t.globals)
-	t.vars = len(locals)
+	t.used = t.used[:0]
+	t.locals, t.vars = len(locals), len(locals)
 	t.floats = t.floats.sized(len(locals))
 	for i, l := range locals {
 		if l.float() {
@@ -69,11 +71,14 @@ func (t *trace) reset(locals []valType) {
 
 // global returns the variable that stands for a global.
 func (t *trace) global(i uint32, typ valType) uint32 {
-	x, ok := t.globals[i]
-	if !ok {
-		x = uint32(t.vars)
-		t.globals[i] = x
+	for len(t.globals) <= int(i) {
+		t.globals = append(t.globals, 0)
+	}
+	if t.globals[i] == 0 {
+		x := uint32(t.vars)
 		t.vars++
+		t.globals[i] = uint32(t.vars)
+		t.used = append(t.used, i)
 		if t.vars > 64*len(t.floats) {
 			t.floats = append(t.floats, 0)
 		}
@@ -81,7 +86,7 @@ func (t *trace) global(i uint32, typ valType) uint32 {
 			t.floats.add(x)
 		}
 	}
-	return x
+	return t.globals[i] - 1
 }
 
 // meet notes how many ways come to the label of a block, and which variables have other values behind it.
