@@ -68,7 +68,14 @@ func (v *versions) set(local uint32, begin int) {
 func (v *versions) way(depth, begin int, first bool) {
 	list := v.joins[depth]
 	if first {
-		list = slices.Grow(list, min(len(v.log)-begin, len(v.now)))
+		n := 0
+		for _, w := range v.log[begin:] {
+			if w.prev < begin {
+				n++
+			}
+		}
+		list = slices.Grow(list, n)
+		v.steps += len(v.log) - begin
 	}
 	for i := range list {
 		v.at[list[i].local] = i
