@@ -92,7 +92,8 @@ func runRandom(ctx context.Context, wasm []byte, p *forge.Module, slice uint64) 
 
 // costly are limits without those on what the runtime's compiler would do for a module.
 var costly = forge.Limits{MaxBody: 1 << 60, MaxNestingSum: 1 << 60, MaxBlocks: 1 << 60, MaxBlocksSquared: 1 << 60, MaxValues: 1 << 60, MaxLocalsSum: 1 << 60,
-	MaxWalks: 1 << 60, MaxPhis: 1 << 60, MaxLive: 1 << 60, MaxGlobalLoads: 1 << 60, MaxWide: 1 << 60, MaxCompiler: 1 << 60, MaxPairs: 1 << 60}
+	MaxWalks: 1 << 60, MaxPhis: 1 << 60, MaxLive: 1 << 60, MaxGlobalLoads: 1 << 60, MaxWide: 1 << 60, MaxCompiler: 1 << 60, MaxPairs: 1 << 60,
+	MaxBehind: 1 << 60, MaxSteps: 1 << 60}
 
 // compareForged runs a module both ways.
 func compareForged(t *testing.T, wasm []byte) (forge.Tier, bool) {

@@ -20,6 +20,7 @@ type checker struct {
 	versions versions
 	trace    trace
 	frame    frame
+	steps    int       // that may be taken in this function: see Limits.MaxSteps
 	floats   []uint32  // of each operand: how many up to it, itself included, are no integers
 	numbers  []uint32  // of each operand: two that have the same are one value
 	taken    uint32    // that of the operand that was taken last
@@ -50,13 +51,14 @@ func (c *checker) fail(format string, args ...any) { c.r.failAt(c.in.at, format,
 // body validates up to the last end.
 func (c *checker) body(t funcType) bodyInfo {
 	c.stack, c.blocks, c.info = c.stack[:0], c.blocks[:0], bodyInfo{}
-	c.parts, c.edges, c.flow = 0, 0, flow{calls: 1}
+	c.parts, c.edges, c.flow = 0, 0, flow{calls: 1, made: len(c.locals)}
 	c.moves.reset(len(c.locals))
 	c.versions.reset(len(c.locals))
 	c.trace.reset(c.locals)
 	for _, l := range c.locals {
 		c.info.vectors = c.info.vectors || l == v128
 	}
+	c.steps = c.d.limits.MaxSteps + stepsPerByte*(len(c.r.b)-c.d.m.sectionAt["code"]) - c.d.cost.steps
 	c.in.at = c.r.off
 	c.moved(len(t.params))
 	c.open(opBlock, funcType{results: t.results})
@@ -71,12 +73,13 @@ func (c *checker) body(t funcType) bodyInfo {
 			dead := c.flow.dead
 			c.instruction()
 			c.note(dead)
+			if c.flow.memory > c.d.limits.MaxCompiler { // before the trace takes much itself
+				c.spend()
+			}
 		}
 	}
-	if c.r.err == nil {
-		c.info.values = c.frame.find(&c.trace)
-	}
 	c.spend()
+	c.places()
 	return c.info
 }
 

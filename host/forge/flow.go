@@ -12,6 +12,8 @@ import "fmt"
 //   - phis: where ways meet, locals that were written since become parameters. For each of those, on each way, all of them are looked
 //     at, once for each loop around.
 //   - live: each block has a list of the values that are used behind it, and one of the addresses that are known to be in bounds.
+//   - behind: what is live at the head of a loop is added to the lists of all blocks that are reached through it alone, of those behind
+//     the loop, too. So with loops one behind the other the lists grow with each.
 type flow struct {
 	dead    bool // code here is out of reach
 	chain   int  // blocks since ways met
@@ -23,7 +25,12 @@ type flow struct {
 	calls   int // counted with what the forge adds
 	meets   int // chains of all ways that meet, together
 
+	made    int // values that locals and globals have had
+	carried int // values live at the heads of loops that all ways to here lead through
+	marked  int // of those made, how many when the last of these began
+
 	walks, phis, live int
+	behind            int
 	memory            int // bytes that the compiler takes
 }
 
@@ -38,10 +45,14 @@ type flowBlock struct {
 	chains     int  // of those together
 	chain      int  // of the last of those; of an if before its else, at its head
 	known      int  // the least of them
+	carried    int  // likewise
+	marked     int
 	chainElse  int
 	knownElse  int
-	number     int // its place in bodyInfo.meets
-	moved      int // sets of locals before, as moves has them
+	headElse   [2]int // of an if before its else, carried and marked at its head
+	inner      bool   // a loop in which another has begun
+	number     int    // its place in bodyInfo.meets
+	moved      int    // sets of locals before, as moves has them
 
 	depth, begin int  // for versions
 	loops        int  // around it
@@ -53,6 +64,7 @@ type flowBlock struct {
 func (c *checker) nextBlock(edges int) {
 	f := &c.flow
 	f.live += edges * (1 + len(c.stack) + min(len(c.locals), f.gets+f.sets) + f.known)
+	f.behind += edges * f.carried
 }
 
 // flowOpen is called behind the opening of a block.
@@ -70,14 +82,32 @@ func (c *checker) flowOpen(b *block) {
 		f.meets += f.chain + 1
 		f.chain = 0
 		f.loops++
+		c.head()
 		f.deepest = max(f.deepest, f.loops)
 		f.calls += 2
 		c.nextBlock(2)
 	case opIf:
 		f.chain++
-		b.flow.chainElse, b.flow.knownElse = f.chain, f.known
+		b.flow.chainElse, b.flow.knownElse, b.flow.headElse = f.chain, f.known, [2]int{f.carried, f.marked}
 		c.nextBlock(2)
 	}
+}
+
+// head is called at the head of a loop. Which locals get values there, since they are set in the loop, is known at its end; if a loop
+// begins in it before, all do.
+func (c *checker) head() {
+	f := &c.flow
+	for i := len(c.blocks) - 2; f.loops > 1 && i >= 0; i-- {
+		if b := &c.blocks[i]; b.op == opLoop {
+			if !b.flow.inner {
+				b.flow.inner = true
+				f.made += len(c.locals) + c.info.globals
+			}
+			break
+		}
+	}
+	f.carried += len(c.stack) + frameValues + min(len(c.locals)+c.info.globals, f.made-f.marked)
+	f.marked = f.made
 }
 
 // flowWay notes n branches to a label.
@@ -90,8 +120,13 @@ func (c *checker) flowWay(b *block, n int) {
 	if w.ways == 0 || f.known < w.known {
 		w.known = f.known
 	}
+	if w.ways == 0 {
+		w.carried, w.marked = f.carried, f.marked
+	}
+	w.carried, w.marked = min(w.carried, f.carried), min(w.marked, f.marked)
 	if b.op != opLoop && w.at != c.in.at {
 		c.versions.way(w.depth, w.begin, w.ways == 0)
+		c.stepped()
 		w.at = c.in.at
 		w.crossed = w.crossed || f.loops > w.loops
 	}
@@ -108,7 +143,7 @@ func (c *checker) flowElse(b *block) {
 	}
 	c.flowWay(b, 1)
 	c.versions.back(w.begin)
-	f.dead, f.chain, f.known = false, w.chainElse, w.knownElse
+	f.dead, f.chain, f.known, f.carried, f.marked = false, w.chainElse, w.knownElse, w.headElse[0], w.headElse[1]
 }
 
 // flowEnd is called where a block ends.
@@ -135,11 +170,11 @@ func (c *checker) flowEnd(b *block) {
 	if b.op == opIf { // without an else: what takes its place
 		c.versions.back(w.begin)
 		w.at = -1
-		f.dead, f.chain, f.known = false, w.chainElse, w.knownElse
+		f.dead, f.chain, f.known, f.carried, f.marked = false, w.chainElse, w.knownElse, w.headElse[0], w.headElse[1]
 		c.flowWay(b, 1)
 	}
 	f.dead = w.ways == 0
-	f.known = w.known
+	f.known, f.carried, f.marked = w.known, w.carried, w.marked
 	if w.ways == 1 {
 		f.chain = w.chain + 1
 	} else {
@@ -160,6 +195,29 @@ func (c *checker) meet(b *block) {
 		outer = c.blocks[len(c.blocks)-1].flow.begin
 	}
 	c.trace.meet(w.number, w.ways, c.versions.shut(w.depth, w.begin, outer, loop, w.crossed || loop && w.ways > 0))
+	if n := len(c.versions.found) + c.info.globals; !w.inner && (loop || w.ways > 1) {
+		c.flow.made += n
+	}
+	c.stepped()
+}
+
+// stepped holds what versions has done against the limit, while it does it: it may grow with the square of the code.
+func (c *checker) stepped() {
+	if c.versions.steps > c.steps {
+		c.fail("up to here too many locals, globals or operands are held over too many blocks, branches or calls: following them takes more than %d steps",
+			c.d.cost.steps+c.steps)
+	}
+}
+
+// places estimates the frame of the function, once the rest of what it costs is known to be within the limits.
+func (c *checker) places() {
+	if c.r.err != nil {
+		return
+	}
+	c.info.values, _ = c.frame.find(&c.trace, c.steps-c.versions.steps)
+	c.versions.steps += c.frame.steps
+	c.stepped()
+	c.d.cost.steps += c.versions.steps
 }
 
 // flowUse notes that something is searched for that was written before.
@@ -208,6 +266,7 @@ func takes(op opcode) int {
 const (
 	takesTarget = 2_800 // of a br_table
 	takesValue  = 430   // on a long list
+	behindBytes = 8     // of a value in such a list
 )
 
 // longList is from how many values on a list is a long one.
@@ -229,7 +288,7 @@ func (c *checker) moved(n int) {
 
 // cost is what the functions so far cost the compiler: see Limits.
 type cost struct {
-	squares, values, locals, walks, phis, live, calls, widest, wide, memory int
+	squares, values, locals, walks, phis, live, calls, widest, wide, memory, steps, behind int
 }
 
 // allowance is what each byte of code adds to a limit.
@@ -239,8 +298,10 @@ const (
 	walksPerByte   = 16
 	phisPerByte    = 128
 	livePerByte    = 8
+	behindPerByte  = 8
 	loadsPerByte   = 1
 	widePerByte    = 64
+	stepsPerByte   = 32
 )
 
 // spend adds what the function takes to what those before took, and holds it against the limits.
@@ -254,10 +315,11 @@ func (c *checker) spend() {
 	k.walks += f.walks + f.meets*min(len(c.locals), f.gets)
 	k.phis += f.phis * (1 + f.deepest)
 	k.live += f.live
+	k.behind += f.behind
 	k.calls += f.calls
 	k.widest = max(k.widest, c.parts+c.edges)
 	k.wide += k.widest
-	f.memory += c.edges*takesTarget + f.live*14
+	f.memory += c.edges*takesTarget + f.live*14 + f.behind*behindBytes
 	k.memory = max(k.memory, f.memory)
 	code := c.r.off - c.d.m.sectionAt["code"]
 	for _, s := range []struct {
@@ -269,6 +331,7 @@ func (c *checker) spend() {
 		{k.walks, l.MaxWalks, walksPerByte, "locals, globals or memory used after too many branches: searching for what they hold takes %d steps"},
 		{k.phis, l.MaxPhis, phisPerByte, "branches that meet with too many values, or in too many loops: comparing them takes %d steps"},
 		{k.live, l.MaxLive, livePerByte, "too many values held over too many branches: %d together"},
+		{k.behind, l.MaxBehind, behindPerByte, "too many values held at loops one behind the other: %d together"},
 		{f.memory, l.MaxCompiler, 0, "one, the last, for which the compiler takes some %d bytes of memory: split it"},
 		{k.wide, l.MaxWide, widePerByte, "too many functions behind one with many branches: %d steps"},
 	} {

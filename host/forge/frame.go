@@ -37,6 +37,9 @@ type frame struct {
 	values    int // that have a place
 	evictions int // that may have put out a crowded value, and are not used up
 	grown     bool
+
+	steps   int // words of sets that have been gone through, and entries of lists
+	allowed int // of those
 }
 
 // state is what is known of the variables at a place of the body.
@@ -59,20 +62,23 @@ const (
 	allOperands    = 1 << 30
 )
 
-// find returns the number of places.
-func (f *frame) find(t *trace) int {
-	f.t = t
+// find returns the number of places, or gives up where it takes more than so many steps.
+func (f *frame) find(t *trace, most int) (places int, ok bool) {
+	f.t, f.steps, f.allowed = t, 0, most
 	f.read, f.globals = f.read.sized(t.vars), f.globals.sized(t.vars)
-	for _, x := range t.globals {
-		f.globals.add(x)
+	for x := t.locals; x < t.vars; x++ {
+		f.globals.add(uint32(x))
 	}
 	for i := range t.blocks {
 		if b := &t.blocks[i]; b.loop {
 			b.head = b.head.sized(t.vars)
+			if f.steps += len(b.head); f.steps > most {
+				return 0, false
+			}
 		}
 	}
 	f.pass()
-	for n := 1; f.grown; n++ {
+	for n := 1; f.grown && f.steps <= most; n++ {
 		if n == framePasses {
 			for i := range t.blocks {
 				if b := &t.blocks[i]; b.loop {
@@ -82,7 +88,7 @@ func (f *frame) find(t *trace) int {
 		}
 		f.pass()
 	}
-	return f.values
+	return f.values, f.steps <= most
 }
 
 // pass goes through the body once.
@@ -90,7 +96,7 @@ func (f *frame) pass() {
 	f.at.sized(f.t.vars)
 	f.ints, f.floats, f.addresses, f.crowds, f.most, f.stacked, f.tight, f.opened = 0, 0, 0, 0, 0, 0, 0, 0
 	f.values, f.evictions, f.grown = frameValues, 0, false
-	for i := len(f.t.events) - 1; i >= 0; i-- {
+	for i := len(f.t.events) - 1; i >= 0 && f.steps <= f.allowed; i-- {
 		f.event(&f.t.events[i], uint32(i))
 	}
 	f.values += 2 * min(max(0, f.most-scratchFloats), savedFloats)
@@ -145,7 +151,7 @@ func (f *frame) event(e *event, i uint32) {
 		f.at.clear()
 		n := f.t.targets[e.x]
 		for _, x := range f.t.targets[e.x+1:][:n] {
-			f.at.join(&f.labels[f.t.blocks[x].at])
+			f.merge(&f.labels[f.t.blocks[x].at])
 		}
 		f.recount()
 	case traceLeave:
@@ -157,6 +163,7 @@ func (f *frame) event(e *event, i uint32) {
 func (f *frame) crowd(operands, evictions int) {
 	f.at.crowded.join(f.at.live)
 	f.crowds++
+	f.steps += len(f.at.live)
 	f.tight = operands
 	f.evictions += evictions
 }
@@ -208,8 +215,8 @@ func (f *frame) begin(x uint32) {
 
 // access is one to the memory, with the base and the length, of which the address is made if it is not there.
 func (f *frame) access(x int32, i uint32) {
-	f.use(f.t.globals[memoryBase])
-	f.use(f.t.globals[memoryLength])
+	f.use(f.t.memory - 1)
+	f.use(f.t.memory)
 	a := &f.t.addresses[x]
 	if i == a.last && i > a.first {
 		f.addresses++
@@ -241,6 +248,7 @@ func (f *frame) call(operands int) {
 // reload is where globals are read anew, as the base and the length of the memory: behind calls, and where ways meet.
 func (f *frame) reload() {
 	s := &f.at
+	f.steps += 2 * len(s.live)
 	for i, g := range f.globals {
 		if g &= s.live[i]; g != 0 {
 			f.values += bits.OnesCount64(g & s.out[i])
@@ -261,6 +269,7 @@ func (f *frame) meet(b *traced) {
 	}
 	f.reload()
 	sets := f.t.sets[b.from:b.to]
+	f.steps += len(f.at.live) + 2*len(sets)
 	evictions := f.at.out.common(f.at.live)
 	for _, x := range sets {
 		if f.at.live.has(x) {
@@ -292,6 +301,7 @@ func (f *frame) end(e *event) {
 		l := &f.labels[b.at]
 		l.clear()
 		l.live.join(b.head)
+		f.steps += 4 * len(b.head)
 	}
 }
 
@@ -303,6 +313,7 @@ func (f *frame) open(e *event) {
 		f.grown = b.head.join(f.at.live) || f.grown
 		f.reload()
 		f.at.out.join(f.at.live)
+		f.steps += 2 * len(b.head)
 		f.stacked = int(e.low)
 		f.meet(b)
 		f.values += loopValues
@@ -322,6 +333,7 @@ func (f *frame) push() int {
 	l := &f.labels[f.opened]
 	l.sized(f.t.vars)
 	l.join(&f.at)
+	f.steps += 6 * len(l.live)
 	f.opened++
 	return f.opened - 1
 }
@@ -329,18 +341,25 @@ func (f *frame) push() int {
 // from goes on with another state, or with none.
 func (f *frame) from(s *state, none bool) {
 	f.at.clear()
+	f.steps += 3 * len(f.at.live)
 	if !none {
-		f.at.join(s)
+		f.merge(s)
 	}
 	f.recount()
 }
 
 func (f *frame) join(s *state) {
-	f.at.join(s)
+	f.merge(s)
 	f.recount()
 }
 
+func (f *frame) merge(s *state) {
+	f.at.join(s)
+	f.steps += 3 * len(s.live)
+}
+
 func (f *frame) recount() {
+	f.steps += 2 * len(f.at.live)
 	f.floats = f.at.live.common(f.t.floats)
 	f.ints = f.at.live.common(f.at.live) - f.floats
 }

@@ -124,6 +124,7 @@ func (c *checker) local() valType {
 // set notes that a local is set.
 func (c *checker) set() {
 	c.flow.sets++
+	c.flow.made++
 	if !c.flow.dead && c.r.err == nil {
 		c.moves.sets = append(c.moves.sets, c.in.x)
 		c.versions.set(c.in.x, c.taken, c.blocks[len(c.blocks)-1].flow.begin)
@@ -133,6 +134,7 @@ func (c *checker) set() {
 // calling counts a call in the innermost loop.
 func (c *checker) calling() {
 	c.flow.calls++
+	c.flow.made += c.info.globals
 	if !c.flow.dead {
 		c.flow.live += c.flow.known / 8
 	}
@@ -165,6 +167,7 @@ func (c *checker) global() {
 	if !g.mutable {
 		c.fail("global.set of global %d, which is immutable (global is immutable)", in.x)
 	}
+	c.flow.made++
 	c.pop(g.val)
 }
 

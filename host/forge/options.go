@@ -33,9 +33,11 @@ type Limits struct {
 	MaxWalks         int // blocks walked through in search of a definition; 2^25, and 16 a byte: 12 ns; 20 times
 	MaxPhis          int // ways into blocks × the square of the values that differ there × loops around; 2^28, and 128 a byte: 1 ns; 12 times
 	MaxLive          int // blocks × the values and addresses that are held there; 2^23, and 8 a byte: 20 to 120 ns and 14 bytes; 9 times
+	MaxBehind        int // blocks × the values held at the heads of loops before them; 2^24, and 8 a byte: 20 to 40 ns and 8 bytes; 7 times
 	MaxGlobalLoads   int // calls × mutable globals, with those that are added; 2^19, and 1 a byte: 0.1 µs and 170 bytes; 10 times
 	MaxWide          int // functions × the blocks and targets of the largest before; 2^26, and 64 a byte: 10 ns; 26 times
 	MaxCompiler      int // bytes that the compiler holds for one function, by estimate: see takes; 512 MiB; 5 times
+	MaxSteps         int // of the estimate of the frames, which the forge itself takes: see stepped; 2^27, and 32 a byte: 1 to 2 ns; 10 times
 	MaxPairs         int // functions × (types + globals + a sixteenth of the exports), with those that are added; 2^25: 9 ns; 56 times
 
 	Memory     uint64 // bytes; the maximum of a memory is lowered to it, a minimum above it is refused; 64 MiB
@@ -70,9 +72,11 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxWalks, 1<<25)
 	def(&l.MaxPhis, 1<<28)
 	def(&l.MaxLive, 1<<23)
+	def(&l.MaxBehind, 1<<24)
 	def(&l.MaxGlobalLoads, 1<<19)
 	def(&l.MaxWide, 1<<26)
 	def(&l.MaxCompiler, 512<<20)
+	def(&l.MaxSteps, 1<<27)
 	def(&l.MaxPairs, 1<<25)
 	if l.Memory == 0 {
 		l.Memory = 64 << 20

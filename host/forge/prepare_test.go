@@ -117,6 +117,10 @@ func TestReservedNamesAreRefused(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
+	var hundred []byte // locals set
+	for i := range 100 {
+		hundred = append(hundred, 0x20, 0, 0x21, byte(i))
+	}
 	deep := bytes.Repeat(cat("02 40"), 101)
 	deep = cat(deep, bytes.Repeat([]byte{0x0b}, 101))
 	many := bytes.Repeat(cat("41 00 04 40 0b"), 1000)
@@ -156,6 +160,10 @@ func TestLimits(t *testing.T) {
 			bytes.Repeat(cat("02 00 0b"), 199))))), "behind one with many branches"},
 		"loads": {forge.Limits{MaxGlobalLoads: 1}, module(types, section(3, uleb(0)), global,
 			section(10, sized(cat("00", bytes.Repeat(cat("10 00"), 10), "0b")))), "calls × mutable globals"},
+		"behind": {forge.Limits{MaxBehind: 1}, local(bytes.Repeat(cat("03 40 20 00 0d 00 0b"), 100)),
+			"loops one behind the other"},
+		"steps": {forge.Limits{MaxSteps: 1}, module(types, section(3, uleb(0)), section(10, sized(cat("01 64 7f 02 40", hundred,
+			bytes.Repeat(cat("20 00 0d 00"), 1000), "0b 0b")))), "following them takes"},
 		"pairs":    {forge.Limits{MaxPairs: 1}, simple(), "functions × types"},
 		"br_table": {forge.Limits{MaxBrTable: 2}, simple("41 00 0e 03 00 00 00 00"), "at most 2"},
 		"locals": {forge.Limits{MaxLocals: 9}, module(types, section(3, uleb(0)), section(10, sized(cat("01 0a 7f 0b")))),
@@ -255,7 +263,8 @@ func TestFixtures(t *testing.T) {
 var wide = forge.Limits{MaxSize: 1 << 40, MaxTypes: 1 << 40, MaxImports: 1 << 40, MaxFunctions: 1 << 40, MaxTables: 1 << 40, MaxGlobals: 1 << 40,
 	MaxExports: 1 << 40, MaxSegments: 1 << 40, MaxElements: 1 << 40, MaxParams: 1 << 40, MaxLocals: 1 << 20, MaxBody: 1 << 40, MaxBrTable: 1 << 40,
 	MaxNesting: 1 << 40, MaxNestingSum: 1 << 40, MaxBlocks: 1 << 40, MaxBlocksSquared: 1 << 40, MaxValues: 1 << 40, MaxLocalsSum: 1 << 40,
-	MaxWalks: 1 << 40, MaxPhis: 1 << 40, MaxLive: 1 << 40, MaxGlobalLoads: 1 << 40, MaxWide: 1 << 40, MaxCompiler: 1 << 40, MaxPairs: 1 << 40}
+	MaxWalks: 1 << 40, MaxPhis: 1 << 40, MaxLive: 1 << 40, MaxGlobalLoads: 1 << 40, MaxWide: 1 << 40, MaxCompiler: 1 << 40, MaxPairs: 1 << 40,
+	MaxBehind: 1 << 40, MaxSteps: 1 << 40}
 
 func FuzzPrepare(f *testing.F) {
 	for _, wasm := range fixtures(f) {

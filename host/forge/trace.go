@@ -7,9 +7,12 @@ type trace struct {
 	blocks  []traced // by number, the function first
 	sets    []uint32 // see traced.from
 	targets []uint32 // of br_tables: how many, and the numbers of their blocks
-	globals map[uint32]uint32
-	floats  set // variables that are no integers
-	vars    int // locals, and behind them the globals that are used
+	globals []uint32 // by index, the variables that stand for those that are used, and 1 more; 0 is none
+	used    []uint32 // those globals
+	floats  set      // variables that are no integers
+	locals  int
+	vars    int    // locals, and behind them the globals that are used, and base and length of the memory, which are read like globals
+	memory  uint32 // the variable of the base, and 1 more; the length is the next; 0: it is not used
 
 	addresses []address
 	known     [2][]int32 // of a number of versions, and of a global variable: the last address and 1, or 0
@@ -60,13 +63,13 @@ type traced struct {
 
 func (t *trace) reset(locals []valType) {
 	t.events, t.blocks, t.sets, t.targets = t.events[:0], t.blocks[:0], t.sets[:0], t.targets[:0]
-	if t.globals == nil {
-		t.globals = map[uint32]uint32{}
+	for _, i := range t.used { // there may be many more that other functions used
+		t.globals[i] = 0
 	}
-	clear(t.globals)
+	t.used = t.used[:0]
 	t.addresses, t.since = t.addresses[:0], 0
 	t.known[0], t.known[1] = t.known[0][:0], t.known[1][:0]
-	t.vars = len(locals)
+	t.locals, t.vars, t.memory = len(locals), len(locals), 0
 	t.floats = t.floats.sized(len(locals))
 	for i, l := range locals {
 		if l.float() {
@@ -77,19 +80,27 @@ func (t *trace) reset(locals []valType) {
 
 // global returns the variable that stands for a global.
 func (t *trace) global(i uint32, typ valType) uint32 {
-	x, ok := t.globals[i]
-	if !ok {
-		x = uint32(t.vars)
-		t.globals[i] = x
-		t.vars++
-		if t.vars > 64*len(t.floats) {
-			t.floats = append(t.floats, 0)
-		}
+	for len(t.globals) <= int(i) {
+		t.globals = append(t.globals, 0)
+	}
+	if t.globals[i] == 0 {
+		x := t.variable()
+		t.globals[i] = x + 1
+		t.used = append(t.used, i)
 		if typ.float() {
 			t.floats.add(x)
 		}
 	}
-	return x
+	return t.globals[i] - 1
+}
+
+// variable returns a new one.
+func (t *trace) variable() uint32 {
+	t.vars++
+	if t.vars > 64*len(t.floats) {
+		t.floats = append(t.floats, 0)
+	}
+	return uint32(t.vars - 1)
 }
 
 // address is one of the memory that the compiler makes of an operand, to take it again at the next access by the same value: see access.
@@ -98,12 +109,6 @@ type address struct {
 	before      int32  // the one of the same value that it took the place of, or -1
 	crowds      int    // of frame, at its last use
 }
-
-// The base and the length of the memory are read like globals.
-const (
-	memoryBase uint32 = 1<<32 - 1 - iota
-	memoryLength
-)
 
 // globalNumber is from where on numbers of values are those of the variables of globals: it is not followed when these are set.
 const globalNumber = 1 << 31
@@ -203,8 +208,10 @@ func (c *checker) note(dead bool) {
 		t.since = uint32(len(t.events))
 	}
 	if op := in.op; !dead && (op >= opI32Load && op <= opI64Store32 || op>>8 == opVector && (op&0xff <= 11 || op&0xff >= 84 && op&0xff <= 93)) {
-		t.global(memoryBase, i64)
-		t.global(memoryLength, i64)
+		if t.memory == 0 {
+			t.memory = t.variable() + 1
+			t.variable()
+		}
 		e.address = t.access(c.taken)
 	}
 	t.events = append(t.events, e)

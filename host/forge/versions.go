@@ -1,5 +1,7 @@
 package forge
 
+import "slices"
+
 // versions tells which locals hold other values on one way than on another where ways meet: those become parameters of what follows,
 // each a value of its own. A value is a number here, the same for all locals and operands that hold it. What was written is kept in a
 // log, in which each local stands once for each open block that it was set in.
@@ -14,7 +16,13 @@ type versions struct {
 	joins [][]join // by depth of the open blocks: what is known of those who come to their labels
 	at    []int    // of a local: its place in such a list, while it is gone through; else -1
 	found []uint32 // scratch
+	steps int      // how many entries of the log and of the lists have been looked at
 }
+
+const (
+	foundSteps = 4  // for what frame does with a local that is found, in each of its passes
+	joinSteps  = 16 // for the memory of an entry of a list
+)
 
 type written struct {
 	local  uint32
@@ -29,7 +37,7 @@ type join struct {
 }
 
 func (v *versions) reset(locals int) {
-	v.log, v.next = v.log[:0], 0
+	v.log, v.next, v.steps = v.log[:0], 0, 0
 	v.now = append(v.now[:0], make([]uint32, locals)...)
 	v.last, v.at = v.last[:0], v.at[:0]
 	for i := range locals {
@@ -65,6 +73,16 @@ func (v *versions) set(local, value uint32, begin int) {
 // way is one to the label of the block at a depth; first says that none was before.
 func (v *versions) way(depth, begin int, first bool) {
 	list := v.joins[depth]
+	if first {
+		n := 0
+		for _, w := range v.log[begin:] {
+			if w.prev < begin {
+				n++
+			}
+		}
+		list = slices.Grow(list, n)
+		v.steps += len(v.log) - begin
+	}
 	for i := range list {
 		v.at[list[i].local] = i
 	}
@@ -79,10 +97,12 @@ func (v *versions) way(depth, begin int, first bool) {
 			list = append(list, join{w.local, value, !first && value != w.before})
 		}
 	}
+	v.steps += (len(list) - len(v.joins[depth])) * joinSteps
 	for i := range list {
 		v.at[list[i].local] = -1
 	}
 	v.joins[depth] = list
+	v.steps += 2*len(list) + len(v.log) - begin
 }
 
 // back makes all locals what they were where the block began.
@@ -98,6 +118,7 @@ func (v *versions) back(begin int) {
 // that are set in it. The list is valid until the next call.
 func (v *versions) shut(depth, begin, outer int, loop, all bool) []uint32 {
 	v.found = v.found[:0]
+	v.steps += len(v.joins[depth]) + 2*(len(v.log)-begin)
 	if !loop {
 		v.back(begin)
 	}
@@ -127,5 +148,6 @@ func (v *versions) shut(depth, begin, outer int, loop, all bool) []uint32 {
 	for _, local := range v.found {
 		v.now[local] = v.number()
 	}
+	v.steps += len(v.found) * foundSteps
 	return v.found
 }

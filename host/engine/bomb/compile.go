@@ -35,6 +35,16 @@ func Compile() []Module {
 			[]byte{0x1a, 0x02, 0x40}, repeat(4000, 0x20, 0, 0x0d, 0), []byte{0x0b, 0x0b}))},
 		{Name: "4,000 values over 4,000 ifs", Words: "values held over", Wasm: inMemory(cat(stack(4000), repeat(4000, 0x20, 0, 0x04, 0x40, 0x0b), repeat(3999, 0x6a),
 			[]byte{0x1a, 0x0b}))},
+		{Name: "1,000 loops one behind the other, 60 locals", Words: "loops one behind the other", Wasm: inMemory(chain(1000, 60, 0))},
+		{Name: "6,000 ifs behind 100 loops, 120 locals", Words: "loops one behind the other", Wasm: inMemory(chain(100, 120, 6000))},
+		{Name: "4,000 blocks, 4,900 locals set in them, a br_table to each", Words: "following them takes", Wasm: function(leaving(3990, 3990, 4900, 1))},
+		{Name: "300 blocks, 400 locals set in each, br_tables to them", Words: "following them takes", Wasm: function(leaving(300, 1, 400, 80))},
+		{Name: "one way out of blocks of 100,000 sets for each of 8,000 br_ifs", Words: "following them takes", Wasm: function(cat(leaving(20, 1, 4900, 0),
+			repeat(8000, 0x41, 0, 0x0d, 19), repeat(21, 0x0b)))},
+		{Name: "40,000 globals, 60,000 calls", Words: "following them takes", Wasm: manyGlobals(40_000, cat(repeat(10, 0x03, 0x40), repeat(60_000, 0x10, 0)),
+			repeat(10, 0x41, 0, 0x0d, 0, 0x0b), 0)},
+		{Name: "40,000 globals in one function, 80,000 of one", Words: "functions × types, globals", Wasm: manyGlobals(40_000, nil, nil, 80_000)},
+		{Name: "2,000,000 nops in one function", Words: "split it", Wasm: function(cat([]byte{0}, repeat(2_000_000, 0x01), []byte{0x0b}))},
 		{Name: "4,000 segments that are dropped", Words: "calls × mutable globals", Wasm: segments(4000)},
 		{Name: "100,000 calls through a table in one function", Words: "split it", Wasm: indirect(100_000)},
 		{Name: "30,000 calls through a table in one function", Wasm: indirect(30_000)},
@@ -49,6 +59,8 @@ func Compile() []Module {
 		{Name: "br_tables of 1,000 targets", Wasm: function(cat([]byte{0}, repeat(40, cat([]byte{0x02, 0x40, 0x41, 0, 0x0e}, leb(1000), make([]byte, 1001),
 			[]byte{0x0b})...), []byte{0x0b}))},
 		{Name: "conversions that trap", Wasm: function(cat([]byte{2, 1, 0x7f, 1, 0x7c}, repeat(12_000, 0x20, 1, 0xaa, 0x21, 0), []byte{0x0b}))},
+		{Name: "150 loops one behind the other, 60 locals", Wasm: inMemory(chain(150, 60, 0))},
+		{Name: "2,000 groups of 40 values that do not fit in registers", Wasm: inMemory(spilling(2000, 40))},
 		{Name: "40,000 functions", Wasm: functions(40_000, []byte{0, 0x0b})},
 		{Name: "additions", Wasm: function(cat([]byte{1, 1, 0x7f}, repeat(20_000, 0x20, 0, 0x41, 1, 0x6a, 0x21, 0), []byte{0x0b}))},
 	}
@@ -61,6 +73,60 @@ func loops(n, m int) []byte {
 		b = cat(b, []byte{0x20}, leb(i), []byte{0x1a})
 	}
 	return cat(b, repeat(n, 0x20, 0, 0x0d, 0, 0x0b), []byte{0x0b})
+}
+
+// chain is a body of n loops one behind the other, each of which moves m locals on, and ifs behind them.
+func chain(n, m, ifs int) []byte {
+	b := cat([]byte{1}, leb(m+1), []byte{0x7f})
+	for i := range m {
+		b = cat(b, []byte{0x41, 0, 0x28, 0}, leb(4*i), []byte{0x21}, leb(i))
+	}
+	loop := cat([]byte{0x03, 0x40, 0x20, 0, 0x21}, leb(m))
+	for i := range m {
+		loop = cat(loop, []byte{0x20}, leb(i+1), []byte{0x21}, leb(i))
+	}
+	b = cat(b, repeat(n, cat(loop, []byte{0x41, 0, 0x28, 0, 0, 0x0d, 0, 0x0b})...), repeat(ifs, 0x20, 0, 0x04, 0x40, 0x0b), []byte{0x41, 0, 0x41, 0})
+	for i := range m {
+		b = cat(b, []byte{0x20}, leb(i), []byte{0x73})
+	}
+	return cat(b, []byte{0x36, 0, 0, 0x0b})
+}
+
+// leaving is a body of n blocks, m of whose locals are set behind the head of every step-th, and br_tables to all of them. Without those
+// the blocks are left open.
+func leaving(n, step, m, tables int) []byte {
+	sets := []byte{0x41, 0}
+	for i := range m {
+		sets = cat(sets, []byte{0x22}, leb(i))
+	}
+	b := cat([]byte{1}, leb(4900), []byte{0x7f}, repeat(n/step, cat(repeat(step, 0x02, 0x40), sets, []byte{0x1a})...))
+	if tables == 0 {
+		return b
+	}
+	table := cat([]byte{0x02, 0x40, 0x41, 0, 0x0e}, leb(n))
+	for i := range n + 1 {
+		table = cat(table, leb(i))
+	}
+	return cat(b, repeat(tables, cat(table, []byte{0x0b})...), repeat(n+1, 0x0b))
+}
+
+// manyGlobals has a function that reads n of them between what is given, and as many more functions as are said, which read one.
+func manyGlobals(n int, begin, end []byte, more int) []byte {
+	b := cat([]byte{0}, begin)
+	for i := range n {
+		b = append(append(append(b, 0x23), leb(i)...), 0x1a)
+	}
+	return module(types, section(3, leb(more+1), make([]byte, more+1)), section(6, leb(n), repeat(n, 0x7f, 0, 0x41, 0, 0x0b)),
+		section(10, leb(more+1), sized(cat(b, end, []byte{0x0b})), repeat(more, 5, 0, 0x23, 0, 0x1a, 0x0b)))
+}
+
+// spilling is a body that computes m values n times, all of which are wanted at once.
+func spilling(n, m int) []byte {
+	var b []byte
+	for i := range m {
+		b = cat(b, []byte{0x20, 0, 0x41}, leb(i&63), []byte{0x6a})
+	}
+	return cat([]byte{1, 1, 0x7f}, repeat(n, cat(b, repeat(m-1, 0x73), []byte{0x21, 0})...), []byte{0x41, 0, 0x20, 0, 0x36, 0, 0, 0x0b})
 }
 
 // meeting is a body that reads m locals where n br_ifs meet.
