@@ -128,6 +128,10 @@ func (g *crowdedBody) statement() {
 		g.op(0xa7)
 		g.int(3)
 		g.op(0x37, 0, 8) // i64.store
+	case n < g.blocks+12: // copies
+		g.op(0x20, g.anInt(), 0x21, g.anInt())
+	case n < g.blocks+14:
+		g.op(0x23, 0, 0x21, g.anInt(), 0x20, g.anInt(), 0x24, 0)
 	case n < g.blocks+30:
 		g.float(4)
 		g.op(0x21, g.aFloat())

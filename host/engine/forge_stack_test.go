@@ -12,11 +12,11 @@ import (
 )
 
 // frameOf returns how many bytes a call takes in a module whose run recurses without end and counts in depth, and how many are charged for
-// it. The runtime gives up once its stack is longer than 50,000,000 bytes, which it is when it has doubled from 10 KiB to some 84 million.
+// it.
 func frameOf(t *testing.T, wasm []byte) (takes, charged float64) {
 	t.Helper()
-	const runtimeStack, budget = 83.9e6, 8 << 20
-	depth := func(stack int64) float64 {
+	const budget = 8 << 20
+	run := func(stack int64) (depth, end float64) {
 		p, err := forge.Prepare(wasm, forge.Options{Meter: true, Stack: stack, Dispatch: dispatchFrom})
 		if err != nil {
 			t.Fatal(err)
@@ -38,12 +38,16 @@ func frameOf(t *testing.T, wasm []byte) (takes, charged float64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.ExportedFunction("run").Call(ctx); err == nil {
+		f := m.ExportedFunction("run")
+		if _, err := f.Call(ctx); err == nil {
 			t.Fatal("an endless recursion ended")
 		}
-		return float64(m.ExportedGlobal("depth").Get())
+		return float64(m.ExportedGlobal("depth").Get()), float64(stackOf(f))
 	}
-	return runtimeStack / depth(1<<60), budget / depth(budget)
+	depth, end := run(1 << 60)
+	takes = end / depth
+	depth, _ = run(budget)
+	return takes, budget / depth
 }
 
 // TestForgeStackEstimate: what the forge charges for a call is at least what the frame takes, for many parameters and results too.
@@ -78,6 +82,58 @@ func TestForgeStackSpilling(t *testing.T) {
 			t.Errorf("%d groups of 40 values: %.0f bytes are charged, %.0f taken", groups, charged, takes)
 		}
 	}
+}
+
+// TestForgeStackCopies: locals that are set to new values, to a global that changes and to a local that changes from round to round, each
+// on the way to where many blocks end: there they are values of their own, also those that are copies.
+func TestForgeStackCopies(t *testing.T) {
+	for _, of := range []string{"new", "global", "loop"} {
+		if takes, charged := frameOf(t, bomb.Recursive(copies(40, 20, of))); charged < takes || charged > 4*takes {
+			t.Errorf("%s: %.0f bytes are charged, %.0f taken", of, charged, takes)
+		}
+	}
+}
+
+// copies is a body that sets n locals, and again in the innermost of d blocks, which end with a call each.
+func copies(n, d int, of string) []byte {
+	b := []byte{1, byte(n + 1), 0x7e, 0x23, 0, 0x42, 1, 0x7c, 0x24, 0, 0x20, 0, 0x10, 0, 0x21, 0} // depth++, and itself
+	value, last := []byte{0x23, 0}, byte(n+1)
+	switch of {
+	case "new":
+		value = append(value, 0x42, 1, 0x7c)
+	case "loop":
+		b = append(b, 0x23, 0, 0x21, last)
+		value = []byte{0x20, last}
+	}
+	set := func() {
+		for i := range n {
+			b = append(append(b, value...), 0x21, byte(1+i))
+		}
+	}
+	set()
+	if of == "loop" {
+		b = append(b, 0x03, 0x40)
+	}
+	for range d {
+		b = append(b, 0x02, 0x40)
+	}
+	for i := range d {
+		b = append(b, 0x20, 0, 0x42, byte(i), 0x51, 0x0d, byte(i))
+	}
+	if of != "loop" {
+		b = append(b, 0x23, 0, 0x42, 1, 0x7c, 0x24, 0)
+	}
+	set()
+	for range d {
+		b = append(b, 0x0b, 0x10, 2, 0x1a)
+	}
+	for i := range n {
+		b = append(b, 0x20, 0, 0x20, byte(1+i), 0x85, 0x21, 0)
+	}
+	if of == "loop" {
+		b = append(b, 0x20, last, 0x42, 1, 0x7c, 0x21, last, 0x20, 0, 0xa7, 0x0d, 0, 0x0b)
+	}
+	return append(b, 0x20, 0, 0x0b)
 }
 
 // TestForgeStackCrowded: the same for random code with more values than there are registers, or nearly so many.

@@ -74,7 +74,7 @@ const (
 	frameConst  = 64   // of every frame: return address, saved registers
 	doubleCalls = 1    // a loop with at most so many calls is opened twice; Go's has one, which makes room on the stack
 	testCost    = 8192 // units; no path through a function costs much more between two tests of the fuel
-	testValues  = 24   // put out by such a test, which frame does not know of: about the registers that a call does not keep
+	testValues  = 26   // put out by such a test, which frame does not know of: as many as there are registers
 )
 
 // body returns the rewritten body with its declarations of locals; it is valid until the next call.

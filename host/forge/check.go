@@ -91,15 +91,17 @@ func (c *checker) part(n int) {
 }
 
 func (c *checker) push(t valType) {
-	floats := uint32(0)
-	if n := len(c.stack); n > 0 {
-		floats = c.floats[n-1]
+	if !c.flow.dead {
+		floats := uint32(0)
+		if n := len(c.stack); n > 0 {
+			floats = c.floats[n-1]
+		}
+		if t.float() {
+			floats++
+		}
+		c.floats = append(c.floats[:len(c.stack)], floats)
+		c.numbers = append(c.numbers[:len(c.stack)], c.versions.number())
 	}
-	if t.float() {
-		floats++
-	}
-	c.floats = append(c.floats[:len(c.stack)], floats)
-	c.numbers = append(c.numbers[:len(c.stack)], c.versions.number())
 	c.stack = append(c.stack, t)
 	if len(c.stack) > c.info.height {
 		c.info.height = len(c.stack)
@@ -127,7 +129,9 @@ func (c *checker) pop(want valType) valType {
 	}
 	have := c.stack[len(c.stack)-1]
 	c.stack = c.stack[:len(c.stack)-1]
-	c.taken = c.numbers[len(c.stack)]
+	if !c.flow.dead {
+		c.taken = c.numbers[len(c.stack)]
+	}
 	c.low = min(c.low, len(c.stack))
 	if have != want && have != unknown && want != unknown {
 		c.fail("%s takes %s, but the stack holds %s (type mismatch)", c.in.op, want, have)

@@ -73,7 +73,7 @@ func (c *checker) flowOpen(b *block) {
 	b.flow = flowBlock{skip: f.dead, gets: f.gets, sets: f.sets, number: len(c.info.meets), moved: len(c.moves.sets),
 		depth: len(c.blocks) - 1, begin: c.versions.open(len(c.blocks) - 1), loops: f.loops, at: -1}
 	c.info.meets = append(c.info.meets, 0)
-	c.trace.blocks = append(c.trace.blocks, traced{loop: b.op == opLoop})
+	c.trace.open(b.op == opLoop)
 	if f.dead {
 		return
 	}
@@ -82,6 +82,7 @@ func (c *checker) flowOpen(b *block) {
 		f.meets += f.chain + 1
 		f.chain = 0
 		f.loops++
+		c.versions.head = c.versions.next
 		c.head()
 		f.deepest = max(f.deepest, f.loops)
 		f.calls += 2
@@ -194,7 +195,11 @@ func (c *checker) meet(b *block) {
 	if len(c.blocks) > 0 {
 		outer = c.blocks[len(c.blocks)-1].flow.begin
 	}
-	c.trace.meet(w.number, w.ways, c.versions.shut(w.depth, w.begin, outer, loop, w.crossed || loop && w.ways > 0))
+	ways := w.ways
+	if loop && ways > 0 {
+		ways++ // from before it
+	}
+	c.trace.meet(w.number, ways, c.versions.shut(w.depth, w.begin, outer, loop, w.crossed || loop && w.ways > 0))
 	if n := len(c.versions.found) + c.info.globals; !w.inner && (loop || w.ways > 1) {
 		c.flow.made += n
 	}
@@ -243,9 +248,9 @@ func takes(op opcode) int {
 		return 15_000
 	case op >= opI32Load && op <= opI64Store32:
 		return 4_900
-	case op >= 0x6d && op <= 0x70, op >= 0x7f && op <= 0x82: // divisions
+	case op.divides():
 		return 5_700
-	case op >= 0xa8 && op <= 0xab, op >= 0xae && op <= 0xb1: // from floating point, with a trap
+	case op.truncates():
 		return 8_300
 	case op >= 0x5b && op <= 0x66, op >= 0x8b && op <= 0xbf: // other floating point
 		return 1_500

@@ -63,8 +63,8 @@ const (
 )
 
 // find returns the number of places, or gives up where it takes more than so many steps.
-func (f *frame) find(t *trace, most int) (places int, ok bool) {
-	f.t, f.steps, f.allowed = t, 0, most
+func (f *frame) find(t *trace, allowed int) (places int, ok bool) {
+	f.t, f.steps, f.allowed = t, 0, allowed
 	f.read, f.globals = f.read.sized(t.vars), f.globals.sized(t.vars)
 	for x := t.locals; x < t.vars; x++ {
 		f.globals.add(uint32(x))
@@ -72,13 +72,13 @@ func (f *frame) find(t *trace, most int) (places int, ok bool) {
 	for i := range t.blocks {
 		if b := &t.blocks[i]; b.loop {
 			b.head = b.head.sized(t.vars)
-			if f.steps += len(b.head); f.steps > most {
+			if f.steps += len(b.head); f.steps > allowed {
 				return 0, false
 			}
 		}
 	}
 	f.pass()
-	for n := 1; f.grown && f.steps <= most; n++ {
+	for n := 1; f.grown && f.steps <= allowed; n++ {
 		if n == framePasses {
 			for i := range t.blocks {
 				if b := &t.blocks[i]; b.loop {
@@ -88,7 +88,7 @@ func (f *frame) find(t *trace, most int) (places int, ok bool) {
 		}
 		f.pass()
 	}
-	return f.values, f.steps <= most
+	return f.values, f.steps <= allowed
 }
 
 // pass goes through the body once.
@@ -264,7 +264,7 @@ func (f *frame) reload() {
 
 // meet is where ways meet.
 func (f *frame) meet(b *traced) {
-	if b.ways < 2 && !b.loop {
+	if b.ways < 2 {
 		return
 	}
 	f.reload()

@@ -127,6 +127,9 @@ func (c *checker) set() {
 	c.flow.made++
 	if !c.flow.dead && c.r.err == nil {
 		c.moves.sets = append(c.moves.sets, c.in.x)
+		if c.taken >= globalNumber || c.taken <= c.versions.head {
+			c.taken = c.versions.number() // nobody knows whether it is what had this number before
+		}
 		c.versions.set(c.in.x, c.taken, c.blocks[len(c.blocks)-1].flow.begin)
 	}
 }

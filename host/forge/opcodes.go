@@ -77,6 +77,14 @@ func (op opcode) String() string {
 	return fmt.Sprintf("0x%02x", uint16(op))
 }
 
+// divides says whether it is a division or a remainder of integers.
+func (op opcode) divides() bool {
+	return op >= opI32DivS && op <= opI32RemU || op >= opI64DivS && op <= opI64RemU
+}
+
+// truncates says whether it makes an integer of a float, or traps.
+func (op opcode) truncates() bool { return op >= 0xa8 && op <= 0xab || op >= 0xae && op <= 0xb1 }
+
 // foreign says what a byte is that is no instruction of WebAssembly 2.0; "" if it is one.
 func foreign(op opcode) string {
 	proposal := ""

@@ -138,6 +138,17 @@ func (t *trace) access(number uint32) int32 {
 	return a
 }
 
+// open adds a block.
+func (t *trace) open(loop bool) {
+	n := len(t.blocks)
+	if n < cap(t.blocks) {
+		t.blocks = t.blocks[:n+1]
+	} else {
+		t.blocks = append(t.blocks, traced{})
+	}
+	t.blocks[n] = traced{loop: loop, head: t.blocks[n].head}
+}
+
 // meet notes how many ways come to the label of a block, and which variables have other values behind it.
 func (t *trace) meet(number, ways int, sets []uint32) {
 	b := &t.blocks[number]
@@ -153,7 +164,7 @@ func (c *checker) note(dead bool) {
 	}
 	in, t := &c.in, &c.trace
 	e := event{dead: dead, address: -1, low: uint32(c.low), high: uint32(len(c.stack))}
-	if e.high > 0 {
+	if n := int(e.high); n > 0 && n <= len(c.floats) { // else it is of code out of reach
 		e.floats = c.floats[e.high-1]
 	}
 	number := func(depth uint32) uint32 { return uint32(c.label(depth).flow.number) }
@@ -196,9 +207,7 @@ func (c *checker) note(dead bool) {
 	case op == opCall || op == opCallIndirect || op == opMemoryGrow || op == opTableGet || op == opTableSet || op == opRefFunc ||
 		op>>8 == opBulk && op >= opMemoryInit:
 		e.kind = traceCall
-	case op >= 0xa8 && op <= 0xab, op >= 0xae && op <= 0xb1, op>>8 == opBulk: // from floating point
-		e.kind, e.x = traceFixed, 2
-	case op >= opI32DivS && op <= opI32RemU || op >= opI64DivS && op <= opI64RemU:
+	case op.divides(), op.truncates(), op>>8 == opBulk: // which is a truncation, too
 		e.kind, e.x = traceFixed, 2
 	case op >= opI32Shl && op <= opI32Rotr || op >= opI64Shl && op <= opI64Rotr || op>>8 == opVector:
 		e.kind, e.x = traceFixed, 1

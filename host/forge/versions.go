@@ -13,6 +13,7 @@ type versions struct {
 	last  []int    // its last entry in the log, or -1
 	log   []written
 	next  uint32
+	head  uint32   // numbers up to it are of before the last loop began: what had one may be another in each round
 	joins [][]join // by depth of the open blocks: what is known of those who come to their labels
 	at    []int    // of a local: its place in such a list, while it is gone through; else -1
 	found []uint32 // scratch
@@ -37,7 +38,7 @@ type join struct {
 }
 
 func (v *versions) reset(locals int) {
-	v.log, v.next, v.steps = v.log[:0], 0, 0
+	v.log, v.next, v.head, v.steps = v.log[:0], 0, 0, 0
 	v.now = append(v.now[:0], make([]uint32, locals)...)
 	v.last, v.at = v.last[:0], v.at[:0]
 	for i := range locals {
