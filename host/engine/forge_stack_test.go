@@ -136,6 +136,44 @@ func copies(n, d int, of string) []byte {
 	return append(b, 0x20, 0, 0x0b)
 }
 
+// TestForgeStackRounds: each way back to the head of a loop passes locals through values of its own, which have places of their own. The locals
+// change places with each other, or are computed anew.
+func TestForgeStackRounds(t *testing.T) {
+	for _, n := range []int{2, 4, 6, 8, 12, 20} {
+		for _, anew := range []bool{false, true} {
+			if takes, charged := frameOf(t, bomb.Recursive(rounds(n, 100, anew))); charged < takes || charged > 200+8*takes {
+				t.Errorf("%d locals, anew %v: %.0f bytes are charged, %.0f taken", n, anew, charged, takes)
+			}
+		}
+	}
+}
+
+// rounds is a body with a loop of n locals and so many ways back to its head.
+func rounds(n, ways int, anew bool) []byte {
+	b := []byte{1, byte(n), 0x7e, 0x23, 0, 0x42, 1, 0x7c, 0x24, 0, 0x20, 0, 0x10, 0, 0x21, 0} // depth++, and itself
+	for i := range n {
+		b = append(b, 0x41, byte(8*i%64), 0x29, 0, 0, 0x21, byte(1+i))
+	}
+	b = append(b, 0x03, 0x40)
+	for way := range ways {
+		for i := range n {
+			b = append(b, 0x20, byte(1+i))
+			if anew {
+				b = append(b, 0x20, byte(1+(i+1+way)%n), 0x7c, 0x21, byte(1+i))
+			}
+		}
+		for i := n; i > 0 && !anew; i-- {
+			b = append(b, 0x21, byte(1+i%n))
+		}
+		b = append(b, 0x20, 0, 0x42, 1, 0x7c, 0x22, 0, 0x42, byte(way%64), 0x51, 0x0d, 0)
+	}
+	b = append(b, 0x0b)
+	for i := range n {
+		b = append(b, 0x20, 0, 0x20, byte(1+i), 0x85, 0x21, 0)
+	}
+	return append(b, 0x20, 0, 0x0b)
+}
+
 // TestForgeStackCrowded: the same for random code with more values than there are registers, or nearly so many.
 func TestForgeStackCrowded(t *testing.T) {
 	seeds := uint64(30)

@@ -262,28 +262,42 @@ func (f *frame) reload() {
 	}
 }
 
-// meet is where ways meet.
-func (f *frame) meet(b *traced) {
+// meet is where ways meet. It returns how many live variables are passed there.
+func (f *frame) meet(b *traced) (passed int) {
 	if b.ways < 2 {
-		return
+		return 0
 	}
 	f.reload()
 	sets := f.t.sets[b.from:b.to]
 	f.steps += len(f.at.live) + 2*len(sets)
-	evictions := f.at.out.common(f.at.live)
 	for _, x := range sets {
 		if f.at.live.has(x) {
-			evictions++ // each way puts it in the same register, and what is there out, though others may be free
+			passed++
 		}
 	}
+	// What a way passes goes to certain registers, and what is there out, though others may be free; a way back puts it aside first.
+	evictions := f.at.out.common(f.at.live) * b.ways
+	if b.loop {
+		evictions += passed
+	} else {
+		evictions += passed * b.ways
+	}
 	if evictions > 0 {
-		f.crowd(allOperands, evictions*b.ways)
+		f.crowd(allOperands, evictions)
 	}
 	for _, x := range sets {
 		if f.at.live.has(x) {
 			f.begin(x)
 		}
 	}
+	return passed
+}
+
+// aside is how many of the values that a way back to the head of a loop passes are put out, at most: it puts all of them aside first, in
+// values of their own, and takes them from there.
+func (f *frame) aside(passed, operands int) int {
+	n := (3*max(0, passed-1) + 3) / 4 // as measured, rounded up
+	return min(passed, n+max(0, f.ints+f.addresses+f.floats+operands-frameInts))
 }
 
 // end is that of a block.
@@ -315,8 +329,8 @@ func (f *frame) open(e *event) {
 		f.at.out.join(f.at.live)
 		f.steps += 2 * len(b.head)
 		f.stacked = int(e.low)
-		f.meet(b)
-		f.values += loopValues
+		passed := f.meet(b) + int(e.high-e.low)
+		f.values += loopValues + f.aside(passed, int(e.high))*max(0, b.ways-1)
 	case e.kind == traceIf && b.arm >= 0:
 		f.join(&f.labels[b.arm])
 	case e.kind == traceIf:
