@@ -105,6 +105,7 @@ func startsAtOnce() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
 
 // New returns an engine, or an error for a Config that cannot be.
 func New(cfg Config) (*Engine, error) {
+	thisPace() // no turn waits for it
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -6,30 +6,50 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/wasilo/wasilo/abi"
+	"github.com/wasilo/wasilo/host/engine/slot"
 )
 
 // How many units of fuel a guest runs on before it looks at its host again. That bounds how long it goes on after its end, and how long
 // the garbage collector waits for it, for it cannot be interrupted in between.
 //
-// A unit takes about a nanosecond, but the first touch of a page of memory takes the kernel two microseconds, and seven on some
-// virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length: at most some
-// 8,000, by the memory that it has or by the slice. That is 16 to 60 ms for which the collector waits at worst, once. Near its end a guest
-// with more than a little memory gets as much as it could use up before that, at the worst rate.
+// A unit takes a nanosecond at most, but the first touch of a page of memory takes the kernel two microseconds, and seven to fifteen on
+// some virtual machines; a store costs one unit. So it is the pages that a guest could touch within a slice that bound its length, by
+// the memory that it has or by the slice: what they take is what the collector waits for at worst, once. Near its end a guest with more than a
+// little memory gets as much as it could use up before that, at the worst rate.
 const (
 	slice      = 100_000 // of some 10 to 50 microseconds where no page is touched anew
 	shortSlice = 32_768  // where the memory has more pages than should be touched within one
 	leastSlice = 1_024
 	fewPages   = 4 << 20  // bytes of memory up to which all that can be touched takes no time worth a thought
 	somePages  = 32 << 20 // bytes up to which all of it may be touched within a slice, far from the end
+	longTouch  = 40 * time.Millisecond
 	worstUnit  = 8 * time.Microsecond
 	yieldEvery = 50 * time.Microsecond // between looks for other goroutines
 )
+
+// pace is how long slices may be on a machine: with shortSlice and somePages, if no more than longTouch is taken by touching that.
+type pace struct {
+	short int64
+	some  uint32
+	worst time.Duration // for a unit
+}
+
+// thisPace is that of this machine, of which it is measured once what a touch takes.
+var thisPace = sync.OnceValue(func() pace { return paceFor(slot.Touch()) })
+
+// paceFor is where the first touch of a page takes so long.
+func paceFor(touch time.Duration) pace {
+	touch = min(max(touch, time.Microsecond), 50*time.Microsecond)
+	pages := int64(longTouch / touch)
+	return pace{short: min(shortSlice, pages), some: uint32(min(somePages, pages*slot.Page)), worst: max(worstUnit, touch+touch/8)}
+}
 
 // Why a guest is ended at a refill or in a host function.
 var (
@@ -78,7 +98,7 @@ func (g *guard) give(now time.Time) {
 	}
 	n := SliceOf(memory)
 	if memory > fewPages {
-		n = min(max(int64(g.deadline.Sub(now)/worstUnit), leastSlice), n)
+		n = min(max(int64(g.deadline.Sub(now)/thisPace().worst), leastSlice), n)
 	}
 	if limit := g.inst.fuel; limit > 0 {
 		n = min(n, max(limit-g.used, 0))
@@ -90,8 +110,8 @@ func (g *guard) give(now time.Time) {
 // SliceOf is how many units a guest runs on at most with so many bytes of memory, far from the end of its turn: for tools that measure
 // what metering costs.
 func SliceOf(memory uint32) int64 {
-	if memory > somePages {
-		return shortSlice
+	if p := thisPace(); memory > p.some {
+		return p.short
 	}
 	return slice
 }
