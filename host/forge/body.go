@@ -68,7 +68,7 @@ type shape struct {
 
 // What decides about the shape, in bytes. Leaves are functions that call nothing.
 const (
-	leafFrame   = 1024 // a leaf with a frame of at most so much charges no stack: there is one leaf at a time
+	leafFrame   = 4096 // a leaf with a frame of at most so much charges no stack: there is one leaf at a time
 	leafTest    = 32   // a leaf without loops of at most so much code tests no fuel: who called it does
 	inRegisters = 8    // parameters and results, about; each beyond takes up to three words, one of them in its own place
 	frameConst  = 64   // of every frame: return address, saved registers
