@@ -183,8 +183,8 @@ func TestDrainCutsOffWhatDoesNotEnd(t *testing.T) {
 		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
 			out.Kind = abi.OutEffects
 			switch {
-			case ev.Method == "spin", ev.Tag == abi.EventMessage: // for ever
-				time.Sleep(10 * time.Millisecond)
+			case ev.Method == "spin", ev.Tag == abi.EventMessage: // for ever; at the end of the drain it is within a turn
+				time.Sleep(7 * time.Millisecond)
 				out.Effects = []abi.Effect{{Tag: abi.EffectTell, Target: h.Identity(), Method: "spin"}}
 			case ev.Method == "wait":
 				h.Request(&abi.Request{Target: id("owes"), Method: "owe", Timeout: time.Minute})
