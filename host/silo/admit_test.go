@@ -183,9 +183,13 @@ func TestDrainCutsOffWhatDoesNotEnd(t *testing.T) {
 		n.turn = func(h *actor.Host, ev *abi.Event, out *abi.Output) error {
 			out.Kind = abi.OutEffects
 			switch {
-			case ev.Method == "spin", ev.Tag == abi.EventMessage: // for ever; at the end of the drain it is within a turn
+			case ev.Method == "spin", ev.Tag == abi.EventMessage: // for ever, with another message in the mailbox while one is on its way there
 				time.Sleep(7 * time.Millisecond)
-				out.Effects = []abi.Effect{{Tag: abi.EffectTell, Target: h.Identity(), Method: "spin"}}
+				again := abi.Effect{Tag: abi.EffectTell, Target: h.Identity(), Method: "spin"}
+				out.Effects = []abi.Effect{again}
+				if ev.Tag == abi.EventCall {
+					out.Effects = append(out.Effects, again, again)
+				}
 			case ev.Method == "wait":
 				h.Request(&abi.Request{Target: id("owes"), Method: "owe", Timeout: time.Minute})
 			case ev.Method == "owe":

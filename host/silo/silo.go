@@ -299,14 +299,14 @@ func (s *Silo) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	cut := 0
-	s.each(func(e *entry) {
-		e.act.Revoke()
-		cut++
-	})
+	var rest []*actor.Activation
+	s.each(func(e *entry) { rest = append(rest, e.act) })
+	for _, act := range rest { // which ends others that wait for it
+		act.Revoke()
+	}
 	s.cancel() // which guests look at
 	s.awaitTurns()
-	return fmt.Errorf("actors that were cut off before they had finished: %d: %w", cut, ctx.Err())
+	return fmt.Errorf("actors that were cut off before they had finished: %d: %w", len(rest), ctx.Err())
 }
 
 // awaitTurns waits for the turns that still run. Guests end at their next look; native ones bound themselves, and who
