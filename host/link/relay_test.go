@@ -392,7 +392,7 @@ func TestTheOrderThroughARelay(t *testing.T) {
 				t.Errorf("%d arrived: %v", i, failed[i])
 			}
 		}
-		if len(failed) > n/10 {
+		if len(failed) > n/5 { // each of the five cuts costs what is under way, of some two thousand messages
 			t.Errorf("%d of %d failed, such as %v", len(failed), n, failed)
 		}
 	}, func(c *Config) {
