@@ -53,7 +53,7 @@ type Limits struct {
 	Idle       time.Duration // without a message, then passivated: abi.DefaultIdle
 	Hibernate  time.Duration // without a message, then hibernated, if the kind is: 30 s; [Never]: only once it would be passivated
 	Memory     uint64        // bytes of linear memory of a guest, up to 4 GiB, which is [engine.MaxMemory]: abi.DefaultMemory
-	Table      int           // entries of a guest's tables together: 1 Mi, which is the most
+	Table      int           // entries of a guest's tables together, up to [engine.MaxTable]: 128 Ki
 	Stack      int64         // bytes of a guest's stack, as estimated: 8 MiB
 	Fuel       int64         // units that a turn may use: none but what its time allows
 	HostCalls  int           // calls of host functions in a turn: 1 Mi
@@ -155,7 +155,7 @@ func (c Config) withDefaults() (Config, error) {
 	if l.MaxMessage > 1<<30 {
 		bad("limits.max_message must be at most 1GiB")
 	}
-	l.Table, l.Stack = or(l.Table, engine.MaxTable), or(l.Stack, engine.DefaultStack)
+	l.Table, l.Stack = or(l.Table, engine.DefaultTable), or(l.Stack, engine.DefaultStack)
 	l.HostCalls, l.Outgoing = or(l.HostCalls, engine.DefaultHostCalls), or(l.Outgoing, abi.DefaultMaxOutgoing)
 	l.LogBytes = or(l.LogBytes, engine.DefaultLogBytes)
 	kind := func(where string, k KindLimits) {

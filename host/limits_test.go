@@ -140,7 +140,7 @@ func TestFuelOfAKind(t *testing.T) {
 	}
 	for _, k := range n.Kinds() {
 		if want := map[string]int64{"echo": 10_000, "hostcalls": 0}[k.Name]; k.Limits == nil || k.Limits.Fuel != want || k.Limits.Stack != 8<<20 ||
-			k.Limits.Memory != abi.DefaultMemory || k.Limits.TurnMS != 5000 || k.Limits.LogBytes != 64<<10 || k.Limits.Table != 1<<20 {
+			k.Limits.Memory != abi.DefaultMemory || k.Limits.TurnMS != 5000 || k.Limits.LogBytes != 64<<10 || k.Limits.Table != 128<<10 {
 			t.Errorf("%s: %+v", k.Name, k.Limits)
 		}
 	}

@@ -232,13 +232,10 @@ var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().Wi
 // forgeOptions are those that every module is prepared with, on every node: a template is the same wherever it is made. So memory is bounded
 // by the engine, for each instance, and here by what there can be at all.
 var forgeOptions = forge.Options{Meter: true, Stack: DefaultStack, Dispatch: dispatchFrom,
-	Limits: forge.Limits{MaxSize: MaxModule, Memory: MaxMemory, TableElems: maxTable}}
+	Limits: forge.Limits{MaxSize: MaxModule, Memory: MaxMemory, TableElems: MaxTable}}
 
 // ForgeOptions are those that every module is prepared with: for tools that measure what runs.
 func ForgeOptions() forge.Options { return forgeOptions }
 
 // dispatchFrom is how many entries a table must have for the forge to make a function of it: each entry is an object of every instance's.
 const dispatchFrom = 32
-
-// maxTable bounds the entries of the tables of an instance: 8 bytes each, and a heap object each.
-const maxTable = MaxTable

@@ -83,7 +83,7 @@ type Instance struct {
 func (i *Instance) limits(opt Options) {
 	cfg := &i.module.eng.cfg
 	i.memoryLimit, i.stackBytes = or(opt.Memory, cfg.Memory), or(opt.Stack, DefaultStack)
-	i.tableLimit = min(or(opt.Table, maxTable), maxTable)
+	i.tableLimit = min(or(opt.Table, DefaultTable), MaxTable)
 	i.fuel, i.hostCalls = opt.Fuel, or(opt.HostCalls, DefaultHostCalls)
 	i.maxMessage, i.turnLimit = or(opt.MaxMessage, cfg.MaxMessage), opt.Turn
 	i.console.bytes = or(opt.LogBytes, DefaultLogBytes)

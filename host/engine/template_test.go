@@ -186,7 +186,7 @@ func TestTurnsHaveTheirOwnLimits(t *testing.T) {
 		}
 	}
 	full := mustLoad(t, e, "hostile/table_full.wasm")
-	for table, want := range map[uint32]string{0: "limit 1048576", 5010: "limit 5010", 10: "limit 10", MaxTable + 1: "limit 1048576"} {
+	for table, want := range map[uint32]string{0: "limit 131072", 5010: "limit 5010", 10: "limit 10", MaxTable + 1: "limit 1048576"} {
 		i := instantiate(t, full, noHost{}, Options{Table: table})
 		_, err := turn(i, call("run", nil))
 		if !errors.Is(err, abi.ErrLimitExceeded) || !strings.Contains(err.Error(), "out of table entries ("+want+"; limits.table, or that of the kind): wasm unreachable") {

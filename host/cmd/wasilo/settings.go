@@ -179,7 +179,7 @@ func nodeSettings() []setting {
 				return err
 			}},
 		{key: "limits.table", name: "table",
-			usage: "`N` entries that the tables of an actor may have" + defaultsTo(engine.MaxTable),
+			usage: "`N` entries that the tables of an actor may have" + defaultsTo(engine.DefaultTable),
 			set:   func(c *settings, v string) (err error) { c.host.Limits.Table, err = parseTable(v); return err }},
 		{key: "limits.stack", name: "stack",
 			usage: "`SIZE` of an actor's stack at most, estimated (default " + sizeText(engine.DefaultStack) + ")",
