@@ -142,6 +142,7 @@ type Activation struct {
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
 	timers   map[string]*timer
+	alarms   alarms // of all that has a time of its own
 	resting  bool   // the runner does nothing but [Activation.Rest]
 	stall    *stall // what the runner waits in before a turn, nil otherwise
 
@@ -311,14 +312,14 @@ func (a *Activation) end(e End) bool {
 	a.mu.Unlock()
 
 	for _, t := range timers {
-		t.stop()
+		a.alarms.stop(t.alarm)
 	}
 	for _, c := range calls {
-		c.expiry.Stop()
+		a.alarms.stop(c.expiry)
 		c.giveUp()
 	}
 	for _, d := range deferred {
-		d.expiry.Stop()
+		a.alarms.stop(d.expiry)
 		d.fail(withoutReply(e))
 	}
 	if goesOn {

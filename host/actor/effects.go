@@ -10,7 +10,7 @@ import (
 // deferral is a call whose turn ended without a reply.
 type deferral struct {
 	message
-	expiry *time.Timer
+	expiry *alarm
 	calls  []*loose // made on its behalf, awaited by whoever awaits it
 }
 
@@ -19,7 +19,7 @@ type pending struct {
 	method string
 	token  uint64 // of the deferred call on whose behalf it was made, 0 without one
 	wait   *loose // nil: no actor waits for it
-	expiry *time.Timer
+	expiry *alarm
 }
 
 func (p *pending) giveUp() {
@@ -131,7 +131,7 @@ func (a *Activation) deferReply(token uint64, m *message) {
 		a.deferred = make(map[uint64]*deferral)
 	}
 	a.deferred[token] = d
-	d.expiry = time.AfterFunc(time.Until(m.env.Deadline), func() { a.settle(token, nil, errLate) })
+	d.expiry = a.alarms.set(m.env.Deadline, func() { a.settle(token, nil, errLate) })
 }
 
 // settle answers a deferred call; a token that nobody waits for any more is none of anybody's business.
@@ -150,7 +150,7 @@ func (a *Activation) settle(token uint64, payload []byte, err error) {
 	if d == nil {
 		return
 	}
-	d.expiry.Stop()
+	a.alarms.stop(d.expiry)
 	for _, l := range d.calls {
 		l.giveUp()
 	}
@@ -230,7 +230,7 @@ func (a *Activation) callEffect(e *abi.Effect, behalf uint64, env *abi.Envelope,
 		a.calls = make(map[uint64]*pending)
 	}
 	a.calls[handle] = p
-	p.expiry = time.AfterFunc(timeout, func() {
+	p.expiry = a.alarms.set(out.Deadline, func() {
 		p.giveUp()
 		a.completed(handle, p, nil, errLate)
 	})
@@ -252,7 +252,7 @@ func (a *Activation) completed(handle uint64, p *pending, payload []byte, err er
 		return
 	}
 	delete(a.calls, handle)
-	p.expiry.Stop()
+	a.alarms.stop(p.expiry)
 	payload, err = a.host.fitting(payload, err)
 	o := &own{handle: handle, method: p.method, token: p.token, payload: payload, err: abi.AsError(err)}
 	if o.err == nil && o.payload == nil {

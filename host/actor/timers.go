@@ -19,13 +19,7 @@ type timer struct {
 	next    time.Time
 	every   time.Duration
 	payload []byte
-	clock   *time.Timer
-}
-
-func (t *timer) stop() {
-	if t.clock != nil {
-		t.clock.Stop()
-	}
+	alarm   *alarm
 }
 
 // setTimer sets the timer of a name, in place of one that it may have.
@@ -36,7 +30,7 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 		a.timers = make(map[string]*timer)
 	}
 	if old := a.timers[e.Name]; old != nil {
-		old.stop()
+		a.alarms.stop(old.alarm)
 	}
 	a.lastTimer++ // never used twice: an event of a cancelled timer may still wait when its name is set again
 	t := &timer{gen: a.lastTimer, next: now.Add(e.After), every: e.Every, payload: e.Payload}
@@ -44,12 +38,12 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 		t.every = max(t.every, minEvery)
 	}
 	a.timers[e.Name] = t
-	a.arm(e.Name, t, now)
+	a.arm(e.Name, t)
 }
 
-// arm starts t's clock. The caller holds a.mu.
-func (a *Activation) arm(name string, t *timer, now time.Time) {
-	t.clock = time.AfterFunc(t.next.Sub(now), func() { a.internal(t.event(name)) })
+// arm sets t's alarm. The caller holds a.mu.
+func (a *Activation) arm(name string, t *timer) {
+	t.alarm = a.alarms.set(t.next, func() { a.internal(t.event(name)) })
 }
 
 func (t *timer) event(name string) message {
@@ -74,7 +68,7 @@ func (a *Activation) setAgain(k *kept) {
 		t := &timer{gen: a.lastTimer, next: now.Add(z.left - passed), every: z.every, payload: z.payload}
 		a.timers[z.name] = t
 		if t.next.After(now) {
-			a.arm(z.name, t, now)
+			a.arm(z.name, t)
 		} else {
 			a.queue.push(t.event(z.name))
 		}
@@ -85,7 +79,7 @@ func (a *Activation) dropTimer(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t := a.timers[name]; t != nil {
-		t.stop()
+		a.alarms.stop(t.alarm)
 		delete(a.timers, name)
 	}
 }
@@ -114,7 +108,7 @@ func (a *Activation) takeTimer(m *own) bool {
 		delete(a.timers, m.name)
 		return true
 	}
-	a.arm(m.name, t, now)
+	a.arm(m.name, t)
 	return !leaves
 }
 
@@ -128,9 +122,8 @@ func (a *Activation) putTimer(m *own) bool {
 	if a.timers == nil {
 		a.timers = make(map[string]*timer)
 	}
-	now := time.Now()
-	t := &timer{gen: m.gen, next: now.Add(againAfter), payload: m.payload}
+	t := &timer{gen: m.gen, next: time.Now().Add(againAfter), payload: m.payload}
 	a.timers[m.name] = t
-	a.arm(m.name, t, now)
+	a.arm(m.name, t)
 	return true
 }
