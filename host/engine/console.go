@@ -18,6 +18,7 @@ const (
 	reportEvery = time.Second
 	maxWords    = 512      // bytes of a guest's last words that go into an error
 	lookAtOnce  = 64 << 10 // bytes in which a line's end is looked for at once
+	linesAtOnce = 64       // lines between looks at the time
 	bytesBurst  = 4        // seconds' worth of bytes at once
 )
 
@@ -62,8 +63,9 @@ type lineWriter struct {
 // millions of lines.
 func (w *lineWriter) Write(p []byte) (int, error) {
 	total := len(p)
-	for lines := 0; len(p) > 0; lines++ {
-		if lines%64 == 0 {
+	for work := linesAtOnce; len(p) > 0; work++ {
+		if work >= linesAtOnce {
+			work = 0
 			if err := w.c.inst.guard.check(); err != nil {
 				return 0, err
 			}
@@ -75,6 +77,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 			part, p = p[:end], p[end+1:]
 		} else {
 			p = p[len(look):]
+			work = linesAtOnce // to read memory that was never touched takes as long as to touch it
 		}
 		if room := maxLine - len(w.buf); len(part) > room {
 			part, w.cut = part[:room], true

@@ -24,21 +24,24 @@ import (
 // the memory that it has or by the slice: what they take is what the collector waits for at worst, once. Near its end a guest with more than a
 // little memory gets as much as it could use up before that, at the worst rate.
 const (
-	slice      = 100_000 // of some 10 to 50 microseconds where no page is touched anew
-	shortSlice = 32_768  // where the memory has more pages than should be touched within one
-	leastSlice = 1_024
+	slice      = 100_000  // of some 10 to 50 microseconds where no page is touched anew
+	shortSlice = 32_768   // where the memory has more pages than should be touched within one
+	leastSlice = 1_024    // and where pages take long, no more of them than a few milliseconds' worth
 	fewPages   = 4 << 20  // bytes of memory up to which all that can be touched takes no time worth a thought
 	somePages  = 32 << 20 // bytes up to which all of it may be touched within a slice, far from the end
 	longTouch  = 40 * time.Millisecond
+	lateTouch  = 3 * time.Millisecond
 	worstUnit  = 8 * time.Microsecond
 	yieldEvery = 50 * time.Microsecond // between looks for other goroutines
 )
 
-// pace is how long slices may be on a machine: with shortSlice and somePages, if no more than longTouch is taken by touching that.
+// pace is how long slices may be on a machine: with shortSlice, somePages and leastSlice, if no more than longTouch, or lateTouch for the
+// last, is taken by touching that.
 type pace struct {
 	short int64
+	least int64
 	some  uint32
-	worst time.Duration // for a unit
+	worst time.Duration // for a unit, where several guests touch pages at once
 }
 
 // thisPace is that of this machine, of which it is measured once what a touch takes.
@@ -48,7 +51,8 @@ var thisPace = sync.OnceValue(func() pace { return paceFor(slot.Touch()) })
 func paceFor(touch time.Duration) pace {
 	touch = min(max(touch, time.Microsecond), 50*time.Microsecond)
 	pages := int64(longTouch / touch)
-	return pace{short: min(shortSlice, pages), some: uint32(min(somePages, pages*slot.Page)), worst: max(worstUnit, touch+touch/8)}
+	return pace{short: min(shortSlice, pages), least: min(leastSlice, int64(lateTouch/touch)), some: uint32(min(somePages, pages*slot.Page)),
+		worst: max(worstUnit, 2*touch)}
 }
 
 // Why a guest is ended at a refill or in a host function.
@@ -98,7 +102,8 @@ func (g *guard) give(now time.Time) {
 	}
 	n := SliceOf(memory)
 	if memory > fewPages {
-		n = min(max(int64(g.deadline.Sub(now)/thisPace().worst), leastSlice), n)
+		p := thisPace()
+		n = min(max(int64(g.deadline.Sub(now)/p.worst), p.least), n)
 	}
 	if limit := g.inst.fuel; limit > 0 {
 		n = min(n, max(limit-g.used, 0))
