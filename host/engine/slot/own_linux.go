@@ -71,7 +71,8 @@ func (m *maps) mapOwn(size, limit int) []byte {
 			return nil
 		}
 	}
-	unix.Madvise(own, unix.MADV_NOHUGEPAGE)
+	unix.Madvise(own[:m.stride], unix.MADV_NOHUGEPAGE)
+	unix.Madvise(own[m.stride:], unix.MADV_HUGEPAGE) // 2 MiB for a fault: what is grown counts as taken
 	if unix.Mprotect(own[m.stride:size], unix.PROT_READ|unix.PROT_WRITE) != nil {
 		unix.MunmapPtr(base, uintptr(len(own)))
 		return nil

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -190,6 +191,46 @@ func TestScanFails(t *testing.T) {
 		}
 		check(t, s, image, image)
 		s.Release()
+	}
+}
+
+// TestHugePages: what is grown may have them, the image may not: a page of it that is written to is copied.
+func TestHugePages(t *testing.T) {
+	p := newPool(t, goLike, Options{})
+	if !p.Mapped() {
+		t.Skip("nothing can be mapped here")
+	}
+	s := get(t, p, 64<<20)
+	defer s.Discard()
+	if s.Grow(uint64(len(goLike))+16<<20) == nil {
+		t.Fatal("no memory")
+	}
+	for i := len(goLike); i < len(s.Bytes()); i += Page {
+		s.Bytes()[i] = 1
+	}
+	flags := map[string]string{} // by where the mapping starts
+	b, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	start := ""
+	for line := range strings.Lines(string(b)) {
+		if at, _, ok := strings.Cut(line, "-"); ok && !strings.Contains(at, ":") {
+			start = at
+		}
+		if f, ok := strings.CutPrefix(line, "VmFlags:"); ok {
+			flags[start] = f
+		}
+	}
+	at := func(i int) string { return fmt.Sprintf("%x", uintptr(unsafe.Pointer(&s.Bytes()[i]))) }
+	if image := flags[at(0)]; strings.Contains(image, " hg ") || !strings.Contains(image, " nh ") {
+		if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+			t.Skip("this kernel has no huge pages")
+		}
+		t.Errorf("the image's mapping has the flags%s", image)
+	}
+	if grown := flags[at(len(goLike))]; !strings.Contains(grown, " hg ") {
+		t.Errorf("the mapping of what was grown has the flags%s", grown)
 	}
 }
 
