@@ -21,9 +21,11 @@ type Instance struct {
 	rand  *rand.Rand
 	noise entropy
 
-	self  abi.Self
-	known bool   // self was told
-	actor *actor // nil until activation has begun, and after it failed
+	self   abi.Self
+	known  bool     // self was told
+	actor  *actor   // nil until activation has begun, and after it failed
+	method *handler // the last one that was asked for, of actor
+	ready  []*actor // new ones, of each kind, that warm made; nil once activation has begun
 
 	ctx  Context
 	ev   abi.Event
@@ -53,24 +55,26 @@ type Instance struct {
 func NewInstance(host Host, kinds ...*Definition) *Instance {
 	i := &Instance{host: host}
 	for _, k := range kinds {
-		if i.kind(k.Name()) != nil {
+		if i.kind(k.Name()) >= 0 {
 			panic("wasilo: kind " + k.Name() + " is served twice")
 		}
 		i.kinds = append(i.kinds, k)
 	}
+	i.in.kinds = i.kinds
 	i.ctx.inst = i
 	i.noise.host = host
 	i.rand = rand.New(&i.noise)
 	return i
 }
 
-func (i *Instance) kind(name string) *Definition {
-	for _, k := range i.kinds {
+// kind finds a kind in i.kinds by name, -1 if there is none.
+func (i *Instance) kind(name string) int {
+	for n, k := range i.kinds {
 		if k.Name() == name {
-			return k
+			return n
 		}
 	}
-	return nil
+	return -1
 }
 
 // Describe returns the module's description. It asks nothing of the host.
@@ -104,10 +108,18 @@ func (i *Instance) begin() {
 	i.answered = i.answered[:0]
 	i.noise.left = 0
 	i.enc = encoder{}
-	for _, b := range []*[]byte{&i.out, &i.spare, &i.req, &i.res, &i.arg.b, &i.effects} {
-		if cap(*b) > abi.InboxKeep {
-			*b = nil // a large message is no reason to keep its room
-		}
+	trim(&i.out)
+	trim(&i.spare)
+	trim(&i.req)
+	trim(&i.res)
+	trim(&i.arg.b)
+	trim(&i.effects)
+}
+
+// trim drops a buffer that is large: a large message is no reason to keep its room.
+func trim(b *[]byte) {
+	if cap(*b) > abi.InboxKeep {
+		*b = nil
 	}
 }
 
@@ -122,11 +134,16 @@ func (i *Instance) activate() error {
 	if !i.known {
 		return abi.NewError(abi.ErrInternal, "the host's first event does not say who this actor is (key 13)")
 	}
-	def := i.kind(i.self.Identity.Kind())
-	if def == nil {
+	kind := i.kind(i.self.Identity.Kind())
+	if kind < 0 {
 		return abi.NewError(abi.ErrUnsupported, "this module does not serve kind "+i.self.Identity.Kind())
 	}
-	i.actor = def.create()
+	if i.ready != nil {
+		i.actor, i.ready = i.ready[kind], nil
+	} else {
+		i.actor = i.kinds[kind].create()
+	}
+	i.method, i.in.methods = nil, i.kinds[kind].methods
 	i.ctx.reason = i.self.Reason
 	if err := i.actor.activate(&i.ctx); err != nil {
 		i.actor = nil
@@ -149,7 +166,10 @@ func (i *Instance) handle() error {
 	c, ev := &i.ctx, &i.ev
 	switch ev.Tag {
 	case abi.EventCall, abi.EventMessage:
-		m := i.actor.method(ev.Method)
+		if i.method == nil || i.method.desc.Name != ev.Method {
+			i.method = i.actor.method(ev.Method)
+		}
+		m := i.method
 		if m == nil {
 			return abi.NewError(abi.ErrUnknownMethod, "kind "+i.self.Identity.Kind()+" has no method "+strconv.Quote(ev.Method))
 		}

@@ -126,7 +126,9 @@ func insert(list []entry, m entry) ([]entry, bool) {
 
 // actor is the state of one activation with its handlers.
 type actor struct {
+	kind    *Definition
 	state   any
+	hook    Activator // the state, nil if it has no such hook
 	methods []handler
 	timers  []handler
 }
@@ -139,7 +141,8 @@ type handler struct {
 }
 
 func (d *Definition) create() *actor {
-	a := &actor{state: d.state(), methods: make([]handler, len(d.methods)), timers: make([]handler, len(d.timers))}
+	a := &actor{kind: d, state: d.state(), methods: make([]handler, len(d.methods)), timers: make([]handler, len(d.timers))}
+	a.hook, _ = a.state.(Activator)
 	for i := range d.methods {
 		a.methods[i] = handler{entry: &d.methods[i], state: a.state}
 	}
@@ -149,9 +152,17 @@ func (d *Definition) create() *actor {
 	return a
 }
 
+// bind binds the handlers of all methods, for an actor whose first message is still to come.
+func (a *actor) bind() {
+	for i := range a.methods {
+		h := &a.methods[i]
+		h.bound = h.bind(h.state)
+	}
+}
+
 func (a *actor) activate(c *Context) error {
-	if hook, ok := a.state.(Activator); ok {
-		return hook.Activate(c)
+	if a.hook != nil {
+		return a.hook.Activate(c)
 	}
 	return nil
 }
@@ -164,25 +175,36 @@ func (a *actor) passivate(c *Context) error {
 }
 
 // method finds a handler by name, nil if there is none.
-func (a *actor) method(name string) *handler { return find(a.methods, name) }
+func (a *actor) method(name string) *handler {
+	if at := find(a.kind.methods, name); at >= 0 {
+		return &a.methods[at]
+	}
+	return nil
+}
 
 // timer is method for timers.
-func (a *actor) timer(name string) *handler { return find(a.timers, name) }
+func (a *actor) timer(name string) *handler {
+	if at := find(a.kind.timers, name); at >= 0 {
+		return &a.timers[at]
+	}
+	return nil
+}
 
-func find(list []handler, name string) *handler {
+// find finds an entry by name, -1 if there is none.
+func find[S string | []byte](list []entry, name S) int {
 	lo, hi := 0, len(list)
 	for lo < hi {
 		mid := (lo + hi) / 2
 		switch at := list[mid].desc.Name; {
-		case at == name:
-			return &list[mid]
-		case at < name:
+		case at == string(name):
+			return mid
+		case at < string(name):
 			lo = mid + 1
 		default:
 			hi = mid
 		}
 	}
-	return nil
+	return -1
 }
 
 func (h *handler) run(c *Context, in []byte, out *encoder) error {

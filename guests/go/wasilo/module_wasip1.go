@@ -1,7 +1,6 @@
 package wasilo
 
 import (
-	"time"
 	"unsafe"
 
 	"github.com/wasilo/wasilo/abi"
@@ -23,32 +22,6 @@ func Serve(kinds ...*Definition) {
 	served.warm()
 }
 
-// warm does what the first turn of an actor does beside its handler, for each kind, and forgets it. A module's start runs once, and every
-// actor begins where it ended: what the runtime prepares here, no actor has to prepare again. No code of the kind's own runs, so a kind
-// that wants to activate itself is left out.
-func (i *Instance) warm() {
-	i.out, i.spare, i.effects = make([]byte, 0, firstBuffer), make([]byte, 0, firstBuffer), make([]byte, 0, firstBuffer)
-	for _, k := range i.kinds {
-		a := k.create()
-		if _, hooked := a.state.(Activator); hooked {
-			continue
-		}
-		for m := range a.methods {
-			a.methods[m].bound = a.methods[m].bind(a.state)
-		}
-		id, err := abi.NewIdentity(k.Name(), "warm")
-		if err != nil {
-			continue // Describe says what is wrong with the name
-		}
-		i.Turn(abi.AppendEvent(nil, &abi.Event{Tag: abi.EventCall, Method: "no.method", Payload: []byte{0xa0}, Token: 1, Remaining: time.Second,
-			Self: &abi.Self{Identity: id, Reason: "call"}}))
-		i.actor, i.known, i.self, i.turn = nil, false, abi.Self{}, 0
-	}
-}
-
-// firstBuffer is what the buffers for outputs begin with, in bytes.
-const firstBuffer = 256
-
 func module() *Instance {
 	if served == nil {
 		panic("wasilo: the module serves nothing: call wasilo.Serve from an init function of package main")
@@ -58,7 +31,8 @@ func module() *Instance {
 
 //go:wasmexport wasilo_describe
 func describe() uint64 {
-	return give(module().Describe())
+	described = module().Describe()
+	return give(described)
 }
 
 // inboxAt returns where the next event of n bytes may be written; 0 gives the memory back.
@@ -83,11 +57,11 @@ func turnOf(n uint32) uint64 {
 	return give(module().Turn(inbox[:n]))
 }
 
-// output keeps what the host reads next alive.
-var output []byte
+// described keeps a description alive until the host has read it.
+var described []byte
 
+// give returns where b is. Who gives it keeps it alive.
 func give(b []byte) uint64 {
-	output = b
 	return abi.Pack(uint32(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), uint32(len(b)))
 }
 
