@@ -56,7 +56,7 @@ func (b *body) attach(i *Instance) {
 		b.gauge = b.module.Gauge("")
 	}
 	b.turns, b.measure = 0, sampleEarly
-	if b.gauge.samplesFirst() {
+	if b.gauge.samplesFirst() || b.memory.slot != nil && b.memory.slot.Watched() {
 		b.measure = 1
 	}
 	b.module.eng.ledger.live.Add(1)

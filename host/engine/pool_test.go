@@ -48,6 +48,29 @@ func TestIdleBodiesHoldFewPages(t *testing.T) {
 	}
 }
 
+// TestPoolsLearnFromFirstTurns: whoever has a slot that its pool wants to learn from is measured after the first turn, whatever the gauge says.
+func TestPoolsLearnFromFirstTurns(t *testing.T) {
+	m := mustLoad(t, newEngine(t, Config{}), "echo.wasm")
+	g := &Gauge{}
+	g.taken.Store(firstSamples)
+	watched := 0
+	for range sampleOne - 1 {
+		i := instantiate(t, m, noHost{}, Options{Gauge: g})
+		if i.memory.slot.Watched() {
+			watched++
+		}
+		if _, err := turn(i, call("echo", nil)); err != nil {
+			t.Fatal(err)
+		}
+		if i.memory.slot.Watched() {
+			t.Error("it was not looked at after its first turn")
+		}
+	}
+	if watched == 0 && m.template.pool.Mapped() {
+		t.Skip("nothing can be learned here")
+	}
+}
+
 // TestIdleBodiesHoldSmallStacks: a stack that grew is not kept for the next user.
 func TestIdleBodiesHoldSmallStacks(t *testing.T) {
 	m := mustLoad(t, newEngine(t, Config{}), "deep.wasm")

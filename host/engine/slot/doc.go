@@ -10,6 +10,8 @@
 //   - What Get returns is the image, byte for byte. Bytes that one user wrote never reach another: a slot is kept only
 //     after all pages that could differ were found and written anew, and any doubt takes its pages away.
 //   - What is grown past the image goes with its slot, whatever happens to the slot.
+//   - A slot that has no pages yet gets those of its own that most of the latest users wrote first, and no others: they count as private, and
+//     their bytes are the image's. See [Slot.Watched].
 //   - Everything is bounded by [Options], and by the mappings that the kernel allows a process. What the system refuses
 //     is an error of Get, or nil from Grow.
 //   - No goroutine, no finalizer. A slot that is neither released nor discarded stays, and [Pool.Close] says so.

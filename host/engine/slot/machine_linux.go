@@ -18,8 +18,9 @@ import (
 type machine struct {
 	budget *budget
 	how    how
-	zaps   bool // MADV_DONTNEED gives the file's pages back, as Linux promises and not everything that runs its programs keeps
-	strict bool // the kernel may refuse a page at the moment it is touched, which ends the process
+	zaps   bool    // MADV_DONTNEED gives the file's pages back, as Linux promises and not everything that runs its programs keeps
+	warmer *warmer // makes pages ready; pools share what it knows
+	strict bool    // the kernel may refuse a page at the moment it is touched, which ends the process
 }
 
 // how written pages are found.
@@ -38,6 +39,7 @@ const mapShare = 0.75
 // thisMachine looks once.
 var thisMachine = sync.OnceValue(func() *machine {
 	m := &machine{budget: &budget{max: int64(mapShare * float64(sysctl("/proc/sys/vm/max_map_count", 65530)))}, how: byCompare}
+	m.warmer = &warmer{advise: new(adviser).advise}
 	m.strict = sysctl("/proc/sys/vm/overcommit_memory", 0) == 2
 	for _, h := range []how{byIoctl, byPagemap} {
 		finds, zaps := try(h)

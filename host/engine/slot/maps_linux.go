@@ -48,6 +48,7 @@ type maps struct {
 	kept     []keptPlace // idle, the image again; the latest is taken first
 	private  int         // pages of kept
 	mappings int
+	habits   habits // of those who get blank slots
 }
 
 // place is where a mapped slot lies: in a region, or, since it grew, in a mapping of its own.
@@ -181,6 +182,9 @@ func (m *maps) leave(p place) {
 
 // giveBack takes back what a slot lies in.
 func (m *maps) giveBack(s *Slot, keep bool) {
+	if keep {
+		m.learn(s)
+	}
 	if s.place.own == nil {
 		m.takeBack(s.place, keep)
 		return
@@ -249,6 +253,7 @@ func (m *maps) restore(b []byte) (pages int, ok bool) {
 
 // dirty is Slot.Dirty.
 func (m *maps) dirty(s *Slot, yield func(offset uint32, page []byte) bool) error {
+	m.learn(s)
 	if m.machine.how == byCompare || m.compare && s.place.own == nil {
 		if m.stride > compareUpTo {
 			s.own = -1
@@ -268,6 +273,7 @@ func (m *maps) dirty(s *Slot, yield func(offset uint32, page []byte) bool) error
 
 // dirtyBytes is Slot.DirtyBytes.
 func (m *maps) dirtyBytes(s *Slot) (sum int64) {
+	m.learn(s)
 	if m.machine.how == byCompare {
 		return int64(len(s.buf))
 	}

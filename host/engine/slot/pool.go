@@ -118,25 +118,38 @@ func (p *Pool) Copies() bool { return p.maps == nil }
 // It is there until Close.
 func (p *Pool) Image() []byte { return p.image }
 
-// Get returns a slot that holds the image and may grow to limit bytes, at most 4 GiB.
+// Get returns a slot that holds the image and may grow to limit bytes, at most 4 GiB. Pages that most users touch first are ready in it where
+// the kernel does that (Linux 5.14).
 func (p *Pool) Get(limit uint64) (*Slot, error) {
 	if limit < uint64(len(p.image)) {
 		return nil, fmt.Errorf("slot: a limit of %d bytes, an image of %d: %w", limit, len(p.image), ErrLimit)
 	}
 	s := &Slot{pool: p, limit: min(limit, maxMemory, math.MaxInt) / wasmPage * wasmPage}
+	plan, err := p.place(s)
+	if err != nil {
+		return nil, fmt.Errorf("slot: %w", err)
+	}
+	if plan != nil {
+		p.maps.warm(s, plan)
+	}
+	return s, nil
+}
+
+// place finds room for s, where the image is. Pages of a plan are to be made ready, which takes too long for the lock.
+func (p *Pool) place(s *Slot) (*plan, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, fmt.Errorf("slot: %w", ErrClosed)
+		return nil, ErrClosed
 	}
 	if p.maps != nil {
-		ok, err := p.maps.get(s)
+		ok, plan, err := p.maps.get(s)
 		if err != nil {
-			return nil, fmt.Errorf("slot: %w", err)
+			return nil, err
 		}
 		if ok {
 			p.live++
-			return s, nil
+			return plan, nil
 		}
 	}
 	p.live++
@@ -149,7 +162,7 @@ func (p *Pool) Get(limit uint64) (*Slot, error) {
 		p.heap += int64(len(s.room))
 	}
 	s.buf = s.room
-	return s, nil
+	return nil, nil
 }
 
 // Trim gives the memory of idle slots back to the system, or to the garbage collector.
@@ -205,6 +218,8 @@ func (p *Pool) Close() error {
 // bitmap has a bit for each page.
 type bitmap []uint64
 
+func newBitmap(pages int) bitmap { return make(bitmap, (pages+63)/64) }
+
 func (b bitmap) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
 func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
 
@@ -213,7 +228,7 @@ var zeroPage [Page]byte
 // zeroPages tells which pages of an image are all zero.
 func zeroPages(image []byte) bitmap {
 	pages := len(image) / Page
-	b := make(bitmap, (pages+63)/64)
+	b := newBitmap(pages)
 	for i := range pages {
 		if bytes.Equal(image[i*Page:(i+1)*Page], zeroPage[:]) {
 			b.set(i)

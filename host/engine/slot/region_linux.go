@@ -19,10 +19,10 @@ type region struct {
 	pos   int    // in maps.open, if blank is not 0
 }
 
-// get finds a place for s. False: there is no mapping left for it.
-func (m *maps) get(s *Slot) (bool, error) {
+// get finds a place for s, and says what of it is to be made ready. False: there is no mapping left for it.
+func (m *maps) get(s *Slot) (ok bool, p *plan, err error) {
 	if m.stride == 0 {
-		return true, nil
+		return true, nil, nil
 	}
 	if n := len(m.kept); n > 0 {
 		k := m.kept[n-1]
@@ -32,7 +32,7 @@ func (m *maps) get(s *Slot) (bool, error) {
 	} else {
 		if len(m.open) == 0 {
 			if ok, err := m.mapRegion(); !ok || err != nil {
-				return false, err
+				return false, nil, err
 			}
 		}
 		r := m.open[len(m.open)-1]
@@ -45,9 +45,12 @@ func (m *maps) get(s *Slot) (bool, error) {
 		if r.blank == 0 {
 			m.shut(r)
 		}
+		if m.watches() {
+			p, s.watched = m.habits.next()
+		}
 	}
 	s.buf = m.bytes(s.place)
-	return true, nil
+	return true, p, nil
 }
 
 // mapRegion maps as many slots as are live, rounded down to a power of two, or as many as there are replicas.

@@ -82,7 +82,14 @@ func (s *scanner) scan(mem []byte, each func(off, n int) bool) error {
 	if s.how == byIoctl {
 		return s.ioctl(buf, mem, each)
 	}
-	return s.read(buf, mem, each)
+	return s.read(buf, mem, private, each)
+}
+
+// entries calls each for runs of pages whose entries match.
+func (s *scanner) entries(mem []byte, match func(entry uint64) bool, each func(off, n int) bool) error {
+	buf := s.bufs.Get().(*scanBuf)
+	defer s.bufs.Put(buf)
+	return s.read(buf, mem, match, each)
 }
 
 func (s *scanner) ioctl(buf *scanBuf, mem []byte, each func(off, n int) bool) error {
@@ -117,7 +124,7 @@ func (s *scanner) ioctl(buf *scanBuf, mem []byte, each func(off, n int) bool) er
 	return nil
 }
 
-func (s *scanner) read(buf *scanBuf, mem []byte, each func(off, n int) bool) error {
+func (s *scanner) read(buf *scanBuf, mem []byte, match func(entry uint64) bool, each func(off, n int) bool) error {
 	at := int64(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))) / int64(s.page) * 8
 	for i, pages := 0, len(mem)/s.page; i < pages; {
 		n := min(pages-i, len(buf.entries))
@@ -134,12 +141,12 @@ func (s *scanner) read(buf *scanBuf, mem []byte, each func(off, n int) bool) err
 		}
 		n = got / 8
 		for first := 0; first < n; {
-			if !private(buf.entries[first]) {
+			if !match(buf.entries[first]) {
 				first++
 				continue
 			}
 			last := first + 1
-			for last < n && private(buf.entries[last]) {
+			for last < n && match(buf.entries[last]) {
 				last++
 			}
 			if !each((i+first)*s.page, (last-first)*s.page) {
@@ -155,3 +162,6 @@ func (s *scanner) read(buf *scanBuf, mem []byte, each func(off, n int) bool) err
 func private(entry uint64) bool {
 	return entry&(entryPresent|entrySwapped) != 0 && entry&entryFile == 0
 }
+
+// shared is a page of the file.
+func shared(entry uint64) bool { return entry&entryPresent != 0 && entry&entryFile != 0 }

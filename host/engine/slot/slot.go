@@ -8,7 +8,8 @@ type Slot struct {
 	buf     []byte // the memory now
 	limit   uint64
 	refused bool
-	own     int // pages of its own that the last Dirty met, whether they differ or not; -1: not known
+	watched bool // the pool is to learn from it what users touch first
+	own     int  // pages of its own that the last Dirty met, whether they differ or not; -1: not known
 
 	// Where buf lies: in the heap, with room for growth, or at the place in a mapping.
 	room  []byte
@@ -120,6 +121,11 @@ func (s *Slot) DirtyBytes() int64 {
 	return int64(len(s.room))
 }
 
+// Watched reports whether the pool is to learn from this slot what its users touch first, to have such pages ready in the next ones. It
+// looks when it is asked for [Slot.Dirty] or [Slot.DirtyBytes], or at the end of the slot; whoever asks early, after a first turn, makes
+// it learn what all users do, and not what few do later.
+func (s *Slot) Watched() bool { return s.watched }
+
 // Release gives the slot back, to be kept as the image for a later Get if it did not grow and has few dirty pages. Doing
 // so again does nothing.
 func (s *Slot) Release() { s.giveBack(true) }
@@ -140,6 +146,9 @@ func (s *Slot) giveBack(keep bool) {
 		s.dropCopy(keep && !grown)
 	}
 	p.mu.Lock()
+	if p.maps != nil {
+		p.maps.unwatch(s)
+	}
 	p.live--
 	if grown {
 		p.grown--

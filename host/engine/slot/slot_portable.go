@@ -14,11 +14,15 @@ type machine struct{}
 
 type place struct{}
 
+type plan struct{}
+
 func (place) mapped() bool { return false }
 
 func (p *Pool) mapImage([]byte) error { return nil }
 
-func (m *maps) get(*Slot) (bool, error)                      { return false, nil }
+func (m *maps) get(*Slot) (bool, *plan, error)               { return false, nil, nil }
+func (m *maps) warm(*Slot, *plan)                            {}
+func (m *maps) unwatch(*Slot)                                {}
 func (m *maps) grow(*Slot, int) (ok, done bool)              { return false, false }
 func (m *maps) dirty(*Slot, func(uint32, []byte) bool) error { return nil }
 func (m *maps) dirtyBytes(*Slot) int64                       { return 0 }
