@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
@@ -85,7 +86,14 @@ var errLarge = errors.New("the state is too large")
 func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 	i.cleanInbox()
 	t := i.module.template
-	body := binary.AppendUvarint(nil, uint64(i.epoch.Generation))
+	room := rooms.Get().(*[]byte)
+	body := binary.AppendUvarint((*room)[:0], uint64(i.epoch.Generation))
+	defer func() {
+		if cap(body) <= roomsMost {
+			*room = body
+			rooms.Put(room)
+		}
+	}()
 	body = binary.AppendUvarint(body, i.epoch.Index)
 	body = binary.AppendUvarint(body, uint64(i.env.nanotime()))
 	body = binary.AppendUvarint(body, uint64(i.inbox))
@@ -127,24 +135,31 @@ func (i *Instance) capture(dst []byte, most int) ([]byte, error) {
 		return nil, abi.NewError(abi.ErrInternal, "capturing: "+err.Error())
 	}
 	b.known = true
-	flags := byte(0)
+	dst = append(dst, deltaMagic...)
+	dst = append(dst, t.hash[:deltaHash]...)
+	sum := len(dst)
+	dst = append(dst, make([]byte, 8+1)...)
+	flags := len(dst) - 1
 	if len(body)-pages >= compressMin {
 		encoder := i.module.eng.encoder
 		if len(body) > bulkMemory {
 			encoder = i.module.eng.bulkEncoder
 		}
-		if packed := encoder.EncodeAll(body, nil); len(packed) < len(body) {
-			body, flags = packed, flagZstd
-		}
+		dst = encoder.EncodeAll(body, dst)
 	}
-	dst = append(dst, deltaMagic...)
-	dst = append(dst, t.hash[:deltaHash]...)
-	sum := len(dst)
-	dst = append(dst, make([]byte, 8)...)
-	dst = append(append(dst, flags), body...)
+	if packed := len(dst) - flags - 1; packed > 0 && packed < len(body) {
+		dst[flags] = flagZstd
+	} else {
+		dst = append(dst[:flags+1], body...)
+	}
 	binary.LittleEndian.PutUint64(dst[sum:], xxhash.Sum64(dst[sum+8:]))
 	return dst, nil
 }
+
+// rooms keeps the rooms in which states are put together before they are packed, of up to roomsMost bytes.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
+
+const roomsMost = 64 << 10
 
 // cleanInbox zeroes what was written into the inbox: it is no state of the guest's.
 func (i *Instance) cleanInbox() {

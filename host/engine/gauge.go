@@ -45,7 +45,7 @@ func follow(at *atomic.Int64, v int64) {
 // they are large, then one in a thousand.
 const (
 	firstSamples = 32
-	sampleOne    = 16 // in so many
+	sampleOne    = 32 // in so many
 	sampleLarge  = 512 << 10
 	sampleTurns  = 1024
 	sampleEarly  = 32
