@@ -142,9 +142,9 @@ type Activation struct {
 	deferred map[uint64]*deferral // calls that a turn left unanswered, by token
 	calls    map[uint64]*pending  // effects `call` outstanding, by handle
 	timers   map[string]*timer
-	alarms   alarms // of all that has a time of its own
-	resting  bool   // the runner does nothing but [Activation.Rest]
-	stall    *stall // what the runner waits in before a turn, nil otherwise
+	alarms   atomic.Pointer[alarms] // of all that has a time of its own; nil: nothing had
+	resting  bool                   // the runner does nothing but [Activation.Rest]
+	stall    *stall                 // what the runner waits in before a turn, nil otherwise
 
 	// Owned by whoever set running.
 	inst      Instance
@@ -312,14 +312,14 @@ func (a *Activation) end(e End) bool {
 	a.mu.Unlock()
 
 	for _, t := range timers {
-		a.alarms.stop(t.alarm)
+		t.alarm.stop()
 	}
 	for _, c := range calls {
-		a.alarms.stop(c.expiry)
+		c.expiry.stop()
 		c.giveUp()
 	}
 	for _, d := range deferred {
-		a.alarms.stop(d.expiry)
+		d.expiry.stop()
 		d.fail(withoutReply(e))
 	}
 	if goesOn {

@@ -16,8 +16,19 @@ type alarms struct {
 	armed time.Time // when the clock goes off; zero: it stands
 }
 
+// alarm has ring called at a time, on a goroutine that it must not keep. Most activations never do that, so they have alarms with the first.
+func (a *Activation) alarm(at time.Time, ring func()) *alarm {
+	s := a.alarms.Load()
+	for s == nil {
+		a.alarms.CompareAndSwap(nil, &alarms{})
+		s = a.alarms.Load()
+	}
+	return s.set(at, ring)
+}
+
 // alarm is one function and its time.
 type alarm struct {
+	of   *alarms
 	at   time.Time
 	ring func()
 	pos  int // in the queue; notQueued
@@ -27,7 +38,7 @@ const notQueued = -1
 
 // set has ring called at a time, without a lock held. It is called at most once, on a goroutine that it must not keep.
 func (s *alarms) set(at time.Time, ring func()) *alarm {
-	a := &alarm{at: at, ring: ring}
+	a := &alarm{of: s, at: at, ring: ring}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heap.Push(&s.queue, a)
@@ -35,11 +46,12 @@ func (s *alarms) set(at time.Time, ring func()) *alarm {
 	return a
 }
 
-// stop takes an alarm back, if there is one. One that is going off now is not stopped.
-func (s *alarms) stop(a *alarm) {
+// stop takes an alarm back, if it is one. One that is going off now is not stopped.
+func (a *alarm) stop() {
 	if a == nil {
 		return
 	}
+	s := a.of
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a.pos != notQueued {

@@ -31,8 +31,8 @@ func TestAlarms(t *testing.T) {
 			now := time.Since(began)
 			for d, a := range set {
 				if d > now && rnd.IntN(3) == 0 {
-					s.stop(a)
-					s.stop(a)
+					a.stop()
+					a.stop()
 				} else {
 					want = append(want, d)
 				}
@@ -71,7 +71,7 @@ func TestAlarmsOfOneTime(t *testing.T) {
 				}
 			})
 		}
-		s.stop(nil)
+		(*alarm)(nil).stop()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if rung != 1001 || most > 10 {

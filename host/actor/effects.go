@@ -131,7 +131,7 @@ func (a *Activation) deferReply(token uint64, m *message) {
 		a.deferred = make(map[uint64]*deferral)
 	}
 	a.deferred[token] = d
-	d.expiry = a.alarms.set(m.env.Deadline, func() { a.settle(token, nil, errLate) })
+	d.expiry = a.alarm(m.env.Deadline, func() { a.settle(token, nil, errLate) })
 }
 
 // settle answers a deferred call; a token that nobody waits for any more is none of anybody's business.
@@ -150,7 +150,7 @@ func (a *Activation) settle(token uint64, payload []byte, err error) {
 	if d == nil {
 		return
 	}
-	a.alarms.stop(d.expiry)
+	d.expiry.stop()
 	for _, l := range d.calls {
 		l.giveUp()
 	}
@@ -230,7 +230,7 @@ func (a *Activation) callEffect(e *abi.Effect, behalf uint64, env *abi.Envelope,
 		a.calls = make(map[uint64]*pending)
 	}
 	a.calls[handle] = p
-	p.expiry = a.alarms.set(out.Deadline, func() {
+	p.expiry = a.alarm(out.Deadline, func() {
 		p.giveUp()
 		a.completed(handle, p, nil, errLate)
 	})
@@ -252,7 +252,7 @@ func (a *Activation) completed(handle uint64, p *pending, payload []byte, err er
 		return
 	}
 	delete(a.calls, handle)
-	a.alarms.stop(p.expiry)
+	p.expiry.stop()
 	payload, err = a.host.fitting(payload, err)
 	o := &own{handle: handle, method: p.method, token: p.token, payload: payload, err: abi.AsError(err)}
 	if o.err == nil && o.payload == nil {

@@ -55,7 +55,7 @@ func (h *Host) end() {
 	h.env, h.deadline, h.chain = nil, time.Time{}, nil
 	if len(h.started) > 0 {
 		for _, s := range h.started {
-			h.a.alarms.stop(s.expiry)
+			s.expiry.stop()
 		}
 		h.a.cfg.Waits.leave(h.a.cfg.Identity, h.started)
 	}
@@ -107,7 +107,7 @@ func (h *Host) Start(q *abi.Request) (uint32, abi.Code) {
 		h.wake = make(chan struct{}, 1)
 	}
 	s := &started{wake: h.wake, wait: h.a.cfg.Waits.loosen(env)}
-	s.expiry = h.a.alarms.set(env.Deadline, func() {
+	s.expiry = h.a.alarm(env.Deadline, func() {
 		s.wait.giveUp()
 		s.settle(nil, errLate)
 	})
@@ -177,7 +177,7 @@ func (h *Host) Take(handle uint32) (res abi.Result, ready bool, code abi.Code) {
 	if !s.ready.Load() {
 		return abi.Result{}, false, abi.ErrNone
 	}
-	h.a.alarms.stop(s.expiry)
+	s.expiry.stop()
 	delete(h.started, handle)
 	return s.res, true, abi.ErrNone
 }

@@ -30,7 +30,7 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 		a.timers = make(map[string]*timer)
 	}
 	if old := a.timers[e.Name]; old != nil {
-		a.alarms.stop(old.alarm)
+		old.alarm.stop()
 	}
 	a.lastTimer++ // never used twice: an event of a cancelled timer may still wait when its name is set again
 	t := &timer{gen: a.lastTimer, next: now.Add(e.After), every: e.Every, payload: e.Payload}
@@ -43,7 +43,7 @@ func (a *Activation) setTimer(e *abi.Effect, now time.Time) {
 
 // arm sets t's alarm. The caller holds a.mu.
 func (a *Activation) arm(name string, t *timer) {
-	t.alarm = a.alarms.set(t.next, func() { a.internal(t.event(name)) })
+	t.alarm = a.alarm(t.next, func() { a.internal(t.event(name)) })
 }
 
 func (t *timer) event(name string) message {
@@ -79,7 +79,7 @@ func (a *Activation) dropTimer(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t := a.timers[name]; t != nil {
-		a.alarms.stop(t.alarm)
+		t.alarm.stop()
 		delete(a.timers, name)
 	}
 }
