@@ -117,12 +117,13 @@ func gcTime() time.Duration {
 func (c *served) weigh() (*weight, error) {
 	debug.FreeOSMemory()
 	w := &weight{}
-	const collections = 5
-	before := gcTime()
-	for range collections {
+	var took [9]time.Duration // the median of some: a thread that the machine stops meanwhile counts as a pause of all
+	for i := range took {
+		before := gcTime()
 		runtime.GC()
+		took[i] = gcTime() - before
 	}
-	w.GC = (gcTime() - before) / collections
+	w.GC = median(took[:])
 	debug.FreeOSMemory()
 	var ms runtime.MemStats
 	runtime.ReadMemStats(&ms)
